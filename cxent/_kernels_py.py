@@ -1,0 +1,131 @@
+"""The kernels in pure NumPy: the reference for the compiled ones, and their fallback.
+
+The same functions with the same arguments as ``_kernels.pyx``, whose opening note has the formulas. Everything is
+computed in float64 on copies with the classes last, so that a row's bits depend on nothing but the row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def _rows(x: Array) -> Array:
+    """(outer, classes, inner) as (outer, inner, classes), contiguous, in float64."""
+    return np.ascontiguousarray(np.moveaxis(x, 1, 2), dtype=np.float64)
+
+
+def _store(rows: Array, out: Array) -> None:
+    """(outer, inner, classes) into (outer, classes, inner), rounded to the dtype of `out`."""
+    out[...] = np.moveaxis(rows, 2, 1)
+
+
+def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
+    """m, x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
+    m = x.max(axis=-1, keepdims=True)
+    shifted = x - m
+    e = np.exp(shifted)
+    below = np.where(shifted != 0, e, 0).sum(axis=-1, keepdims=True)
+    maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
+    return m, shifted, e, (maxima - 1) + below
+
+
+@np.errstate(all="ignore")
+def softmax(x: Array, out: Array) -> None:
+    _, _, e, rest = _exponentials(_rows(x))
+    _store(e / (1 + rest), out)
+
+
+@np.errstate(all="ignore")
+def log_softmax(x: Array, out: Array) -> None:
+    _, shifted, _, rest = _exponentials(_rows(x))
+    _store(shifted - np.log1p(rest), out)
+
+
+@np.errstate(all="ignore")
+def logsumexp(x: Array, out: Array) -> None:
+    m, _, _, rest = _exponentials(_rows(x))
+    out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
+
+
+@np.errstate(all="ignore")
+def softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
+    g, p = _rows(grad_output), _rows(output)
+    _store(p * (g - (g * p).sum(axis=-1, keepdims=True)), out)
+
+
+@np.errstate(all="ignore")
+def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
+    g, log_p = _rows(grad_output), _rows(output)
+    _store(g - np.exp(log_p) * g.sum(axis=-1, keepdims=True), out)
+
+
+@np.errstate(all="ignore")
+def cross_entropy_index(
+    x: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None
+) -> float:
+    m, shifted, e, rest = _exponentials(_rows(x))
+    label = labels[..., np.newaxis]
+    shifted_y = np.take_along_axis(shifted, label, axis=-1)
+    if grad is not None:
+        # 1 - p_y without cancellation: the share of the other classes
+        other = np.where(shifted_y == 0, rest, 1 + (rest - np.take_along_axis(e, label, axis=-1)))
+        g = scale * e / (1 + rest)
+        np.put_along_axis(g, label, -scale * other / (1 + rest), axis=-1)
+        _store(g, grad)
+    return _deliver((np.log1p(rest) - shifted_y)[..., 0], losses)
+
+
+@np.errstate(all="ignore")
+def cross_entropy_dense(
+    x: Array, target: Array, scale: float, losses: Array | None, grad: Array | None
+) -> float:
+    m, shifted, e, rest = _exponentials(_rows(x))
+    q = _rows(target)
+    weight = q.sum(axis=-1, keepdims=True)
+    total = np.where(q == 0, 0, q * shifted).sum(axis=-1, keepdims=True)
+    if grad is not None:
+        share = weight / (1 + rest)
+        # p is near 1 at one class if rest < 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) there
+        at_top = (shifted == 0) & (rest < 1)
+        _store(scale * np.where(at_top, (weight - q) - share * rest, share * e - q), grad)
+    return _deliver((weight * np.log1p(rest) - total)[..., 0], losses)
+
+
+@np.errstate(all="ignore")
+def from_probs_index(
+    probs: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None
+) -> float:
+    p = _rows(probs)
+    label = labels[..., np.newaxis]
+    p_y = np.take_along_axis(p, label, axis=-1)
+    if grad is not None:
+        g = np.zeros_like(p)
+        np.put_along_axis(g, label, -scale / p_y, axis=-1)
+        _store(g, grad)
+    return _deliver(-np.log(p_y)[..., 0], losses)
+
+
+@np.errstate(all="ignore")
+def from_probs_dense(
+    probs: Array, target: Array, scale: float, losses: Array | None, grad: Array | None
+) -> float:
+    p, q = _rows(probs), _rows(target)
+    if grad is not None:
+        _store(np.where(q == 0, 0, -scale * q / p), grad)
+    return _deliver(-np.where(q == 0, 0, q * np.log(p)).sum(axis=-1), losses)
+
+
+def _deliver(loss: Array, losses: Array | None) -> float:
+    """The sum of the row losses, and the losses themselves if they are wanted."""
+    if losses is not None:
+        losses[...] = loss
+    return float(loss.sum())
+
+
+def labels_in_range(labels: Array, classes: int) -> bool:
+    return bool(((labels >= 0) & (labels < classes)).all())
