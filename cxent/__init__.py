@@ -1,0 +1,26 @@
+"""Softmax and cross-entropy for NumPy arrays: fast, exact, and small."""
+
+from ._cross_entropy import (
+    cross_entropy,
+    cross_entropy_from_probs,
+    cross_entropy_from_probs_with_grad,
+    cross_entropy_with_grad,
+)
+from ._dispatch import show_config
+from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward, softmax_jacobian
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "cross_entropy",
+    "cross_entropy_from_probs",
+    "cross_entropy_from_probs_with_grad",
+    "cross_entropy_with_grad",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsumexp",
+    "show_config",
+    "softmax",
+    "softmax_backward",
+    "softmax_jacobian",
+]

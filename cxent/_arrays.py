@@ -1,0 +1,202 @@
+"""The one place where arguments are checked and become what kernels take.
+
+Kernels take 3-D views ``(outer, classes, inner)`` of the logits and of what has their shape, and 2-D views
+``(outer, inner)`` of labels and row results. ``Layout`` makes these views for all the arrays of one call, and only
+NumPy's ``reshape`` decides whether a view is possible or a copy is needed.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.exceptions import AxisError
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from . import _dispatch
+
+Array = NDArray[Any]
+Axis = int | Sequence[int] | None
+
+_ACCEPTED = "accepted are float32, float64, integers and booleans"
+
+
+def floating_array(value: ArrayLike, name: str) -> Array:
+    """`value` as an array that kernels can read: float32 and float64 as they are, integers and booleans in float64."""
+    array = _real_array(value, name)
+    if array.dtype.kind != "f":
+        return array.astype(np.float64)
+    if array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert with {name}.astype(np.float32)")
+    return _readable(array, array.dtype.newbyteorder("="))
+
+
+def target_view(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+    """The target as kernels take it: labels ``(outer, inner)`` or probabilities ``(outer, classes, inner)``."""
+    target = _real_array(value, "target")
+    if target.shape == layout.shape:
+        return layout.view(_readable(target, dtype))
+    if target.shape != layout.row_shape:
+        raise ValueError(
+            f"target has shape {target.shape}; accepted for {layout.name} of shape {layout.shape} are "
+            f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities)"
+        )
+    if target.dtype.kind not in "iu":
+        raise TypeError(
+            f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
+            "accepted for these are integers"
+        )
+    labels = layout.row_view(_readable(target, np.int64))
+    if not _dispatch.kernels.labels_in_range(labels, layout.classes):
+        outside = np.argwhere((target < 0) | (target >= layout.classes))[0]
+        place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
+        raise IndexError(
+            f"target{place} is {target[tuple(outside)]}; accepted are class indices from 0 to {layout.classes - 1}"
+        )
+    return labels
+
+
+def single_axis(axis: Any) -> int:
+    """`axis` as one integer."""
+    try:
+        return operator.index(axis)
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; accepted is one integer") from None
+
+
+class Layout:
+    """Where the rows of an array are: its class axes, and its other axes in the order in which they lie in memory.
+
+    Axes with longer strides than the classes' are ``outer``, those with shorter ones ``inner``, so that an array in C order,
+    in F order, or with its axes transposed is seen without a copy.
+    """
+
+    def __init__(self, x: Array, axis: Axis, name: str) -> None:
+        class_axes = _class_axes(axis, x.ndim)
+
+        def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
+            return abs(x.strides[a]) or math.inf
+
+        axes = sorted(range(x.ndim), key=distance, reverse=True)
+        class_axes = [a for a in axes if a in class_axes]
+        nearest = min(map(distance, class_axes), default=0)
+        outer_axes = [a for a in axes if a not in class_axes and distance(a) >= nearest]
+        inner_axes = [a for a in axes if a not in class_axes and distance(a) < nearest]
+
+        self.name = name
+        self.shape = x.shape
+        self.row_shape = tuple(n for a, n in enumerate(x.shape) if a not in class_axes)
+        self.rows = math.prod(self.row_shape)
+        self.classes = math.prod(x.shape[a] for a in class_axes)
+        if self.classes == 0:
+            raise ValueError(f"{name} has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
+        outer = math.prod(x.shape[a] for a in outer_axes)
+        inner = math.prod(x.shape[a] for a in inner_axes)
+        self._view_shape = (outer, self.classes, inner)
+        self._order = outer_axes + class_axes + inner_axes
+        row_axes = sorted(outer_axes + inner_axes)
+        self._row_order = [row_axes.index(a) for a in outer_axes + inner_axes]
+        self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(x.shape))
+
+    def view(self, array: Array) -> Array:
+        """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
+        return array.transpose(self._order).reshape(self._view_shape)
+
+    def row_view(self, array: Array) -> Array:
+        """An array of the rows' shape as ``(outer, inner)``."""
+        return array.transpose(self._row_order).reshape(self._view_shape[::2])
+
+    def empty_rows(self, dtype: DTypeLike) -> Array:
+        """Memory for one result a row, as ``(outer, inner)``."""
+        return np.empty(self._view_shape[::2], dtype)
+
+    def rows_of(self, row_view: Array) -> Array:
+        """The inverse of `row_view`; a scalar for a single row without axes."""
+        return _unpermuted(row_view, self.row_shape, self._row_order)
+
+    def output(
+        self, out: Array | None, dtype: np.dtype[Any], same: Sequence[Array], apart: Sequence[Array] = ()
+    ) -> Array:
+        """Memory for a kernel's result, as ``(outer, classes, inner)``: that of `out` where it is safe to write there.
+
+        It is safe if kernels can write there, and if it is exactly one of the arrays `same`, which kernels read before
+        they write, or overlaps no input. The inputs `apart` are read again after the first result is written.
+        """
+        if out is None:
+            return np.empty(self._view_shape, dtype)
+        _check_out(out, self.shape, dtype)
+        safe = (
+            out.dtype == dtype
+            and out.flags.aligned
+            and all(_is_same(out, a) or not np.may_share_memory(out, a) for a in same)
+            and not any(np.may_share_memory(out, a) for a in apart)
+        )
+        return self.view(out) if safe else np.empty(self._view_shape, dtype)
+
+    def result(self, output: Array, out: Array | None) -> Array:
+        """What the caller gets of a kernel's output: `out`, if given."""
+        if out is not None and np.may_share_memory(output, out):
+            return out
+        result = _unpermuted(output, self.shape, self._order)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+
+def _real_array(value: ArrayLike, name: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}")
+    return array
+
+
+def _readable(array: Array, dtype: DTypeLike) -> Array:
+    """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
+    return array if array.dtype == dtype and array.flags.aligned else array.astype(dtype)
+
+
+def _class_axes(axis: Axis, ndim: int) -> list[int]:
+    if axis is None:
+        return list(range(ndim))
+    try:
+        axes = [operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,))]
+    except TypeError:
+        raise TypeError(f"axis is {axis!r}; accepted are an integer, a tuple of integers, and None") from None
+    for a in axes:
+        if not -ndim <= a < ndim:
+            raise AxisError(a, ndim)
+    axes = [a % ndim for a in axes]
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"axis is {axis!r}; accepted is each axis at most once")
+    return axes
+
+
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
+    if out.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; accepted is an array that can be written")
+
+
+def _is_same(a: Array, b: Array) -> bool:
+    """Whether two arrays have the same elements at the same addresses."""
+    return a is b or (
+        a.__array_interface__["data"] == b.__array_interface__["data"]
+        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    )
+
+
+def _unpermuted(view: Array, shape: tuple[int, ...], order: Sequence[int]) -> Array:
+    """Undo ``transpose(order).reshape(...)``; a scalar for an array without axes."""
+    array = view.reshape([shape[a] for a in order]).transpose(np.argsort(order))
+    return array if array.ndim else array[()]

@@ -1,0 +1,304 @@
+"""Softmax, log-softmax, logsumexp, and the derivatives of the first two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _dispatch
+from ._arrays import Array, Axis, Layout, floating_array
+
+
+def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""Probabilities from logits.
+
+    .. math:: p_j = \frac{e^{x_j - m}}{\sum_k e^{x_k - m}}, \qquad m = \max_k x_k
+
+    Parameters
+    ----------
+    x : array_like
+        Logits, of any shape with at least one class. float32 and float64 are computed as such, integers and booleans
+        in float64.
+    axis : int, tuple of ints or None, default -1
+        The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
+        in C or F order is reached without a copy; where strides cannot be described as (outer, classes, inner),
+        x is copied once.
+    out : ndarray, optional
+        Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
+        size of x is allocated. It may also overlap x or have any strides.
+
+    Returns
+    -------
+    ndarray
+        The probabilities, in the shape of x: `out`, if given.
+
+    Raises
+    ------
+    TypeError
+        If x is complex, object, string, masked or of another floating type, or `out` has another dtype.
+    ValueError
+        If there are no classes, or `out` has another shape or is read-only.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    See Also
+    --------
+    log_softmax : its logarithm, without loss of digits.
+    softmax_backward : the vector-Jacobian product.
+
+    Notes
+    -----
+    A probability is within 4 units in the last place of the exact value, plus the rounding of :math:`x_j - m`.
+    Those below the smallest normal number may be 0. A row with NaN or +inf is NaN; -inf has probability 0; a row
+    of -inf alone is NaN. The shift by the maximum and its error analysis are in [1]_.
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+       IMA Journal of Numerical Analysis 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import softmax
+    >>> softmax([[1.0, 2.0, 3.0], [1000.0, 1000.0, -np.inf]])
+    array([[0.09003057, 0.24472847, 0.66524096],
+           [0.5       , 0.5       , 0.        ]])
+    """
+    x = floating_array(x, "x")
+    layout = Layout(x, axis, "x")
+    probs = layout.output(out, x.dtype, same=[x])
+    _dispatch.kernels.softmax(layout.view(x), probs)
+    return layout.result(probs, out)
+
+
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    r"""Log-probabilities from logits.
+
+    .. math:: \log p_j = (x_j - m) - \log \sum_k e^{x_k - m}, \qquad m = \max_k x_k
+
+    Parameters
+    ----------
+    x : array_like
+        Logits, of any shape with at least one class; dtypes as in `softmax`.
+    axis : int, tuple of ints or None, default -1
+        The class axis, or axes; as in `softmax`.
+    out : ndarray, optional
+        Where to put the log-probabilities; as in `softmax`. It may be x itself.
+
+    Returns
+    -------
+    ndarray
+        The log-probabilities, in the shape of x: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Notes
+    -----
+    The logarithm is taken as ``log1p`` of the sum without its largest term, so that a probability of almost 1 has
+    its exact logarithm and not 0. Special values as in `softmax`; the logarithm of probability 0 is -inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import log_softmax
+    >>> log_softmax([1.0, 2.0, 3.0])
+    array([-2.40760596, -1.40760596, -0.40760596])
+
+    The digits of a confident prediction stay:
+
+    >>> print(log_softmax(np.float32([17, 0, 0])))
+    [-8.279875e-08 -1.700000e+01 -1.700000e+01]
+    """
+    x = floating_array(x, "x")
+    layout = Layout(x, axis, "x")
+    log_probs = layout.output(out, x.dtype, same=[x])
+    _dispatch.kernels.log_softmax(layout.view(x), log_probs)
+    return layout.result(log_probs, out)
+
+
+def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
+    r"""The logarithm of the sum of exponentials.
+
+    .. math:: \operatorname{lse}(x) = m + \log \sum_k e^{x_k - m}, \qquad m = \max_k x_k
+
+    Parameters
+    ----------
+    x : array_like
+        Of any shape with at least one class; dtypes as in `softmax`.
+    axis : int, tuple of ints or None, default -1
+        The axis, or axes, to sum over; None stands for all.
+    keepdims : bool, default False
+        Whether the axes summed over stay, with length one.
+
+    Returns
+    -------
+    ndarray or scalar
+        One number a row, in the dtype of `softmax`.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Notes
+    -----
+    A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import logsumexp
+    >>> print(logsumexp([1000.0, 1000.0]))
+    1000.6931471805599
+    >>> logsumexp(np.zeros((2, 4)), keepdims=True)
+    array([[1.38629436],
+           [1.38629436]])
+    """
+    x = floating_array(x, "x")
+    layout = Layout(x, axis, "x")
+    sums = layout.empty_rows(x.dtype)
+    _dispatch.kernels.logsumexp(layout.view(x), sums)
+    rows = layout.rows_of(sums)
+    return rows.reshape(layout.keepdims_shape) if keepdims else rows
+
+
+def softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    r"""The gradient with respect to the logits, from the gradient with respect to their softmax.
+
+    .. math:: \frac{\partial L}{\partial x_j} = p_j \Bigl(g_j - \sum_k g_k p_k\Bigr)
+
+    This is the product of the vector g with `softmax_jacobian`, without the Jacobian.
+
+    Parameters
+    ----------
+    grad_output : array_like
+        g, the derivatives of a scalar L with respect to the probabilities, in their shape.
+    output : array_like
+        p, the probabilities that `softmax` returned.
+    axis : int, tuple of ints or None, default -1
+        The class axis, or axes, of the softmax.
+    out : ndarray, optional
+        Where to put the gradient; it may be one of the inputs.
+
+    Returns
+    -------
+    ndarray
+        The gradient: `out`, if given. The wider of the two dtypes.
+
+    Raises
+    ------
+    ValueError
+        If the two shapes differ.
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> from cxent import softmax, softmax_backward
+    >>> p = softmax([1.0, 2.0, 3.0])
+    >>> softmax_backward([1.0, 0.0, 0.0], p)
+    array([ 0.08192507, -0.02203304, -0.05989202])
+    """
+    layout, g, p, grad = _backward_arrays(grad_output, output, axis, out)
+    _dispatch.kernels.softmax_backward(g, p, grad)
+    return layout.result(grad, out)
+
+
+def log_softmax_backward(
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    r"""The gradient with respect to the logits, from the gradient with respect to their log-softmax.
+
+    .. math:: \frac{\partial L}{\partial x_j} = g_j - e^{\ell_j} \sum_k g_k
+
+    Parameters
+    ----------
+    grad_output : array_like
+        g, the derivatives of a scalar L with respect to the log-probabilities, in their shape.
+    output : array_like
+        l, the log-probabilities that `log_softmax` returned.
+    axis : int, tuple of ints or None, default -1
+        The class axis, or axes, of the log-softmax.
+    out : ndarray, optional
+        Where to put the gradient; it may be one of the inputs.
+
+    Returns
+    -------
+    ndarray
+        The gradient: `out`, if given. The wider of the two dtypes.
+
+    Raises
+    ------
+    ValueError
+        If the two shapes differ.
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> from cxent import log_softmax, log_softmax_backward
+    >>> log_p = log_softmax([1.0, 2.0, 3.0])
+    >>> log_softmax_backward([-1.0, 0.0, 0.0], log_p)
+    array([-0.90996943,  0.24472847,  0.66524096])
+    """
+    layout, g, log_p, grad = _backward_arrays(grad_output, output, axis, out)
+    _dispatch.kernels.log_softmax_backward(g, log_p, grad)
+    return layout.result(grad, out)
+
+
+def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
+    r"""The Jacobian of the softmax, from the probabilities.
+
+    .. math:: J_{ij} = \frac{\partial p_i}{\partial x_j} = \begin{cases} p_i (1 - p_j) & i = j \\ -p_i p_j & i \neq j \end{cases}
+
+    Parameters
+    ----------
+    p : array_like, shape (..., C)
+        Probabilities, as `softmax` returned them along the last axis.
+
+    Returns
+    -------
+    ndarray, shape (..., C, C)
+        ``diag(p) - p p^T`` of every row. Where a gradient is all that is wanted, `softmax_backward` needs no C * C memory.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> from cxent import softmax_jacobian
+    >>> softmax_jacobian([0.5, 0.25, 0.25])
+    array([[ 0.25  , -0.125 , -0.125 ],
+           [-0.125 ,  0.1875, -0.0625],
+           [-0.125 , -0.0625,  0.1875]])
+    """
+    p = floating_array(p, "p")
+    Layout(p, -1, "p")
+    jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
+    diagonal = np.einsum("...ii->...i", jacobian)
+    diagonal[...] = p * (1 - p)
+    return jacobian
+
+
+def _backward_arrays(
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None
+) -> tuple[Layout, Array, Array, Array]:
+    """The layout of a backward call, the kernel's two inputs, and its output."""
+    g = floating_array(grad_output, "grad_output")
+    y = floating_array(output, "output")
+    if g.shape != y.shape:
+        raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
+    dtype = np.result_type(g, y)
+    g, y = g.astype(dtype, copy=False), y.astype(dtype, copy=False)
+    layout = Layout(y, axis, "output")
+    return layout, layout.view(g), layout.view(y), layout.output(out, dtype, same=[g, y])
