@@ -1,0 +1,65 @@
+"""Every test runs over every kernel module.
+
+The compiled modules are imported here, unguarded: where one is missing, nothing runs. One that this CPU cannot run is
+skipped with that reason; ``--all-kernels`` makes the run fail then. ``CXENT_ISA=v3 pytest`` runs over one alone.
+"""
+
+import os
+import sysconfig
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from cxent import _dispatch
+
+BUILT = ["python", "baseline"]
+if sysconfig.get_platform() == "linux-x86_64":
+    BUILT += ["v3", "v4"]
+CHOSEN = [os.environ["CXENT_ISA"]] if os.environ.get("CXENT_ISA") else BUILT
+
+for name in BUILT:
+    if name in _dispatch.supported():
+        _dispatch.load(name)
+
+passed: Counter[str] = Counter()
+
+settings.register_profile(
+    "cxent",
+    deadline=None,  # the first call of a kernel is slower than the others
+    derandomize="CI" in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("cxent")
+
+
+@pytest.fixture(scope="session", autouse=True, params=CHOSEN)
+def kernels(request):
+    """The kernel module behind the public functions while the test runs."""
+    if request.param not in _dispatch.supported():
+        pytest.skip(f"this CPU cannot run the {request.param} kernels")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_dispatch, "name", request.param)
+        patch.setattr(_dispatch, "kernels", _dispatch.load(request.param))
+        yield _dispatch.kernels
+
+
+def pytest_addoption(parser):
+    parser.addoption("--all-kernels", action="store_true", help="fail unless every kernel module passed tests")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.when == "call" and report.passed:
+        passed[item.callspec.params["kernels"]] += 1
+    return report
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("all_kernels") and not all(passed[name] for name in BUILT):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line("passed on each kernel module: " + ", ".join(f"{n} {passed[n]}" for n in BUILT))
