@@ -1,0 +1,209 @@
+"""Bad input gets one exception that names the argument, what was found and what is accepted, before anything is written."""
+
+import numpy as np
+import pytest
+from numpy.exceptions import AxisError
+
+import cxent
+
+SOFTMAXES = [cxent.softmax, cxent.log_softmax, cxent.logsumexp]
+LOSSES = [
+    cxent.cross_entropy,
+    cxent.cross_entropy_with_grad,
+    cxent.cross_entropy_from_probs,
+    cxent.cross_entropy_from_probs_with_grad,
+]
+WITH_GRAD = LOSSES[1::2]
+X = np.zeros((2, 3))
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        X + 0j,
+        X.astype(object),
+        X.astype(str),
+        X.astype("datetime64[s]"),
+        np.ma.masked_array(X, X == 0),
+        X.astype(np.float16),
+        X.astype(np.longdouble),
+        np.zeros(2, [("a", float)]),
+    ],
+    ids=lambda bad: type(bad).__name__ + " " + str(bad.dtype),
+)
+def test_types(bad):
+    name = "masked" if isinstance(bad, np.ma.MaskedArray) else str(bad.dtype)
+    for function in SOFTMAXES:
+        with pytest.raises(TypeError, match=r"^x ") as caught:
+            function(bad)
+        assert name in str(caught.value) and "accepted are" in str(caught.value)
+    for function in LOSSES:
+        with pytest.raises(TypeError, match=r"^(logits|probs) .*accepted are"):
+            function(bad, [0, 0])
+    with pytest.raises(TypeError, match=r"^grad_output .*accepted are"):
+        cxent.softmax_backward(bad, X)
+    with pytest.raises(TypeError, match=r"^output .*accepted are"):
+        cxent.log_softmax_backward(X, bad)
+    with pytest.raises(TypeError, match=r"^p .*accepted are"):
+        cxent.softmax_jacobian(bad)
+    if bad.dtype.kind != "f" or name == "masked":
+        for function in LOSSES:
+            with pytest.raises(TypeError, match=r"^target .*accepted are"):
+                function(X, bad)
+
+
+def test_lists_that_are_no_array():
+    for function in SOFTMAXES:
+        with pytest.raises(ValueError, match="inhomogeneous"):
+            function([[1, 2], [3]])
+        with pytest.raises(TypeError, match="^x has dtype object"):
+            function([None, 1])
+
+
+def test_no_classes():
+    for shape, axis in (((3, 0), -1), ((0, 3), 0), ((0,), None), ((2, 0, 3), (0, 1))):
+        for function in SOFTMAXES:
+            with pytest.raises(ValueError, match=r"^x has shape .* no classes"):
+                function(np.empty(shape), axis)
+    for function in LOSSES:
+        with pytest.raises(ValueError, match=r"^(logits|probs) has shape \(3, 0\) .* no classes"):
+            function(np.empty((3, 0)), [0, 0, 0])
+    with pytest.raises(ValueError, match="^p has shape"):
+        cxent.softmax_jacobian(np.empty((3, 0)))
+
+
+def test_axis_out_of_range():
+    for axis in (2, -3):
+        for function in SOFTMAXES:
+            with pytest.raises(AxisError):
+                function(X, axis)
+            with pytest.raises(AxisError):
+                function(X, (0, axis))
+        for function in LOSSES:
+            with pytest.raises(AxisError):
+                function(X, [0, 0], axis=axis)
+        with pytest.raises(AxisError):
+            cxent.softmax_backward(X, X, axis)
+    for function in SOFTMAXES:
+        with pytest.raises(AxisError):
+            function(5.0)
+    with pytest.raises(AxisError):
+        cxent.softmax_jacobian(5.0)
+
+
+def test_axis_of_another_type():
+    for axis in (1.0, "1", (0, 1.0)):
+        for function in SOFTMAXES:
+            with pytest.raises(TypeError, match="^axis is .* accepted are"):
+                function(X, axis)
+    for function in SOFTMAXES:
+        with pytest.raises(ValueError, match="^axis is .* at most once"):
+            function(X, (1, -1))
+    for axis in (None, (0, 1), 1.0):
+        for function in LOSSES:
+            with pytest.raises(TypeError, match="^axis is .* accepted is one integer"):
+                function(X, [0, 0], axis=axis)
+
+
+@pytest.mark.parametrize("function", LOSSES)
+@pytest.mark.parametrize("integer", [np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint64])
+def test_label_outside(function, integer):
+    top = np.iinfo(integer).max
+    for labels, message in (
+        ([0, 3], r"^target\[1\] is 3; accepted are class indices from 0 to 2$"),
+        ([top, 3], rf"^target\[0\] is {top}; accepted are class indices from 0 to 2$"),
+    ):
+        with pytest.raises(IndexError, match=message):
+            function(X, np.array(labels, integer))
+    if np.iinfo(integer).min < 0:  # negative labels do not wrap
+        with pytest.raises(IndexError, match=r"^target\[1\] is -1; accepted are"):
+            function(X, np.array([0, -1], integer))
+
+
+@pytest.mark.parametrize("function", LOSSES)
+def test_label_outside_among_other_axes(function):
+    """The first one in the order of the target, whatever the order in memory."""
+    labels = np.zeros((4, 5), int)
+    labels[1, 3] = labels[2, 0] = 9
+    for order in "CF":
+        x = np.zeros((4, 3, 5), order=order)
+        with pytest.raises(IndexError, match=r"^target\[1, 3\] is 9; accepted are class indices from 0 to 2$"):
+            function(x, np.array(labels, order=order), axis=1)
+    with pytest.raises(IndexError, match="^target is 7; accepted"):
+        function(np.zeros(3), 7)
+
+
+@pytest.mark.parametrize("function", LOSSES)
+def test_target_of_the_wrong_shape(function):
+    for target in ([0], [0, 0, 0], 0, [[0, 0]], np.zeros((2, 2)), np.zeros((3, 2)), np.zeros((2, 3, 1))):
+        with pytest.raises(ValueError, match=r"^target has shape .*\(2, 3\).*\(2,\)") as caught:
+            function(X, target)
+        assert str(np.shape(target)) in str(caught.value)
+
+
+@pytest.mark.parametrize("function", LOSSES)
+def test_class_indices_that_are_not_integers(function):
+    for target in ([0.0, 1.0], [True, False], np.zeros(2, np.float32)):
+        with pytest.raises(TypeError, match="^target has dtype .* accepted for these are integers"):
+            function(X, target)
+
+
+@pytest.mark.parametrize("function", LOSSES)
+def test_unknown_reduction(function):
+    for reduction in ("average", "", None, True):
+        with pytest.raises(ValueError, match="^reduction is .*; accepted are 'mean', 'sum' and 'none'"):
+            function(X, [0, 0], reduction=reduction)
+
+
+def test_shapes_of_the_backward_functions():
+    for function in (cxent.softmax_backward, cxent.log_softmax_backward):
+        for shape in ((3,), (2, 2), (1, 3), ()):
+            with pytest.raises(ValueError, match=r"^grad_output has shape .* accepted is that of output, \(2, 3\)"):
+                function(np.zeros(shape), X)
+
+
+CALLS_WITH_OUT = {
+    "softmax": lambda out: cxent.softmax(X, out=out),
+    "log_softmax": lambda out: cxent.log_softmax(X, out=out),
+    "softmax_backward": lambda out: cxent.softmax_backward(X, X, out=out),
+    "log_softmax_backward": lambda out: cxent.log_softmax_backward(X, X, out=out),
+    **{f.__name__: lambda out, f=f: f(X, [0, 1], out=out) for f in WITH_GRAD},
+}
+
+
+@pytest.mark.parametrize("call", CALLS_WITH_OUT.values(), ids=CALLS_WITH_OUT)
+def test_out(call):
+    read_only = np.zeros((2, 3))
+    read_only.flags.writeable = False
+    masked = np.ma.masked_array(np.zeros((2, 3)))
+    for out, error, message in (
+        ([[0.0] * 3] * 2, TypeError, "^out is a list; accepted is a plain NumPy array"),
+        (masked, TypeError, "^out is a MaskedArray; accepted is a plain NumPy array"),
+        (np.zeros((2, 3), np.float32), TypeError, "^out has dtype float32; accepted is float64"),
+        (np.zeros((2, 3), int), TypeError, "^out has dtype int64; accepted is float64"),
+        (np.zeros((3, 2)), ValueError, r"^out has shape \(3, 2\); accepted is \(2, 3\)"),
+        (np.zeros(6), ValueError, r"^out has shape \(6,\); accepted is \(2, 3\)"),
+        (read_only, ValueError, "^out is read-only"),
+    ):
+        with pytest.raises(error, match=message):
+            call(out)
+
+
+@pytest.mark.parametrize("function", WITH_GRAD)
+def test_nothing_is_written(function):
+    """Not even the rows before the bad one, and not in place."""
+    x = np.random.default_rng(0).random((3, 4))
+    before = x.copy()
+    bad_calls = [
+        dict(target=[0, 1, 4]),
+        dict(target=[0, 1, -1]),
+        dict(target=[0, 1]),
+        dict(target=[0.0, 1.0, 2.0]),
+        dict(target=[0, 1, 2], reduction="all"),
+        dict(target=[0, 1, 2], axis=2),
+        dict(target=np.ma.zeros((3, 4))),
+    ]
+    for arguments in bad_calls:
+        with pytest.raises((IndexError, ValueError, TypeError)):
+            function(x, **arguments, out=x)
+        assert (x == before).all()

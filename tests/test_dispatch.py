@@ -1,0 +1,86 @@
+"""Which kernels serve a process: chosen, forced, missing."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import BUILT
+
+import cxent
+from cxent import _dispatch
+
+
+def run(code, **environment):
+    """Run a program in a new interpreter; what it printed, or its error."""
+    environment = {k: v for k, v in os.environ.items() if k != "CXENT_ISA"} | environment
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_fastest_kernels_of_this_cpu_serve():
+    assert run("from cxent import _dispatch as d; print(d.name, d.supported()[-1] == d.name)").split()[1] == "True"
+    assert set(_dispatch.supported()) <= set(BUILT)
+    assert _dispatch.available() == _dispatch.supported()
+
+
+def test_forced():
+    name = _dispatch.name
+    printed = run("import cxent; cxent.show_config(); print(cxent._dispatch.kernels.__name__)", CXENT_ISA=name)
+    assert f"kernels in use: {name} (forced by CXENT_ISA)" in printed
+    assert printed.strip().endswith(_dispatch.kernels.__name__)
+
+
+@pytest.mark.parametrize("wanted", ["avx2", "V4", "v2"])
+def test_forced_to_what_there_is_not(wanted):
+    printed = run("import cxent", CXENT_ISA=wanted)
+    assert f"ValueError: CXENT_ISA is {wanted!r}, but this machine has: {', '.join(_dispatch.available())}" in printed
+
+
+MISSING = """
+import sys, warnings
+for name in {missing}:
+    sys.modules["cxent." + name] = None  # import raises ImportError
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import cxent
+print(cxent._dispatch.name, len(caught), *(f"{{w.category.__name__}}: {{w.message}}" for w in caught))
+print(cxent.softmax([0.0, 0.0]).tolist())
+"""
+
+
+@pytest.mark.parametrize("missing", [["_cpu"], ["_kernels", "_kernels_v3", "_kernels_v4"]])
+def test_missing_extensions_are_one_warning(missing):
+    printed = run(MISSING.format(missing=missing))
+    assert printed.startswith("python 1 RuntimeWarning: cxent's compiled kernels are missing")
+    assert "pip install" in printed
+    assert printed.endswith("[0.5, 0.5]\n")
+
+
+def test_a_missing_level_falls_to_the_next():
+    printed = run(MISSING.format(missing=["_kernels_v3", "_kernels_v4"]))
+    assert printed.startswith("baseline 0\n")
+
+
+def test_show_config(capsys):
+    assert cxent.show_config() is None
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"cxent {cxent.__version__}, NumPy ")
+    assert f"kernels in use: {_dispatch.name}" in printed
+    assert f"kernels available: {', '.join(_dispatch.available())}" in printed
+
+
+def test_kernel_modules_are_interchangeable():
+    """The same functions in every one, with the same parameters."""
+    import inspect
+
+    reference = _dispatch.load("python")
+    functions = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
+    for name in functions:
+        expected = list(inspect.signature(getattr(reference, name)).parameters)
+        assert list(inspect.signature(getattr(_dispatch.kernels, name)).parameters) == expected
+
+
+def test_import_needs_numpy_alone():
+    code = "import sys, cxent; print(sorted({m.split('.')[0] for m in sys.modules} & {'scipy', 'torch', 'tqdm', 'matplotlib'}))"
+    assert run(code) == "[]\n"

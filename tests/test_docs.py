@@ -1,0 +1,35 @@
+"""The README's snippets and every docstring's example; every public name is documented and typed."""
+
+import doctest
+import inspect
+from pathlib import Path
+
+import pytest
+
+import cxent
+from cxent import _arrays, _cross_entropy, _dispatch, _softmax
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+@pytest.mark.parametrize("module", [_softmax, _cross_entropy, _dispatch, _arrays], ids=lambda m: m.__name__)
+def test_docstrings(module):
+    assert doctest.testmod(module).failed == 0
+
+
+def test_readme(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testfile(str(README), module_relative=False)
+    assert results.attempted > 10 and results.failed == 0
+
+
+@pytest.mark.parametrize("name", cxent.__all__)
+def test_public_names(name):
+    function = getattr(cxent, name)
+    doc = inspect.getdoc(function)
+    assert doc.split("\n")[0].endswith(".") and ">>> " in doc
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not signature.empty
+    for parameter in signature.parameters.values():
+        assert parameter.annotation is not parameter.empty
+        assert parameter.name in doc

@@ -1,0 +1,234 @@
+"""softmax, log_softmax, logsumexp and their derivatives: every layout, special values, closed forms, peers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import arrays_like, logits_and_axes
+from numpy.testing import assert_allclose, assert_array_equal
+
+import cxent
+
+RTOL = {np.dtype(np.float32): 3e-5, np.dtype(np.float64): 1e-13}  # |x - m| up to 100, in ulp
+
+
+def closed_form(x, axis):
+    """p, log p and lse in float64, by their definitions."""
+    x = np.asarray(x, np.float64)
+    shifted = x - x.max(axis=axis, keepdims=True)
+    total = np.exp(shifted).sum(axis=axis, keepdims=True)
+    return np.exp(shifted) / total, shifted - np.log(total), x.max(axis=axis, keepdims=True) + np.log(total)
+
+
+@given(logits_and_axes())
+def test_any_layout_and_axis(logits):
+    x, axis = logits
+    before = x.copy()
+    p, log_p, lse = closed_form(x, axis) if x.size else (x, x, x.sum(axis=axis, keepdims=True))
+    rtol = RTOL[x.dtype.newbyteorder("=")]
+    assert_allclose(cxent.softmax(x, axis), p, rtol=rtol, atol=1e-37)
+    assert_allclose(cxent.log_softmax(x, axis), log_p, rtol=rtol, atol=rtol)
+    assert_allclose(cxent.logsumexp(x, axis, keepdims=True), lse, rtol=rtol, atol=rtol)
+    assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x, axis, keepdims=True).squeeze(axis))
+    assert_array_equal(x, before)
+
+
+@given(logits_and_axes(), st.data())
+def test_results_are_new_arrays_in_the_logits_dtype(logits, data):
+    x, axis = logits
+    native = x.dtype.newbyteorder("=")
+    for result in (cxent.softmax(x, axis), cxent.log_softmax(x, axis)):
+        assert result.dtype == native and result.shape == x.shape
+        assert result.flags.writeable and not np.shares_memory(result, x)
+    assert cxent.logsumexp(x, axis).dtype == native
+    for order in "CF":
+        ordered = np.array(x, order=order)
+        result = cxent.softmax(ordered, axis)
+        assert result.flags[f"{order}_CONTIGUOUS"]
+
+
+@given(logits_and_axes(), st.data())
+def test_axes(logits, data):
+    x, axis = logits
+    axes = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1))) | {axis % x.ndim})
+    if any(x.shape[a] == 0 for a in axes):
+        return
+    rtol = RTOL[x.dtype.newbyteorder("=")]
+    p, _, lse = closed_form(x, axes) if x.size else (x, x, x.sum(axis=axes, keepdims=True))
+    assert_allclose(cxent.softmax(x, axes), p, rtol=rtol, atol=1e-37)
+    assert_allclose(cxent.logsumexp(x, axes[::-1], keepdims=True), lse, rtol=rtol, atol=rtol)
+    if x.size:
+        p, _, lse = closed_form(x, None)
+        assert_allclose(cxent.softmax(x, None), p, rtol=rtol, atol=1e-37)
+        assert_allclose(cxent.logsumexp(x, None), lse.item(), rtol=rtol, atol=rtol)
+
+
+@given(logits_and_axes(dtypes=[np.float64]), st.data())
+def test_derivatives_in_any_layout(logits, data):
+    x, axis = logits
+    g = data.draw(arrays_like(np.cos(np.arange(x.size)).reshape(x.shape)))
+    if not x.size:
+        assert cxent.softmax_backward(g, x, axis).shape == x.shape
+        return
+    p, log_p, _ = closed_form(x, axis)
+    p_as, log_p_as = data.draw(arrays_like(p)), data.draw(arrays_like(log_p))
+    expected = p * (g - (g * p).sum(axis=axis, keepdims=True))
+    assert_allclose(cxent.softmax_backward(g, p_as, axis), expected, atol=1e-13)
+    expected = g - p * g.sum(axis=axis, keepdims=True)
+    assert_allclose(cxent.log_softmax_backward(g, log_p_as, axis), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (2, 70)])
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_derivatives_against_central_differences(shape, axis):
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, *shape))
+    for forward, backward in (
+        (cxent.softmax, cxent.softmax_backward),
+        (cxent.log_softmax, cxent.log_softmax_backward),
+    ):
+        grad = backward(g, forward(x, axis), axis)
+        h = 1e-6
+        for place in np.ndindex(shape):
+            step = np.zeros(shape)
+            step[place] = h
+            difference = (g * (forward(x + step, axis) - forward(x - step, axis))).sum() / (2 * h)
+            assert grad[place] == pytest.approx(difference, abs=1e-8)
+
+
+def test_jacobian_is_what_backward_multiplies_with():
+    rng = np.random.default_rng(0)
+    x, g = rng.standard_normal((2, 3, 4, 6))
+    p = cxent.softmax(x)
+    jacobian = cxent.softmax_jacobian(p)
+    assert jacobian.shape == (3, 4, 6, 6)
+    assert_allclose(np.einsum("...i,...ij->...j", g, jacobian), cxent.softmax_backward(g, p), atol=1e-15)
+    assert cxent.softmax_jacobian(p.astype(np.float32)).dtype == np.float32
+    assert cxent.softmax_jacobian(np.ones((0, 3))).shape == (0, 3, 3)
+
+
+def test_what_arrays_may_be():
+    expected = cxent.softmax(np.array([[0.0, 1.0], [2.0, 0.0]]))
+    integers = np.array([[0, 1], [2, 0]])
+    for x in ([[0, 1], [2, 0]], integers, integers.astype(np.uint8), memoryview(integers)):
+        result = cxent.softmax(x)
+        assert type(result) is np.ndarray and result.dtype == np.float64
+        assert_array_equal(result, expected)
+    assert_array_equal(cxent.softmax([True, False]), cxent.softmax([1.0, 0.0]))
+
+
+def test_broadcast():
+    row = np.arange(5.0)
+    for x in (np.broadcast_to(row, (3, 4, 5)), np.broadcast_to(row[:, np.newaxis], (5, 4)), np.broadcast_to(1.0, (2, 3))):
+        for axis in range(x.ndim):
+            assert_array_equal(cxent.softmax(x, axis), cxent.softmax(x.copy(), axis))
+            assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x.copy(), axis))
+
+
+def test_memory_map(tmp_path):
+    x = np.random.default_rng(0).standard_normal((10, 20)).astype(np.float32)
+    np.save(tmp_path / "logits.npy", x)
+    assert_array_equal(cxent.softmax(np.load(tmp_path / "logits.npy", mmap_mode="r")), cxent.softmax(x))
+    mapped = np.load(tmp_path / "logits.npy", mmap_mode="r+")
+    assert cxent.softmax(mapped, out=mapped) is mapped
+    assert_array_equal(mapped, cxent.softmax(x))
+
+
+def test_one_row_without_other_axes():
+    assert cxent.softmax([1.0, 1.0]).tolist() == [0.5, 0.5]
+    assert isinstance(cxent.logsumexp([1.0, 1.0]), np.float64)
+    assert isinstance(cxent.logsumexp(np.float32([1, 1])), np.float32)
+    assert cxent.logsumexp([1.0, 1.0], keepdims=True).shape == (1,)
+    assert cxent.logsumexp(np.zeros((2, 3)), None, keepdims=True).shape == (1, 1)
+    assert cxent.softmax(3.0, None) == 1
+    assert cxent.logsumexp(3.0, axis=None) == 3
+
+
+def test_zero_rows():
+    assert cxent.softmax(np.empty((0, 3))).shape == (0, 3)
+    assert cxent.log_softmax(np.empty((3, 0)), axis=0).shape == (3, 0)
+    assert cxent.logsumexp(np.empty((2, 0, 3), np.float32)).shape == (2, 0)
+    assert cxent.softmax_backward(np.empty((0, 3)), np.empty((0, 3))).shape == (0, 3)
+
+
+@pytest.fixture(params=[np.float32, np.float64])
+def dtype(request):
+    return request.param
+
+
+@pytest.mark.parametrize("classes", [2, 3, 64, 200, 1000])
+def test_nan_stays_in_its_row(dtype, classes):
+    x = np.random.default_rng(0).standard_normal((5, classes)).astype(dtype)
+    clean = cxent.softmax(x), cxent.log_softmax(x), cxent.logsumexp(x)
+    for place in {0, 1, classes // 2, classes - 1}:
+        for others in (x[2], np.full(classes, -np.inf), np.full(classes, np.inf), np.full(classes, np.nan)):
+            y = x.copy()
+            y[2] = others
+            y[2, place] = np.nan
+            for function, expected in zip((cxent.softmax, cxent.log_softmax, cxent.logsumexp), clean, strict=True):
+                result = function(y)
+                assert np.isnan(result[2]).all()
+                assert_array_equal(np.delete(result, 2, axis=0), np.delete(expected, 2, axis=0))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 64, 200, 1000])
+def test_infinities(dtype, classes):
+    x = np.zeros((4, classes), dtype)
+    x[0, 1] = -np.inf
+    x[1] = -np.inf
+    x[2, 0] = np.inf
+    x[3] = -np.inf
+    x[3, 1] = 5
+    p, log_p, lse = cxent.softmax(x), cxent.log_softmax(x), cxent.logsumexp(x)
+    assert p[0, 1] == 0 and log_p[0, 1] == -np.inf
+    assert_allclose(np.delete(p[0], 1), 1 / (classes - 1), rtol=1e-6)
+    assert np.isnan(p[1]).all() and np.isnan(log_p[1]).all() and lse[1] == -np.inf
+    assert np.isnan(p[2]).all() and np.isnan(log_p[2]).all() and lse[2] == np.inf
+    assert p[3, 1] == 1 and (np.delete(p[3], 1) == 0).all()
+    assert log_p[3, 1] == 0 and lse[3] == 5
+
+
+def test_the_largest_and_smallest_numbers(dtype):
+    info = np.finfo(dtype)
+    x = np.array([info.max, -info.max, 0, info.smallest_subnormal], dtype)
+    assert cxent.softmax(x).tolist() == [1, 0, 0, 0]
+    assert cxent.logsumexp(x) == info.max
+    assert_array_equal(cxent.log_softmax(x)[[0, 1]], np.array([0, -np.inf], dtype))  # -2 * max is beyond -max
+    tiny = np.full(3, info.smallest_subnormal, dtype)
+    assert_allclose(cxent.softmax(tiny), 1 / 3, rtol=1e-6)
+
+
+def test_log_softmax_backward_beyond_log_probabilities(dtype):
+    """Its `output` should be at most 0; what is not is no reason for garbage."""
+    output = np.array([0.5, 100, 1000, 20, -1000, np.inf, -np.inf, np.nan], dtype)
+    result = cxent.log_softmax_backward(np.array([-1] + [0] * 7, dtype), output)
+    with np.errstate(over="ignore"):
+        expected = np.exp(output)
+    expected[0] -= 1
+    assert_allclose(result, expected, rtol=1e-5)
+
+
+def test_against_scipy():
+    special = pytest.importorskip("scipy.special")
+    x = np.random.default_rng(0).standard_normal((3, 5, 7))
+    for axis in (None, 0, 1, -1, (0, 2)):
+        assert_allclose(cxent.softmax(x, axis), special.softmax(x, axis), rtol=1e-13)
+        assert_allclose(cxent.log_softmax(x, axis), special.log_softmax(x, axis), rtol=1e-13)
+        assert_allclose(cxent.logsumexp(x, axis), special.logsumexp(x, axis), rtol=1e-13)
+
+
+def test_against_torch():
+    torch = pytest.importorskip("torch")
+    x = torch.randn(3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for axis in (0, 1, -1):
+        x.requires_grad_()
+        for forward, ours, backward in (
+            (torch.softmax, cxent.softmax, cxent.softmax_backward),
+            (torch.log_softmax, cxent.log_softmax, cxent.log_softmax_backward),
+        ):
+            result = forward(x, axis)
+            g = torch.cos(result.detach() * 9)
+            (grad,) = torch.autograd.grad(result, x, g)
+            found = ours(x.detach(), axis)
+            assert_allclose(found, result.detach().numpy(), rtol=1e-13)
+            assert_allclose(backward(g, found, axis), grad.numpy(), atol=1e-14)
