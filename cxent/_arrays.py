@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,22 @@ def floating_array(value: ArrayLike, name: str) -> Array:
     return _readable(array, array.dtype.newbyteorder("="))
 
 
-def target_view(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+def layout_of(x: Array, axis: Axis, name: str) -> Layout:
+    """The layout of an array with at least one class."""
+    layout = _layout(x.shape, x.strides, _class_axes(axis, x.ndim))
+    if layout.classes == 0:
+        raise ValueError(f"{name} has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
+    return layout
+
+
+def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -> Array:
     """The target as kernels take it: labels ``(outer, inner)`` or probabilities ``(outer, classes, inner)``."""
     target = _real_array(value, "target")
     if target.shape == layout.shape:
         return layout.view(_readable(target, dtype))
     if target.shape != layout.row_shape:
         raise ValueError(
-            f"target has shape {target.shape}; accepted for {layout.name} of shape {layout.shape} are "
+            f"target has shape {target.shape}; accepted for {name} of shape {layout.shape} are "
             f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities)"
         )
     if target.dtype.kind not in "iu":
@@ -67,47 +76,57 @@ def single_axis(axis: Any) -> int:
         raise TypeError(f"axis is {axis!r}; accepted is one integer") from None
 
 
+class _Order:
+    """An order of the axes of a shape."""
+
+    def __init__(self, shape: tuple[int, ...], axes: list[int]) -> None:
+        self.axes = axes
+        self._shape = [shape[a] for a in axes]
+        self._inverse = sorted(range(len(axes)), key=axes.__getitem__)
+
+    def undo(self, array: Array) -> Array:
+        """Undo ``transpose(axes).reshape(...)``; a scalar for an array without axes."""
+        original = array.reshape(self._shape).transpose(self._inverse)
+        return original if original.ndim else original[()]
+
+
 class Layout:
     """Where the rows of an array are: its class axes, and its other axes in the order in which they lie in memory.
 
-    Axes with longer strides than the classes' are ``outer``, those with shorter ones ``inner``, so that an array in C order,
-    in F order, or with its axes transposed is seen without a copy.
+    Axes with longer strides than the classes' are ``outer``, those with shorter ones ``inner``, so that an array in
+    C order, in F order, or with its axes transposed is seen without a copy.
     """
 
-    def __init__(self, x: Array, axis: Axis, name: str) -> None:
-        class_axes = _class_axes(axis, x.ndim)
-
+    def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], class_axes: tuple[int, ...]) -> None:
         def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
-            return abs(x.strides[a]) or math.inf
+            return abs(strides[a]) or math.inf
 
-        axes = sorted(range(x.ndim), key=distance, reverse=True)
-        class_axes = [a for a in axes if a in class_axes]
-        nearest = min(map(distance, class_axes), default=0)
-        outer_axes = [a for a in axes if a not in class_axes and distance(a) >= nearest]
-        inner_axes = [a for a in axes if a not in class_axes and distance(a) < nearest]
+        def size(axes: list[int]) -> int:
+            return math.prod(shape[a] for a in axes)
 
-        self.name = name
-        self.shape = x.shape
-        self.row_shape = tuple(n for a, n in enumerate(x.shape) if a not in class_axes)
-        self.rows = math.prod(self.row_shape)
-        self.classes = math.prod(x.shape[a] for a in class_axes)
-        if self.classes == 0:
-            raise ValueError(f"{name} has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
-        outer = math.prod(x.shape[a] for a in outer_axes)
-        inner = math.prod(x.shape[a] for a in inner_axes)
-        self._view_shape = (outer, self.classes, inner)
-        self._order = outer_axes + class_axes + inner_axes
-        row_axes = sorted(outer_axes + inner_axes)
-        self._row_order = [row_axes.index(a) for a in outer_axes + inner_axes]
-        self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(x.shape))
+        axes = sorted(range(len(shape)), key=distance, reverse=True)
+        classes = [a for a in axes if a in class_axes]
+        nearest = min(map(distance, classes), default=0)
+        outer = [a for a in axes if a not in class_axes and distance(a) >= nearest]
+        inner = [a for a in axes if a not in class_axes and distance(a) < nearest]
+        row_axes = sorted(outer + inner)
+
+        self.shape = shape
+        self.row_shape = tuple(shape[a] for a in row_axes)
+        self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(shape))
+        self.classes = size(classes)
+        self.rows = size(row_axes)
+        self._view_shape = (size(outer), size(classes), size(inner))
+        self._order = _Order(shape, outer + classes + inner)
+        self._row_order = _Order(self.row_shape, [row_axes.index(a) for a in outer + inner])
 
     def view(self, array: Array) -> Array:
         """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
-        return array.transpose(self._order).reshape(self._view_shape)
+        return array.transpose(self._order.axes).reshape(self._view_shape)
 
     def row_view(self, array: Array) -> Array:
         """An array of the rows' shape as ``(outer, inner)``."""
-        return array.transpose(self._row_order).reshape(self._view_shape[::2])
+        return array.transpose(self._row_order.axes).reshape(self._view_shape[::2])
 
     def empty_rows(self, dtype: DTypeLike) -> Array:
         """Memory for one result a row, as ``(outer, inner)``."""
@@ -115,7 +134,7 @@ class Layout:
 
     def rows_of(self, row_view: Array) -> Array:
         """The inverse of `row_view`; a scalar for a single row without axes."""
-        return _unpermuted(row_view, self.row_shape, self._row_order)
+        return self._row_order.undo(row_view)
 
     def output(
         self, out: Array | None, dtype: np.dtype[Any], same: Sequence[Array], apart: Sequence[Array] = ()
@@ -140,11 +159,15 @@ class Layout:
         """What the caller gets of a kernel's output: `out`, if given."""
         if out is not None and np.may_share_memory(output, out):
             return out
-        result = _unpermuted(output, self.shape, self._order)
+        result = self._order.undo(output)
         if out is None:
             return result
         out[...] = result
         return out
+
+
+# A layout depends on these few integers alone, and costs more than the kernel of a small call.
+_layout = lru_cache(maxsize=256)(Layout)
 
 
 def _real_array(value: ArrayLike, name: str) -> Array:
@@ -161,9 +184,9 @@ def _readable(array: Array, dtype: DTypeLike) -> Array:
     return array if array.dtype == dtype and array.flags.aligned else array.astype(dtype)
 
 
-def _class_axes(axis: Axis, ndim: int) -> list[int]:
+def _class_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
-        return list(range(ndim))
+        return tuple(range(ndim))
     try:
         axes = [operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,))]
     except TypeError:
@@ -171,10 +194,10 @@ def _class_axes(axis: Axis, ndim: int) -> list[int]:
     for a in axes:
         if not -ndim <= a < ndim:
             raise AxisError(a, ndim)
-    axes = [a % ndim for a in axes]
-    if len(set(axes)) < len(axes):
+    class_axes = tuple(sorted({a % ndim for a in axes}))
+    if len(class_axes) < len(axes):
         raise ValueError(f"axis is {axis!r}; accepted is each axis at most once")
-    return axes
+    return class_axes
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -194,9 +217,3 @@ def _is_same(a: Array, b: Array) -> bool:
         a.__array_interface__["data"] == b.__array_interface__["data"]
         and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
     )
-
-
-def _unpermuted(view: Array, shape: tuple[int, ...], order: Sequence[int]) -> Array:
-    """Undo ``transpose(order).reshape(...)``; a scalar for an array without axes."""
-    array = view.reshape([shape[a] for a in order]).transpose(np.argsort(order))
-    return array if array.ndim else array[()]

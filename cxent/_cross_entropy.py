@@ -8,14 +8,12 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch
-from ._arrays import Array, Layout, floating_array, single_axis, target_view
+from ._arrays import Array, floating_array, layout_of, single_axis, target_view
 
 Reduction = Literal["mean", "sum", "none"]
 
 
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean"
-) -> Any:
+def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean") -> Any:
     r"""Cross-entropy of logits with class indices or class probabilities.
 
     For class indices y, and for class probabilities q with :math:`Q = \sum_j q_j`:
@@ -25,12 +23,12 @@ def cross_entropy(
     Parameters
     ----------
     logits : array_like
-        Logits x, of any shape with at least one class. float32 and float64 are computed as such, integers and booleans
-        in float64.
+        Logits x, of any shape with at least one class. float32 and float64 are computed as such, integers and
+        booleans in float64.
     target : array_like
-        Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each from
-        0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype; they need not sum to 1.
-        Those of another dtype than the logits are converted to it, which takes a copy.
+        Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
+        from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
+        to 1; those of another dtype than the logits are converted to it, which takes a copy.
     axis : int, default -1
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
@@ -40,7 +38,8 @@ def cross_entropy(
     Returns
     -------
     scalar or ndarray
-        The loss in the dtype of the logits; with reduction "none" one a row, in the shape of the logits without the class axis.
+        The loss in the dtype of the logits; with reduction "none" one a row, in the shape of the logits without the
+        class axis.
 
     Raises
     ------
@@ -61,9 +60,9 @@ def cross_entropy(
 
     Notes
     -----
-    With m the largest logit, the loss is :math:`(m - x_y) + \operatorname{log1p}(r)`, where r sums the exponentials of all the other
-    :math:`x_j - m` [1]_. A small loss therefore keeps all its digits. A probability that is exactly 0 takes no part, so a logit
-    of -inf costs nothing there. Sums over classes and rows are accumulated in float64, with compensation.
+    With m the largest logit, the loss is :math:`(m - x_y) + \operatorname{log1p}(r)`, where r sums the exponentials
+    of all the other :math:`x_j - m` [1]_. A small loss therefore keeps all its digits. A probability that is exactly 0
+    takes no part, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64.
 
     References
     ----------
@@ -101,16 +100,16 @@ def cross_entropy_with_grad(
 
     .. math:: \frac{\partial \ell}{\partial x_j} = Q p_j - q_j
 
-    with p the softmax of the logits, q the target row (for a class index: one-hot) and :math:`Q = \sum_j q_j`. The gradient
-    of the mean is this divided by the number of rows; with "sum" and "none" it is this.
+    with p the softmax of the logits, q the target row (for a class index: one-hot) and :math:`Q = \sum_j q_j`. The
+    gradient of the mean is this divided by the number of rows; with "sum" and "none" it is this.
 
     Parameters
     ----------
     logits, target, axis, reduction
         As in `cross_entropy`.
     out : ndarray, optional
-        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then nothing of their
-        size is allocated.
+        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
+        nothing of their size is allocated.
 
     Returns
     -------
@@ -171,8 +170,8 @@ def cross_entropy_from_probs(
 
     Notes
     -----
-    The predictions are taken as they are, neither clipped nor normalised: a target's probability of 0 gives the loss inf. Terms
-    whose q is exactly 0 count as 0.
+    The predictions are taken as they are, neither clipped nor normalised: a target's probability of 0 gives the loss
+    inf. Terms whose q is exactly 0 count as 0.
 
     Examples
     --------
@@ -245,8 +244,8 @@ def _evaluate(
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
     x = floating_array(value, name)
-    layout = Layout(x, single_axis(axis), name)
-    view = target_view(target, layout, x.dtype)
+    layout = layout_of(x, single_axis(axis), name)
+    view = target_view(target, layout, name, x.dtype)
     grad = layout.output(out, x.dtype, same=[x], apart=[view]) if with_grad else None
     losses = layout.empty_rows(x.dtype) if reduction == "none" else None
     divisor = layout.rows if reduction == "mean" else 1

@@ -24,31 +24,32 @@ def _store(rows: Array, out: Array) -> None:
     out[...] = np.moveaxis(rows, 2, 1)
 
 
-def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
-    """m, x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
-    m = x.max(axis=-1, keepdims=True)
-    shifted = x - m
+def _exponentials(x: Array) -> tuple[Array, Array, Array]:
+    """x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
+    shifted = x - x.max(axis=-1, keepdims=True)
     e = np.exp(shifted)
     below = np.where(shifted != 0, e, 0).sum(axis=-1, keepdims=True)
     maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
-    return m, shifted, e, (maxima - 1) + below
+    return shifted, e, (maxima - 1) + below
 
 
 @np.errstate(all="ignore")
 def softmax(x: Array, out: Array) -> None:
-    _, _, e, rest = _exponentials(_rows(x))
+    _, e, rest = _exponentials(_rows(x))
     _store(e / (1 + rest), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, out: Array) -> None:
-    _, shifted, _, rest = _exponentials(_rows(x))
+    shifted, _, rest = _exponentials(_rows(x))
     _store(shifted - np.log1p(rest), out)
 
 
 @np.errstate(all="ignore")
 def logsumexp(x: Array, out: Array) -> None:
-    m, _, _, rest = _exponentials(_rows(x))
+    rows = _rows(x)
+    m = rows.max(axis=-1, keepdims=True)
+    _, _, rest = _exponentials(rows)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
@@ -65,10 +66,8 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
 
 
 @np.errstate(all="ignore")
-def cross_entropy_index(
-    x: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None
-) -> float:
-    m, shifted, e, rest = _exponentials(_rows(x))
+def cross_entropy_index(x: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+    shifted, e, rest = _exponentials(_rows(x))
     label = labels[..., np.newaxis]
     shifted_y = np.take_along_axis(shifted, label, axis=-1)
     if grad is not None:
@@ -81,10 +80,8 @@ def cross_entropy_index(
 
 
 @np.errstate(all="ignore")
-def cross_entropy_dense(
-    x: Array, target: Array, scale: float, losses: Array | None, grad: Array | None
-) -> float:
-    m, shifted, e, rest = _exponentials(_rows(x))
+def cross_entropy_dense(x: Array, target: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+    shifted, e, rest = _exponentials(_rows(x))
     q = _rows(target)
     weight = q.sum(axis=-1, keepdims=True)
     total = np.where(q == 0, 0, q * shifted).sum(axis=-1, keepdims=True)
@@ -97,9 +94,7 @@ def cross_entropy_dense(
 
 
 @np.errstate(all="ignore")
-def from_probs_index(
-    probs: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None
-) -> float:
+def from_probs_index(probs: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
     p = _rows(probs)
     label = labels[..., np.newaxis]
     p_y = np.take_along_axis(p, label, axis=-1)
@@ -111,9 +106,7 @@ def from_probs_index(
 
 
 @np.errstate(all="ignore")
-def from_probs_dense(
-    probs: Array, target: Array, scale: float, losses: Array | None, grad: Array | None
-) -> float:
+def from_probs_dense(probs: Array, target: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
     p, q = _rows(probs), _rows(target)
     if grad is not None:
         _store(np.where(q == 0, 0, -scale * q / p), grad)

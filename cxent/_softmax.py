@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch
-from ._arrays import Array, Axis, Layout, floating_array
+from ._arrays import Array, Axis, Layout, floating_array, layout_of
 
 
 def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -68,7 +68,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
            [0.5       , 0.5       , 0.        ]])
     """
     x = floating_array(x, "x")
-    layout = Layout(x, axis, "x")
+    layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, same=[x])
     _dispatch.kernels.softmax(layout.view(x), probs)
     return layout.result(probs, out)
@@ -116,7 +116,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     [-8.279875e-08 -1.700000e+01 -1.700000e+01]
     """
     x = floating_array(x, "x")
-    layout = Layout(x, axis, "x")
+    layout = layout_of(x, axis, "x")
     log_probs = layout.output(out, x.dtype, same=[x])
     _dispatch.kernels.log_softmax(layout.view(x), log_probs)
     return layout.result(log_probs, out)
@@ -161,7 +161,7 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
            [1.38629436]])
     """
     x = floating_array(x, "x")
-    layout = Layout(x, axis, "x")
+    layout = layout_of(x, axis, "x")
     sums = layout.empty_rows(x.dtype)
     _dispatch.kernels.logsumexp(layout.view(x), sums)
     rows = layout.rows_of(sums)
@@ -257,7 +257,9 @@ def log_softmax_backward(
 def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
     r"""The Jacobian of the softmax, from the probabilities.
 
-    .. math:: J_{ij} = \frac{\partial p_i}{\partial x_j} = \begin{cases} p_i (1 - p_j) & i = j \\ -p_i p_j & i \neq j \end{cases}
+    .. math::
+        J_{ij} = \frac{\partial p_i}{\partial x_j} =
+        \begin{cases} p_i (1 - p_j) & i = j \\ -p_i p_j & i \neq j \end{cases}
 
     Parameters
     ----------
@@ -267,7 +269,7 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
     Returns
     -------
     ndarray, shape (..., C, C)
-        ``diag(p) - p p^T`` of every row. Where a gradient is all that is wanted, `softmax_backward` needs no C * C memory.
+        ``diag(p) - p p^T`` of every row. For a gradient alone, `softmax_backward` needs no C * C memory.
 
     Raises
     ------
@@ -283,7 +285,7 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
            [-0.125 , -0.0625,  0.1875]])
     """
     p = floating_array(p, "p")
-    Layout(p, -1, "p")
+    layout_of(p, -1, "p")
     jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
     diagonal[...] = p * (1 - p)
@@ -300,5 +302,5 @@ def _backward_arrays(
         raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
     dtype = np.result_type(g, y)
     g, y = g.astype(dtype, copy=False), y.astype(dtype, copy=False)
-    layout = Layout(y, axis, "output")
+    layout = layout_of(y, axis, "output")
     return layout, layout.view(g), layout.view(y), layout.output(out, dtype, same=[g, y])

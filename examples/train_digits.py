@@ -5,6 +5,7 @@ cross-entropy is low (the prediction is near the truth) and high (it is far from
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -73,7 +74,7 @@ def draw(losses: list[float], pixels: Array, labels: NDArray[np.int64], logits: 
     curve.set(xlabel="epoch", ylabel="mean cross-entropy", title="training loss", ylim=(0, None))
     curve.grid(alpha=0.3)
 
-    grid = digit_side.subplots(len(shown), 2, width_ratios=[1, 2.5])
+    grid: Any = digit_side.subplots(len(shown), 2, width_ratios=[1, 2.5])
     for (image, bars), (meaning, i) in zip(grid, shown.items(), strict=True):
         image.imshow(pixels[i].reshape(8, 8), cmap="gray_r")
         image.set(xticks=[], yticks=[], title=f"a {labels[i]}")

@@ -21,7 +21,7 @@ def shapes_and_axes(draw, classes_at_least=1, max_size=20_000):
 
 @st.composite
 def arrays_like(draw, values):
-    """The same values with another memory layout: axes permuted, strided forwards or backwards, swapped, or read-only."""
+    """The same values in another memory layout: axes permuted, strided either way, byte-swapped, read-only."""
     axes = draw(st.permutations(range(values.ndim)))
     steps = draw(st.lists(st.sampled_from([1, 1, 1, 2, -1, -3]), min_size=values.ndim, max_size=values.ndim))
     memory = np.zeros([values.shape[a] * abs(step) for a, step in zip(axes, steps, strict=True)], values.dtype)

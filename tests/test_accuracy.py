@@ -28,7 +28,9 @@ def check(found, exact_values, allowed, units=None, weight=1):
         if value == 0 and abs(true) < weight * float(np.finfo(dtype).smallest_normal):
             continue
         off = error(value, true, true if units is None else units[j], dtype)
-        assert off <= allowed[j], f"[{j}]: {value!r} is {off:.2f} ulp from {mp.nstr(true, 20)}; allowed {allowed[j]:.2f}"
+        assert off <= allowed[j], (
+            f"[{j}]: {value!r} is {off:.2f} ulp from {mp.nstr(true, 20)}; allowed {allowed[j]:.2f}"
+        )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

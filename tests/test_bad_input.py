@@ -1,4 +1,4 @@
-"""Bad input gets one exception that names the argument, what was found and what is accepted, before anything is written."""
+"""Bad input gets one exception, before anything is written: the argument, what was found, what is accepted."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_lists_that_are_no_array():
     for function in SOFTMAXES:
         with pytest.raises(ValueError, match="inhomogeneous"):
             function([[1, 2], [3]])
-        with pytest.raises(TypeError, match="^x has dtype object"):
+        with pytest.raises(TypeError, match=r"^x has dtype object"):
             function([None, 1])
 
 
@@ -68,7 +68,7 @@ def test_no_classes():
     for function in LOSSES:
         with pytest.raises(ValueError, match=r"^(logits|probs) has shape \(3, 0\) .* no classes"):
             function(np.empty((3, 0)), [0, 0, 0])
-    with pytest.raises(ValueError, match="^p has shape"):
+    with pytest.raises(ValueError, match=r"^p has shape"):
         cxent.softmax_jacobian(np.empty((3, 0)))
 
 
@@ -94,14 +94,14 @@ def test_axis_out_of_range():
 def test_axis_of_another_type():
     for axis in (1.0, "1", (0, 1.0)):
         for function in SOFTMAXES:
-            with pytest.raises(TypeError, match="^axis is .* accepted are"):
+            with pytest.raises(TypeError, match=r"^axis is .* accepted are"):
                 function(X, axis)
     for function in SOFTMAXES:
-        with pytest.raises(ValueError, match="^axis is .* at most once"):
+        with pytest.raises(ValueError, match=r"^axis is .* at most once"):
             function(X, (1, -1))
     for axis in (None, (0, 1), 1.0):
         for function in LOSSES:
-            with pytest.raises(TypeError, match="^axis is .* accepted is one integer"):
+            with pytest.raises(TypeError, match=r"^axis is .* accepted is one integer"):
                 function(X, [0, 0], axis=axis)
 
 
@@ -129,7 +129,7 @@ def test_label_outside_among_other_axes(function):
         x = np.zeros((4, 3, 5), order=order)
         with pytest.raises(IndexError, match=r"^target\[1, 3\] is 9; accepted are class indices from 0 to 2$"):
             function(x, np.array(labels, order=order), axis=1)
-    with pytest.raises(IndexError, match="^target is 7; accepted"):
+    with pytest.raises(IndexError, match=r"^target is 7; accepted"):
         function(np.zeros(3), 7)
 
 
@@ -144,14 +144,14 @@ def test_target_of_the_wrong_shape(function):
 @pytest.mark.parametrize("function", LOSSES)
 def test_class_indices_that_are_not_integers(function):
     for target in ([0.0, 1.0], [True, False], np.zeros(2, np.float32)):
-        with pytest.raises(TypeError, match="^target has dtype .* accepted for these are integers"):
+        with pytest.raises(TypeError, match=r"^target has dtype .* accepted for these are integers"):
             function(X, target)
 
 
 @pytest.mark.parametrize("function", LOSSES)
 def test_unknown_reduction(function):
     for reduction in ("average", "", None, True):
-        with pytest.raises(ValueError, match="^reduction is .*; accepted are 'mean', 'sum' and 'none'"):
+        with pytest.raises(ValueError, match=r"^reduction is .*; accepted are 'mean', 'sum' and 'none'"):
             function(X, [0, 0], reduction=reduction)
 
 

@@ -119,7 +119,11 @@ def test_what_arrays_may_be():
 
 def test_broadcast():
     row = np.arange(5.0)
-    for x in (np.broadcast_to(row, (3, 4, 5)), np.broadcast_to(row[:, np.newaxis], (5, 4)), np.broadcast_to(1.0, (2, 3))):
+    for x in (
+        np.broadcast_to(row, (3, 4, 5)),
+        np.broadcast_to(row[:, np.newaxis], (5, 4)),
+        np.broadcast_to(1.0, (2, 3)),
+    ):
         for axis in range(x.ndim):
             assert_array_equal(cxent.softmax(x, axis), cxent.softmax(x.copy(), axis))
             assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x.copy(), axis))
