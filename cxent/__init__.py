@@ -1,4 +1,4 @@
-"""Softmax and cross-entropy for NumPy arrays: fast, exact, and small."""
+"""Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
 from ._cross_entropy import (
     cross_entropy,

@@ -31,7 +31,7 @@ def floating_array(value: ArrayLike, name: str) -> Array:
     if array.dtype.kind != "f":
         return array.astype(np.float64)
     if array.dtype.itemsize not in (4, 8):
-        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert with {name}.astype(np.float32)")
+        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert it with astype")
     return _readable(array, array.dtype.newbyteorder("="))
 
 
@@ -53,10 +53,10 @@ def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -
             f"target has shape {target.shape}; accepted for {name} of shape {layout.shape} are "
             f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities)"
         )
-    if target.dtype.kind not in "iu":
+    if target.dtype.kind not in "iu" and target.size:  # an empty list is float64 to NumPy
         raise TypeError(
             f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
-            "accepted for these are integers"
+            "accepted for these are integers: convert it with astype(int)"
         )
     labels = layout.row_view(_readable(target, np.int64))
     if not _dispatch.kernels.labels_in_range(labels, layout.classes):
@@ -85,9 +85,8 @@ class _Order:
         self._inverse = sorted(range(len(axes)), key=axes.__getitem__)
 
     def undo(self, array: Array) -> Array:
-        """Undo ``transpose(axes).reshape(...)``; a scalar for an array without axes."""
-        original = array.reshape(self._shape).transpose(self._inverse)
-        return original if original.ndim else original[()]
+        """The inverse of ``transpose(axes).reshape(...)``."""
+        return array.reshape(self._shape).transpose(self._inverse)
 
 
 class Layout:
@@ -115,7 +114,7 @@ class Layout:
         self.row_shape = tuple(shape[a] for a in row_axes)
         self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(shape))
         self.classes = size(classes)
-        self.rows = size(row_axes)
+        self.row_count = size(row_axes)
         self._view_shape = (size(outer), size(classes), size(inner))
         self._order = _Order(shape, outer + classes + inner)
         self._row_order = _Order(self.row_shape, [row_axes.index(a) for a in outer + inner])
@@ -128,21 +127,22 @@ class Layout:
         """An array of the rows' shape as ``(outer, inner)``."""
         return array.transpose(self._row_order.axes).reshape(self._view_shape[::2])
 
-    def empty_rows(self, dtype: DTypeLike) -> Array:
-        """Memory for one result a row, as ``(outer, inner)``."""
+    def empty_row_results(self, dtype: DTypeLike) -> Array:
+        """Memory for one result per row, as ``(outer, inner)``."""
         return np.empty(self._view_shape[::2], dtype)
 
-    def rows_of(self, row_view: Array) -> Array:
-        """The inverse of `row_view`; a scalar for a single row without axes."""
-        return self._row_order.undo(row_view)
+    def row_results(self, row_view: Array) -> Any:
+        """What the caller gets of one result per row; a scalar for a row without other axes."""
+        results = self._row_order.undo(row_view)
+        return results if results.ndim else results[()]
 
     def output(
-        self, out: Array | None, dtype: np.dtype[Any], same: Sequence[Array], apart: Sequence[Array] = ()
+        self, out: Array | None, dtype: np.dtype[Any], in_place: Sequence[Array], read_later: Sequence[Array] = ()
     ) -> Array:
         """Memory for a kernel's result, as ``(outer, classes, inner)``: that of `out` where it is safe to write there.
 
-        It is safe if kernels can write there, and if it is exactly one of the arrays `same`, which kernels read before
-        they write, or overlaps no input. The inputs `apart` are read again after the first result is written.
+        It is safe if kernels can write there, and if it overlaps no input or is exactly one of `in_place`, of which the
+        kernel reads every element before it writes it. It reads those of `read_later` after it has written others.
         """
         if out is None:
             return np.empty(self._view_shape, dtype)
@@ -150,8 +150,8 @@ class Layout:
         safe = (
             out.dtype == dtype
             and out.flags.aligned
-            and all(_is_same(out, a) or not np.may_share_memory(out, a) for a in same)
-            and not any(np.may_share_memory(out, a) for a in apart)
+            and all(_is_same(out, a) or not np.may_share_memory(out, a) for a in in_place)
+            and not any(np.may_share_memory(out, a) for a in read_later)
         )
         return self.view(out) if safe else np.empty(self._view_shape, dtype)
 

@@ -2,17 +2,21 @@
 
 cdef extern from *:
     """
-    #if defined(__x86_64__) && defined(__GNUC__)
-    /* The operating system must save the wide registers too; __builtin_cpu_supports asks for both.
-       Every CPU with these features has the rest of its x86-64 level. */
+    /* The kernels are built for these levels on Linux alone (setup.py). */
+    #if defined(__x86_64__) && defined(__linux__)
+    #define HAS(feature) __builtin_cpu_supports(feature)
+
+    #ifdef __clang__ /* has no names for these; CPUs with the other features have them */
+    #define HAS_F16C_LZCNT_MOVBE 1
+    #else
+    #define HAS_F16C_LZCNT_MOVBE (HAS("f16c") && HAS("lzcnt") && HAS("movbe"))
+    #endif
+
     static int cpu_level(void) {
-        __builtin_cpu_init();
-        if (!(__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-              && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2")))
+        __builtin_cpu_init(); /* asks the operating system too whether it saves the wide registers */
+        if (!(HAS("avx2") && HAS("fma") && HAS("bmi") && HAS("bmi2") && HAS_F16C_LZCNT_MOVBE))
             return 1;
-        if (!(__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
-              && __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq")
-              && __builtin_cpu_supports("avx512vl")))
+        if (!(HAS("avx512f") && HAS("avx512bw") && HAS("avx512cd") && HAS("avx512dq") && HAS("avx512vl")))
             return 3;
         return 4;
     }
@@ -24,5 +28,5 @@ cdef extern from *:
 
 
 def x86_level():
-    """The highest of the x86-64 levels 1, 3 and 4 that this CPU has; 1 on any other architecture."""
+    """The highest of the x86-64 levels 1, 3 and 4 that this CPU has; 1 where there are kernels for no other."""
     return cpu_level()

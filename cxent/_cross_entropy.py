@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch
@@ -14,11 +15,10 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean") -> Any:
-    r"""Cross-entropy of logits with class indices or class probabilities.
+    """Cross-entropy of logits with class indices or class probabilities.
 
-    For class indices y, and for class probabilities q with :math:`Q = \sum_j q_j`:
-
-    .. math:: \ell = \operatorname{lse}(x) - x_y, \qquad \ell = Q \operatorname{lse}(x) - \sum_j q_j x_j
+    ``loss = lse(x) - x_y`` for a class index y, and ``loss = Q * lse(x) - sum_j q_j x_j`` for class probabilities q,
+    with ``Q = sum_j q_j``; lse is the `logsumexp`.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduc
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
         from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
-        to 1; those of another dtype than the logits are converted to it, which takes a copy.
+        to 1. Indices of another dtype than int64, and probabilities of another than the logits', are copied to it.
     axis : int, default -1
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
     reduction : {"mean", "sum", "none"}, default "mean"
-        What becomes of the losses of the rows. The mean divides by the number of rows; over no rows it is NaN.
+        How the losses of the rows are combined. The mean divides by the number of rows; over zero rows it is NaN.
 
     Returns
     -------
     scalar or ndarray
-        The loss in the dtype of the logits; with reduction "none" one a row, in the shape of the logits without the
+        The loss in the dtype of the logits; with reduction "none" one per row, in the shape of the logits without the
         class axis.
 
     Raises
@@ -60,8 +60,8 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduc
 
     Notes
     -----
-    With m the largest logit, the loss is :math:`(m - x_y) + \operatorname{log1p}(r)`, where r sums the exponentials
-    of all the other :math:`x_j - m` [1]_. A small loss therefore keeps all its digits. A probability that is exactly 0
+    With m the largest logit, the loss is ``(m - x_y) + log1p(r)``, where r sums the exponentials of all the other
+    ``x_j - m`` [1]_. A small loss therefore keeps all its digits. A probability that is exactly 0
     takes no part, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64.
 
     References
@@ -96,12 +96,10 @@ def cross_entropy_with_grad(
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any]]:
-    r"""Cross-entropy and its gradient with respect to the logits, in one pass.
+    """Cross-entropy and its gradient with respect to the logits, in one pass.
 
-    .. math:: \frac{\partial \ell}{\partial x_j} = Q p_j - q_j
-
-    with p the softmax of the logits, q the target row (for a class index: one-hot) and :math:`Q = \sum_j q_j`. The
-    gradient of the mean is this divided by the number of rows; with "sum" and "none" it is this.
+    ``dloss/dx_j = Q * p_j - q_j``, with p the softmax of the logits, q the target row (for a class index: one-hot)
+    and ``Q = sum_j q_j``. With reduction "mean" this is divided by the number of rows.
 
     Parameters
     ----------
@@ -126,8 +124,8 @@ def cross_entropy_with_grad(
     Notes
     -----
     At the class where p is near 1 the gradient is computed from the sum of all the other probabilities, so that it
-    keeps its digits where ``p - 1`` would be 0. The general form :math:`Q p - q` is the gradient also if
-    the target row does not sum to 1; the well-known :math:`p - q` is it only if it does.
+    keeps its digits where ``p - 1`` would be 0. ``Q * p - q`` is the gradient for any target row; the
+    well-known ``p - q`` equals it only if the row sums to 1.
 
     Examples
     --------
@@ -147,14 +145,14 @@ def cross_entropy_with_grad(
 def cross_entropy_from_probs(
     probs: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean"
 ) -> Any:
-    r"""Cross-entropy of predicted probabilities with class indices or class probabilities.
+    """Cross-entropy of predicted probabilities with class indices or class probabilities.
 
-    .. math:: \ell = -\log p_y, \qquad \ell = -\sum_j q_j \log p_j
+    ``loss = -log(p_y)`` for a class index y, and ``loss = -sum_j q_j log(p_j)`` for class probabilities q.
 
     Parameters
     ----------
     probs : array_like
-        Predictions p, normalised already. Where there are logits, `cross_entropy` is faster and more exact.
+        Predictions p, already normalised. Where there are logits, `cross_entropy` is faster and more accurate.
     target, axis, reduction
         As in `cross_entropy`.
 
@@ -171,7 +169,7 @@ def cross_entropy_from_probs(
     Notes
     -----
     The predictions are taken as they are, neither clipped nor normalised: a target's probability of 0 gives the loss
-    inf. Terms whose q is exactly 0 count as 0.
+    inf. Terms whose q is exactly 0 count as 0, whatever p is there.
 
     Examples
     --------
@@ -192,11 +190,9 @@ def cross_entropy_from_probs_with_grad(
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any]]:
-    r"""Cross-entropy of predicted probabilities, and its gradient with respect to them.
+    """Cross-entropy of predicted probabilities, and its gradient with respect to them.
 
-    .. math:: \frac{\partial \ell}{\partial p_j} = -\frac{q_j}{p_j}
-
-    and 0 where :math:`q_j` is 0. The gradient of the mean is this divided by the number of rows.
+    ``dloss/dp_j = -q_j / p_j``, and 0 where q_j is 0. With reduction "mean" this is divided by the number of rows.
 
     Parameters
     ----------
@@ -246,19 +242,20 @@ def _evaluate(
     x = floating_array(value, name)
     layout = layout_of(x, single_axis(axis), name)
     view = target_view(target, layout, name, x.dtype)
-    grad = layout.output(out, x.dtype, same=[x], apart=[view]) if with_grad else None
-    losses = layout.empty_rows(x.dtype) if reduction == "none" else None
-    divisor = layout.rows if reduction == "mean" else 1
+    grad = layout.output(out, x.dtype, in_place=[x], read_later=[view]) if with_grad else None
+    losses = layout.empty_row_results(x.dtype) if reduction == "none" else None
+    divisor = layout.row_count if reduction == "mean" else 1
 
     kernels = _dispatch.kernels
     if view.ndim == 2:
         kernel = kernels.cross_entropy_index if name == "logits" else kernels.from_probs_index
     else:
         kernel = kernels.cross_entropy_dense if name == "logits" else kernels.from_probs_dense
-    total = kernel(layout.view(x), view, 1 / divisor if divisor else math.nan, losses, grad)
+    total = kernel(layout.view(x), view, 1 / max(divisor, 1), losses, grad)
 
     if losses is not None:
-        loss = layout.rows_of(losses)
+        loss = layout.row_results(losses)
     else:
-        loss = x.dtype.type(total / divisor if divisor else math.nan)
+        with np.errstate(over="ignore"):  # a loss beyond float32 is inf, as it is without a reduction
+            loss = x.dtype.type(total / divisor if divisor else math.nan)
     return loss, None if grad is None else layout.result(grad, out)

@@ -10,6 +10,7 @@ import sys
 import warnings
 from importlib import import_module
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -62,15 +63,19 @@ def _choose(wanted: str) -> tuple[str, ModuleType]:
             return name, module
     warnings.warn(
         "cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. "
-        "To build them, install a C compiler and run: pip install --force-reinstall --no-binary cxent cxent "
-        "(in a source checkout: pip install -e .)",
+        "To build them, install a C compiler and run `pip install .` in the source of cxent",
         RuntimeWarning,
         stacklevel=2,
     )
     return "python", load("python")
 
 
-name, kernels = _choose(os.environ.get("CXENT_ISA", ""))
+if TYPE_CHECKING:
+    from . import _kernels as kernels
+
+    kernel_name: str
+else:
+    kernel_name, kernels = _choose(os.environ.get("CXENT_ISA", ""))
 
 
 def show_config() -> None:
@@ -91,5 +96,5 @@ def show_config() -> None:
 
     forced = " (forced by CXENT_ISA)" if os.environ.get("CXENT_ISA") else ""
     print(f"cxent {__version__}, NumPy {np.__version__}, Python {sys.version.split()[0]}")
-    print(f"kernels in use: {name}{forced}")
+    print(f"kernels in use: {kernel_name}{forced}")
     print(f"kernels available: {', '.join(available())}")

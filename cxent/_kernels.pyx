@@ -75,7 +75,7 @@ ctypedef fused floating:
     double
 
 cdef enum:
-    LANES = 64          # independent partial sums, kept in vector registers or the nearest cache
+    LANES = 64          # independent partial sums; row_max and fold halve them by hand
     STEPS = 8           # additions to a lane before the lanes are folded
     CACHE_LINE = 64     # bytes
     TILE = 16           # rows gathered together: one cache line of float32
@@ -148,7 +148,7 @@ cdef inline void add(Sum* total, double term) noexcept nogil:
     total.value = value
 
 
-cdef inline double result(Sum total) noexcept nogil:
+cdef inline double value_of(Sum total) noexcept nogil:
     # Beyond the largest number the error is inf - inf; the value alone is right.
     return total.value + total.error if total.value - total.value == 0 else total.value
 
@@ -201,14 +201,14 @@ cdef inline floating row_max(const floating* x, Py_ssize_t classes) noexcept nog
 cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep,
                            floating* below, floating* maxima) noexcept nogil:
     """exp(x - m) of one group of lanes: kept in e, added to `below` where x < m; maxima are counted."""
-    cdef floating shifted, power
+    cdef floating shifted, exponential
     cdef Py_ssize_t k
     for k in range(LANES):
         shifted = x[k] - m
-        power = exp_nonpositive(shifted)
+        exponential = exp_nonpositive(shifted)
         if keep:
-            e[k] = power
-        below[k] += power if shifted != 0 else 0
+            e[k] = exponential
+        below[k] += exponential if shifted != 0 else 0
         maxima[k] += 0 if shifted != 0 else 1
 
 
@@ -223,7 +223,7 @@ cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, fl
     cdef Py_ssize_t block, group, start, line, k
     cdef Sum below_total = [0, 0]
     cdef double maxima_total = 0
-    for block in range(classes // (LANES * STEPS) + 1):
+    for block in range((classes - 1) // (LANES * STEPS) + 1):
         for k in range(LANES):
             below[k] = 0
             maxima[k] = 0
@@ -243,7 +243,7 @@ cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, fl
                     e[groups * LANES + k] = last[k]
         add(&below_total, fold(below))
         maxima_total += fold(maxima)
-    return (maxima_total - 1) + result(below_total)
+    return (maxima_total - 1) + value_of(below_total)
 
 
 cdef struct Weighted:
@@ -274,8 +274,8 @@ cdef inline Weighted weigh_row(const floating* w, const floating* x, Py_ssize_t 
                 total[k] += 0 if skip_zeros and w[start + k] == 0 else term
         add(&weight_sum, fold(weight))
         add(&total_sum, fold(total))
-    sums.weight = result(weight_sum)
-    sums.total = result(total_sum)
+    sums.weight = value_of(weight_sum)
+    sums.total = value_of(total_sum)
     return sums
 
 
@@ -289,7 +289,7 @@ cdef inline bint has_nan(const floating* x, Py_ssize_t classes) noexcept nogil:
 
 cdef inline void scale_row(floating* e, Py_ssize_t classes, double a,
                            const floating* target, double b) noexcept nogil:
-    """e = a * e - b * target: every cross-entropy gradient. A target of NULL is one of zeros."""
+    """e = a * e - b * target: the softmax and every cross-entropy gradient. A target of NULL is one of zeros."""
     cdef floating a_ = <floating> a
     cdef floating b_ = <floating> b
     cdef Py_ssize_t c
@@ -531,7 +531,7 @@ def cross_entropy_index(
                 add(&total, loss)
                 if losses is not None:
                     losses[i, k] = <floating> loss
-    return result(total)
+    return value_of(total)
 
 
 def cross_entropy_dense(
@@ -578,7 +578,7 @@ def cross_entropy_dense(
                 add(&total, loss)
                 if losses is not None:
                     losses[i, k] = <floating> loss
-    return result(total)
+    return value_of(total)
 
 
 def from_probs_index(
@@ -606,7 +606,7 @@ def from_probs_index(
                     for c in range(probs.shape[1]):
                         grad[i, c, k] = 0
                     grad[i, label, k] = <floating> (-scale / at_label)
-    return result(total)
+    return value_of(total)
 
 
 def from_probs_dense(
@@ -632,11 +632,11 @@ def from_probs_dense(
                         add(&row, -<double> q * log(<double> p))
                     if grad is not None:
                         grad[i, c, k] = <floating> (-scale * q / p) if q != 0 else <floating> 0
-                loss = result(row)
+                loss = value_of(row)
                 add(&total, loss)
                 if losses is not None:
                     losses[i, k] = <floating> loss
-    return result(total)
+    return value_of(total)
 
 
 def labels_in_range(

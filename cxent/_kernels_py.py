@@ -24,32 +24,31 @@ def _store(rows: Array, out: Array) -> None:
     out[...] = np.moveaxis(rows, 2, 1)
 
 
-def _exponentials(x: Array) -> tuple[Array, Array, Array]:
-    """x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
-    shifted = x - x.max(axis=-1, keepdims=True)
+def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
+    """m, x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
+    m = x.max(axis=-1, keepdims=True)
+    shifted = x - m
     e = np.exp(shifted)
     below = np.where(shifted != 0, e, 0).sum(axis=-1, keepdims=True)
     maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
-    return shifted, e, (maxima - 1) + below
+    return m, shifted, e, (maxima - 1) + below
 
 
 @np.errstate(all="ignore")
 def softmax(x: Array, out: Array) -> None:
-    _, e, rest = _exponentials(_rows(x))
+    _, _, e, rest = _exponentials(_rows(x))
     _store(e / (1 + rest), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, out: Array) -> None:
-    shifted, _, rest = _exponentials(_rows(x))
+    _, shifted, _, rest = _exponentials(_rows(x))
     _store(shifted - np.log1p(rest), out)
 
 
 @np.errstate(all="ignore")
 def logsumexp(x: Array, out: Array) -> None:
-    rows = _rows(x)
-    m = rows.max(axis=-1, keepdims=True)
-    _, _, rest = _exponentials(rows)
+    m, _, _, rest = _exponentials(_rows(x))
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
@@ -67,7 +66,7 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
 
 @np.errstate(all="ignore")
 def cross_entropy_index(x: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
-    shifted, e, rest = _exponentials(_rows(x))
+    _, shifted, e, rest = _exponentials(_rows(x))
     label = labels[..., np.newaxis]
     shifted_y = np.take_along_axis(shifted, label, axis=-1)
     if grad is not None:
@@ -81,7 +80,7 @@ def cross_entropy_index(x: Array, labels: Array, scale: float, losses: Array | N
 
 @np.errstate(all="ignore")
 def cross_entropy_dense(x: Array, target: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
-    shifted, e, rest = _exponentials(_rows(x))
+    _, shifted, e, rest = _exponentials(_rows(x))
     q = _rows(target)
     weight = q.sum(axis=-1, keepdims=True)
     total = np.where(q == 0, 0, q * shifted).sum(axis=-1, keepdims=True)

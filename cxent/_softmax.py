@@ -12,9 +12,9 @@ from ._arrays import Array, Axis, Layout, floating_array, layout_of
 
 
 def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    r"""Probabilities from logits.
+    """Probabilities from logits.
 
-    .. math:: p_j = \frac{e^{x_j - m}}{\sum_k e^{x_k - m}}, \qquad m = \max_k x_k
+    ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
 
     Parameters
     ----------
@@ -23,11 +23,11 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
         in float64.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
-        in C or F order is reached without a copy; where strides cannot be described as (outer, classes, inner),
+        in C or F order is reached without a copy; where the strides cannot be described as (outer, classes, inner),
         x is copied once.
     out : ndarray, optional
         Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
-        size of x is allocated. It may also overlap x or have any strides.
+        size of x is allocated. It may also have any strides, or overlap x in part, which takes a copy.
 
     Returns
     -------
@@ -50,9 +50,9 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
 
     Notes
     -----
-    A probability is within 4 units in the last place of the exact value, plus the rounding of :math:`x_j - m`.
-    Those below the smallest normal number may be 0. A row with NaN or +inf is NaN; -inf has probability 0; a row
-    of -inf alone is NaN. The shift by the maximum and its error analysis are in [1]_.
+    A probability is within 4 units in the last place of the exact value, plus the rounding of ``x_j - m``. Those
+    below the smallest normal number may be 0. A row with NaN or +inf is NaN; -inf has probability 0; a row of -inf
+    alone is NaN. The shift by the maximum and its error analysis are in [1]_.
 
     References
     ----------
@@ -69,15 +69,15 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
     """
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
-    probs = layout.output(out, x.dtype, same=[x])
+    probs = layout.output(out, x.dtype, in_place=[x])
     _dispatch.kernels.softmax(layout.view(x), probs)
     return layout.result(probs, out)
 
 
 def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
-    r"""Log-probabilities from logits.
+    """Log-probabilities from logits.
 
-    .. math:: \log p_j = (x_j - m) - \log \sum_k e^{x_k - m}, \qquad m = \max_k x_k
+    ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.
 
     Parameters
     ----------
@@ -98,6 +98,10 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     TypeError, ValueError, numpy.exceptions.AxisError
         As in `softmax`.
 
+    See Also
+    --------
+    log_softmax_backward : the vector-Jacobian product.
+
     Notes
     -----
     The logarithm is taken as ``log1p`` of the sum without its largest term, so that a probability of almost 1 has
@@ -117,15 +121,15 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     """
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
-    log_probs = layout.output(out, x.dtype, same=[x])
+    log_probs = layout.output(out, x.dtype, in_place=[x])
     _dispatch.kernels.log_softmax(layout.view(x), log_probs)
     return layout.result(log_probs, out)
 
 
 def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
-    r"""The logarithm of the sum of exponentials.
+    """The logarithm of the sum of exponentials.
 
-    .. math:: \operatorname{lse}(x) = m + \log \sum_k e^{x_k - m}, \qquad m = \max_k x_k
+    ``lse = m + log(sum_k exp(x_k - m))``, with m the largest number of the row.
 
     Parameters
     ----------
@@ -139,7 +143,7 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
     Returns
     -------
     ndarray or scalar
-        One number a row, in the dtype of `softmax`.
+        One number per row, in the dtype of `softmax`.
 
     Raises
     ------
@@ -162,20 +166,18 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
     """
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
-    sums = layout.empty_rows(x.dtype)
+    sums = layout.empty_row_results(x.dtype)
     _dispatch.kernels.logsumexp(layout.view(x), sums)
-    rows = layout.rows_of(sums)
+    rows = layout.row_results(sums)
     return rows.reshape(layout.keepdims_shape) if keepdims else rows
 
 
 def softmax_backward(
     grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    r"""The gradient with respect to the logits, from the gradient with respect to their softmax.
+    """The gradient with respect to the logits, from the gradient with respect to their softmax.
 
-    .. math:: \frac{\partial L}{\partial x_j} = p_j \Bigl(g_j - \sum_k g_k p_k\Bigr)
-
-    This is the product of the vector g with `softmax_jacobian`, without the Jacobian.
+    ``dL/dx_j = p_j * (g_j - sum_k g_k p_k)``: the product of the vector g with `softmax_jacobian`, without the Jacobian.
 
     Parameters
     ----------
@@ -215,9 +217,9 @@ def softmax_backward(
 def log_softmax_backward(
     grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    r"""The gradient with respect to the logits, from the gradient with respect to their log-softmax.
+    """The gradient with respect to the logits, from the gradient with respect to their log-softmax.
 
-    .. math:: \frac{\partial L}{\partial x_j} = g_j - e^{\ell_j} \sum_k g_k
+    ``dL/dx_j = g_j - exp(l_j) * sum_k g_k``
 
     Parameters
     ----------
@@ -255,11 +257,9 @@ def log_softmax_backward(
 
 
 def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
-    r"""The Jacobian of the softmax, from the probabilities.
+    """The Jacobian of the softmax, from the probabilities.
 
-    .. math::
-        J_{ij} = \frac{\partial p_i}{\partial x_j} =
-        \begin{cases} p_i (1 - p_j) & i = j \\ -p_i p_j & i \neq j \end{cases}
+    ``dp_i/dx_j = p_i * (1 - p_j)`` if i = j, and ``-p_i * p_j`` if not.
 
     Parameters
     ----------
@@ -285,7 +285,7 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
            [-0.125 , -0.0625,  0.1875]])
     """
     p = floating_array(p, "p")
-    layout_of(p, -1, "p")
+    layout_of(p, -1, "p")  # raises without a class axis, or without classes
     jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
     diagonal[...] = p * (1 - p)
@@ -303,4 +303,4 @@ def _backward_arrays(
     dtype = np.result_type(g, y)
     g, y = g.astype(dtype, copy=False), y.astype(dtype, copy=False)
     layout = layout_of(y, axis, "output")
-    return layout, layout.view(g), layout.view(y), layout.output(out, dtype, same=[g, y])
+    return layout, layout.view(g), layout.view(y), layout.output(out, dtype, in_place=[g, y])

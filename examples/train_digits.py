@@ -41,7 +41,7 @@ def train(
     weights = np.zeros((pixels.shape[1], 10), np.float32)
     bias = np.zeros(10, np.float32)
     losses, accuracies = [], []
-    for epoch in (progress := trange(1, EPOCHS + 1, unit="epoch")):
+    for epoch in (progress := trange(1, EPOCHS + 1, unit="epoch", disable=None)):
         epoch_losses = []
         for batch in np.array_split(rng.permutation(len(pixels)), len(pixels) // BATCH):
             logits = pixels[batch] @ weights + bias
@@ -71,16 +71,16 @@ def draw(losses: list[float], pixels: Array, labels: NDArray[np.int64], logits: 
 
     curve = curve_side.subplots()
     curve.plot(range(1, len(losses) + 1), losses)
-    curve.set(xlabel="epoch", ylabel="mean cross-entropy", title="training loss", ylim=(0, None))
+    curve.set(xlabel="epoch", ylabel="mean cross-entropy", title="the cost of the training digits", ylim=(0, None))
     curve.grid(alpha=0.3)
 
     grid: Any = digit_side.subplots(len(shown), 2, width_ratios=[1, 2.5])
     for (image, bars), (meaning, i) in zip(grid, shown.items(), strict=True):
         image.imshow(pixels[i].reshape(8, 8), cmap="gray_r")
-        image.set(xticks=[], yticks=[], title=f"a {labels[i]}")
+        image.set(xticks=[], yticks=[], title=f"the digit {labels[i]}")
         colors = ["tab:green" if digit == labels[i] else "tab:gray" for digit in range(10)]
         bars.bar(range(10), probabilities[i], color=colors)
-        bars.set(xticks=range(10), ylim=(0, 1.05), title=f"{meaning} ({costs[i]:.2g})")
+        bars.set(xticks=range(10), ylim=(0, 1.05), title=f"{meaning} (cross-entropy {costs[i]:.2g})")
         bars.get_xticklabels()[labels[i]].set(color="tab:green", weight="bold")
     grid[-1, 1].set_xlabel("predicted probability of each digit (green: the truth)")
     return figure

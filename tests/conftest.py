@@ -39,7 +39,7 @@ def kernels(request):
     if request.param not in _dispatch.supported():
         pytest.skip(f"this CPU cannot run the {request.param} kernels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_dispatch, "name", request.param)
+        patch.setattr(_dispatch, "kernel_name", request.param)
         patch.setattr(_dispatch, "kernels", _dispatch.load(request.param))
         yield _dispatch.kernels
 

@@ -123,10 +123,11 @@ def test_derivatives_of_softmax(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_jacobian_keeps_the_digits_of_a_confident_row(dtype):
-    p = np.array([1 - np.finfo(dtype).epsneg, np.finfo(dtype).epsneg], dtype)
-    exact_p = numbers(p)
-    for i, row in enumerate(cxent.softmax_jacobian(p)):
-        check(row, [exact_p[i] * ((i == j) - exact_p[j]) for j in range(2)], [4, 4])
+    for rest in (np.finfo(dtype).epsneg, 3e-5):
+        p = np.array([1 - dtype(rest), rest], dtype)
+        exact_p = numbers(p)
+        for i, row in enumerate(cxent.softmax_jacobian(p)):
+            check(row, [exact_p[i] * ((i == j) - exact_p[j]) for j in range(2)], [4, 4])
 
 
 def test_small_losses_keep_their_digits():
@@ -151,6 +152,28 @@ def test_confident_rows_among_many_classes(dtype, gap):
     loss, grad = cxent.cross_entropy_with_grad(x, 1234)
     check(loss, [row.log_sum], [4])
     check(grad[1234], [-row.rest / row.sum], [4])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_logsumexp_near_zero(dtype):
+    for gap in (15, 30, 80):
+        check(cxent.logsumexp(np.array([0, -gap], dtype)), [mp.log1p(mp.exp(-gap))], [4 + gap])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_down_to_the_smallest_normal_number(dtype):
+    """Probabilities above it are there, with their digits; below it they may be 0, but are never garbage."""
+    smallest = np.finfo(dtype).smallest_normal
+    last = -float(mp.log(float(smallest)))
+    x = np.array([0, *np.linspace(last - 9, last + 9, 400)], dtype) * dtype(-1)
+    row = exact.row(x)
+    allowed = [4 + shift for shift in row.shift]
+    check(cxent.softmax(x), row.p, allowed)
+    grad = cxent.cross_entropy_with_grad(x, 0)[1]
+    check(grad[1:], row.p[1:], allowed[1:])
+    check(grad[0], [-row.rest / row.sum], [4 + row.gap])
+    far = np.array([0, -1e3, -1e4, -1e30, -np.inf], dtype)
+    assert cxent.softmax(far).tolist() == [1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

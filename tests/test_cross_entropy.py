@@ -170,6 +170,31 @@ def test_a_probability_of_zero_takes_no_part():
     assert cxent.cross_entropy_from_probs([0.0, 1.0], 1) == 0
 
 
+def test_two_maxima():
+    """The gradient is mended at a single maximum alone; nothing around the row is touched."""
+    for dtype in (np.float32, np.float64):
+        memory = np.full((3, 7), 9, dtype)
+        x = memory[1, 1:4]
+        x[...] = [-np.inf, 2, 2]
+        q = np.array([0, 1, 0], dtype)
+        loss, _ = cxent.cross_entropy_with_grad(x, q, out=x)
+        assert loss == pytest.approx(np.log(2))
+        assert x.tolist() == [0, -0.5, 0.5]
+        memory[1, 1:4] = 9
+        assert (memory == 9).all()
+
+
+def test_a_loss_beyond_float32_is_inf():
+    x = np.float32([[3e38, -3e38]])
+    for reduction in ("mean", "sum", "none"):
+        assert cxent.cross_entropy(x, [1], reduction=reduction) == np.inf
+
+
+def test_an_empty_list_of_labels():
+    assert np.isnan(cxent.cross_entropy(np.empty((0, 3)), []))
+    assert cxent.cross_entropy(np.empty((0, 3)), [], reduction="none").shape == (0,)
+
+
 def test_a_target_row_of_zeros_has_no_loss():
     loss, grad = cxent.cross_entropy_with_grad(np.array([[1.0, 2.0, 40.0]]), np.zeros((1, 3)))
     assert loss == 0 and not grad.any()

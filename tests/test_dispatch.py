@@ -1,5 +1,6 @@
 """Which kernels serve a process: chosen, forced, missing."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -19,13 +20,16 @@ def run(code, **environment):
 
 
 def test_the_fastest_kernels_of_this_cpu_serve():
-    assert run("from cxent import _dispatch as d; print(d.name, d.supported()[-1] == d.name)").split()[1] == "True"
+    assert (
+        run("from cxent import _dispatch as d; print(d.kernel_name, d.supported()[-1] == d.kernel_name)").split()[1]
+        == "True"
+    )
     assert set(_dispatch.supported()) <= set(BUILT)
     assert _dispatch.available() == _dispatch.supported()
 
 
 def test_forced():
-    name = _dispatch.name
+    name = _dispatch.kernel_name
     printed = run("import cxent; cxent.show_config(); print(cxent._dispatch.kernels.__name__)", CXENT_ISA=name)
     assert f"kernels in use: {name} (forced by CXENT_ISA)" in printed
     assert printed.strip().endswith(_dispatch.kernels.__name__)
@@ -44,7 +48,7 @@ for name in {missing}:
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import cxent
-print(cxent._dispatch.name, len(caught), *(f"{{w.category.__name__}}: {{w.message}}" for w in caught))
+print(cxent._dispatch.kernel_name, len(caught), *(f"{{w.category.__name__}}: {{w.message}}" for w in caught))
 print(cxent.softmax([0.0, 0.0]).tolist())
 """
 
@@ -66,23 +70,22 @@ def test_show_config(capsys):
     assert cxent.show_config() is None
     printed = capsys.readouterr().out
     assert printed.startswith(f"cxent {cxent.__version__}, NumPy ")
-    assert f"kernels in use: {_dispatch.name}" in printed
+    assert f"kernels in use: {_dispatch.kernel_name}" in printed
     assert f"kernels available: {', '.join(_dispatch.available())}" in printed
 
 
 def test_kernel_modules_are_interchangeable():
     """The same functions in every one, with the same parameters."""
-    import inspect
 
-    reference = _dispatch.load("python")
-    functions = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
-    for name in functions:
-        expected = list(inspect.signature(getattr(reference, name)).parameters)
-        assert list(inspect.signature(getattr(_dispatch.kernels, name)).parameters) == expected
+    def signatures(module):
+        functions = {name: f for name, f in vars(module).items() if callable(f) and name.islower() and name[0] != "_"}
+        return {name: list(inspect.signature(f).parameters) for name, f in functions.items()}
+
+    assert signatures(_dispatch.kernels) == signatures(_dispatch.load("python"))
 
 
 def test_import_needs_numpy_alone():
     code = "import sys, numpy; before = set(sys.modules); import cxent; print(*sorted(set(sys.modules) - before))"
     imported = run(code).split()
-    foreign = {name.split(".")[0] for name in imported} - set(sys.stdlib_module_names) - {"cxent", "numpy"}
-    assert not {name for name in foreign if not name.startswith(("_cython", "cython"))}
+    packages = {name.split(".")[0] for name in imported if not name.startswith(("_cython", "cython"))}
+    assert packages - set(sys.stdlib_module_names) <= {"cxent", "numpy"}

@@ -2,19 +2,21 @@
 
 import doctest
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 
 import cxent
-from cxent import _arrays, _cross_entropy, _dispatch, _softmax
+from cxent import _cross_entropy, _dispatch, _softmax
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-@pytest.mark.parametrize("module", [_softmax, _cross_entropy, _dispatch, _arrays], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [_softmax, _cross_entropy, _dispatch], ids=lambda m: m.__name__)
 def test_docstrings(module):
-    assert doctest.testmod(module).failed == 0
+    results = doctest.testmod(module)
+    assert results.attempted > 0 and results.failed == 0
 
 
 def test_readme(tmp_path, monkeypatch):
@@ -32,4 +34,4 @@ def test_public_names(name):
     assert signature.return_annotation is not signature.empty
     for parameter in signature.parameters.values():
         assert parameter.annotation is not parameter.empty
-        assert parameter.name in doc
+        assert re.search(rf"^[\w, ]*\b{parameter.name}\b[\w, ]*( : .+)?$", doc, re.MULTILINE)

@@ -1,0 +1,42 @@
+"""What kernels are given: on x86 they could read misaligned memory, elsewhere not."""
+
+import numpy as np
+import pytest
+
+from cxent._arrays import floating_array, layout_of, target_view
+
+
+@pytest.fixture
+def misaligned():
+    array = np.zeros(8 * 6 + 1, np.uint8)[1:].view(np.float64).reshape(2, 3)
+    assert not array.flags.aligned
+    return array
+
+
+def test_inputs_are_aligned_and_native(misaligned):
+    x = np.zeros((2, 3))
+    assert floating_array(x, "x") is x
+    for array in (misaligned, x.astype(">f8"), x.astype("<f8")):
+        readable = floating_array(array, "x")
+        assert readable.flags.aligned and readable.dtype.isnative and readable.dtype == np.float64
+
+
+def test_targets_are_aligned_and_native(misaligned):
+    x = np.zeros((2, 3))
+    layout = layout_of(x, -1, "logits")
+    labels = misaligned.view(np.int64)[:, 0]
+    for target, dtype in ((labels, np.int64), (labels.astype(">i2"), np.int64), (misaligned, np.float64)):
+        view = target_view(target, layout, "logits", x.dtype)
+        assert view.flags.aligned and view.dtype.isnative and view.dtype == dtype
+        assert view.shape == (2, 1) if target is not misaligned else (2, 3, 1)
+
+
+def test_outputs_are_aligned_and_native(misaligned):
+    layout = layout_of(np.zeros((2, 3)), -1, "x")
+    aligned = np.zeros((2, 3))
+    assert np.shares_memory(layout.output(aligned, aligned.dtype, in_place=[]), aligned)
+    for out in (misaligned, aligned.astype(">f8")):
+        output = layout.output(out, aligned.dtype, in_place=[])
+        assert output.flags.aligned and output.dtype.isnative
+        output[...] = 5
+        assert layout.result(output, out) is out and (out == 5).all()
