@@ -147,6 +147,7 @@ class Layout:
         if out is None:
             return np.empty(self._view_shape, dtype)
         _check_out(out, self.shape, dtype)
+        out = np.asarray(out)
         safe = (
             out.dtype == dtype
             and out.flags.aligned
@@ -188,7 +189,7 @@ def _class_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     try:
-        axes = [operator.index(a) for a in (axis if isinstance(axis, Sequence) else (axis,))]
+        axes = [operator.index(a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
     except TypeError:
         raise TypeError(f"axis is {axis!r}; accepted are an integer, a tuple of integers, and None") from None
     for a in axes:

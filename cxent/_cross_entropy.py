@@ -237,7 +237,7 @@ def _evaluate(
     out: Array | None = None,
 ) -> tuple[Any, Any]:
     """The loss, and the gradient if it is wanted: check, make views, run the kernel, reduce."""
-    if reduction not in ("mean", "sum", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
     x = floating_array(value, name)
     layout = layout_of(x, single_axis(axis), name)
@@ -247,15 +247,15 @@ def _evaluate(
     divisor = layout.row_count if reduction == "mean" else 1
 
     kernels = _dispatch.kernels
-    if view.ndim == 2:
-        kernel = kernels.cross_entropy_index if name == "logits" else kernels.from_probs_index
+    if name == "logits":
+        kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
     else:
-        kernel = kernels.cross_entropy_dense if name == "logits" else kernels.from_probs_dense
-    total = kernel(layout.view(x), view, 1 / max(divisor, 1), losses, grad)
+        kernel = kernels.from_probs_index if view.ndim == 2 else kernels.from_probs_dense
+    total = kernel(layout.view(x), view, divisor, losses, grad)
 
     if losses is not None:
         loss = layout.row_results(losses)
     else:
         with np.errstate(over="ignore"):  # a loss beyond float32 is inf, as it is without a reduction
-            loss = x.dtype.type(total / divisor if divisor else math.nan)
+            loss = x.dtype.type(total if divisor else math.nan)
     return loss, None if grad is None else layout.result(grad, out)

@@ -71,9 +71,10 @@ def _choose(wanted: str) -> tuple[str, ModuleType]:
 
 
 if TYPE_CHECKING:
-    from . import _kernels as kernels
+    from . import _kernels
 
     kernel_name: str
+    kernels = _kernels
 else:
     kernel_name, kernels = _choose(os.environ.get("CXENT_ISA", ""))
 

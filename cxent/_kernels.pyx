@@ -42,7 +42,7 @@ Tried and rejected:
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.math cimport INFINITY, NAN, log, log1p
+from libc.math cimport INFINITY, NAN, ldexp, log, log1p
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from *:
@@ -84,8 +84,8 @@ cdef enum:
 
 # --- exp -------------------------------------------------------------------------------------------------
 
-cdef inline floating exp_nonpositive(floating x) noexcept nogil:
-    """exp(x) for x <= 0, within 1 ulp; 0 below the smallest normal number; NaN for NaN.
+cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
+    """exp(x) * 2^lift for x <= 0, to about 1 ulp; 0 where this is below the smallest normal number; NaN for NaN.
 
     exp(x) = 2^k * exp(r) with k = round(x / ln 2) and |r| <= ln(2)/2. Adding 1.5 * 2^(mantissa bits) rounds to
     an integer, which then stands in the lowest bits. ln 2 is subtracted in two parts, the first exact.
@@ -102,9 +102,9 @@ cdef inline floating exp_nonpositive(floating x) noexcept nogil:
         q = q * r + <float> 0.0416683927
         q = q * r + <float> 0.166665211
         q = q * r + <float> 0.49999994
-        power = float_from_bits((float_bits(shifted) << 23) + <uint32_t> 0x3F800000)
+        power = float_from_bits((float_bits(shifted) + <uint32_t> (127 + lift)) << 23)
         q = ((q * r) * r + r + <float> 1.0) * power
-        return <float> 0.0 if x < <float> -87.33654 else q
+        return <float> 0.0 if x < <float> (-0.6931471 * (126 + lift)) else q
     else:
         shifted = x * 1.4426950408889634 + 6755399441055744.0
         k = shifted - 6755399441055744.0
@@ -120,17 +120,17 @@ cdef inline floating exp_nonpositive(floating x) noexcept nogil:
         q = q * r + 0.041666666666529704
         q = q * r + 0.16666666666666413
         q = q * r + 0.50000000000000111
-        power = double_from_bits((double_bits(shifted) << 52) + <uint64_t> 0x3FF0000000000000)
+        power = double_from_bits((double_bits(shifted) + <uint64_t> (1023 + lift)) << 52)
         q = ((q * r) * r + r + 1.0) * power
-        return 0.0 if x < -708.39641853226408 else q
+        return 0.0 if x < -0.69314718055994529 * (1022 + lift) else q
 
 
 cdef inline floating exp_any(floating x) noexcept nogil:
     """exp(x) for any x: as above, and inf from 2^127.5 (float32) or 2^1023.5 (float64) on."""
     if floating is float:
-        return <float> INFINITY if x > <float> 88.3762626 else exp_nonpositive(x)
+        return <float> INFINITY if x > <float> 88.3762626 else exp_lifted(x, 0)
     else:
-        return INFINITY if x > 709.43613930310391 else exp_nonpositive(x)
+        return INFINITY if x > 709.43613930310391 else exp_lifted(x, 0)
 
 
 # --- sums ------------------------------------------------------------------------------------------------
@@ -198,14 +198,27 @@ cdef inline floating row_max(const floating* x, Py_ssize_t classes) noexcept nog
     return larger(larger(lane[0], lane[1]), larger(lane[2], lane[3]))
 
 
+cdef inline int lift_of(const floating* e) noexcept nogil:
+    """The exponentials e of a row are kept times 2^lift, where thousands that are too small each still make a sum."""
+    if floating is float:
+        return 64
+    else:
+        return 128
+
+
+cdef inline double unlift(const floating* e) noexcept nogil:
+    """The factor 2^-lift that undoes it, exactly."""
+    return ldexp(1, -lift_of(e))
+
+
 cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep,
                            floating* below, floating* maxima) noexcept nogil:
-    """exp(x - m) of one group of lanes: kept in e, added to `below` where x < m; maxima are counted."""
+    """exp(x - m), lifted, of one group of lanes: kept in e, added to `below` where x < m; maxima are counted."""
     cdef floating shifted, exponential
     cdef Py_ssize_t k
     for k in range(LANES):
         shifted = x[k] - m
-        exponential = exp_nonpositive(shifted)
+        exponential = exp_lifted(shifted, lift_of(e))
         if keep:
             e[k] = exponential
         below[k] += exponential if shifted != 0 else 0
@@ -214,7 +227,7 @@ cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep
 
 cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, floating* e, bint keep,
                            Py_ssize_t x_pitch, Py_ssize_t e_pitch) noexcept nogil:
-    """e = exp(x - m), if kept; returns rest = sum(e) - 1. Prefetches the rows `pitch` bytes on."""
+    """e = exp(x - m), lifted, if kept; returns rest = sum(exp(x - m)) - 1. Prefetches the rows `pitch` bytes on."""
     cdef floating below[LANES]
     cdef floating maxima[LANES]
     cdef floating last[LANES]
@@ -243,7 +256,7 @@ cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, fl
                     e[groups * LANES + k] = last[k]
         add(&below_total, fold(below))
         maxima_total += fold(maxima)
-    return (maxima_total - 1) + value_of(below_total)
+    return (maxima_total - 1) + value_of(below_total) * unlift(e)
 
 
 cdef struct Weighted:
@@ -289,19 +302,20 @@ cdef inline bint has_nan(const floating* x, Py_ssize_t classes) noexcept nogil:
 
 cdef inline void scale_row(floating* e, Py_ssize_t classes, double a,
                            const floating* target, double b) noexcept nogil:
-    """e = a * e - b * target: the softmax and every cross-entropy gradient. A target of NULL is one of zeros."""
-    cdef floating a_ = <floating> a
+    """e = a * e - b * target, e lifted before: the softmax and every cross-entropy gradient. NULL is a target of 0."""
+    cdef floating a_ = <floating> (a * unlift(e))
     cdef floating b_ = <floating> b
     cdef Py_ssize_t c
     for c in range(classes):
         e[c] = a_ * e[c] - (b_ * target[c] if target != NULL else 0)
 
 
-cdef inline Py_ssize_t find_one(const floating* e, Py_ssize_t classes) noexcept nogil:
-    """Where e is 1, if it is so in one place only. No early exit: integer sums make vectors."""
+cdef inline Py_ssize_t find_maximum(const floating* e, Py_ssize_t classes) noexcept nogil:
+    """Where e = exp(x - m) is 1 (lifted), if it is so in one place only. No early exit: integer sums make vectors."""
+    cdef floating one = <floating> (1 / unlift(e))
     cdef Py_ssize_t c, place = 0
     for c in range(classes):
-        place += c if e[c] == 1 else 0
+        place += c if e[c] == one else 0
     return place
 
 
@@ -451,7 +465,7 @@ def softmax_backward(
     cdef const floating* g
     cdef const floating* p
     cdef floating* grad
-    cdef floating mean
+    cdef double mean
     cdef Py_ssize_t i, k, c
     with nogil:
         for i in range(output.shape[0]):
@@ -459,9 +473,9 @@ def softmax_backward(
                 g = load_row(grad_output, i, k, g_rows.tile)
                 p = load_row(output, i, k, p_rows.tile)
                 grad = result_row(out, i, k, out_rows.tile)
-                mean = <floating> weigh_row(p, g, classes, <floating> 0, False).total
+                mean = weigh_row(p, g, classes, <floating> 0, False).total
                 for c in range(classes):
-                    grad[c] = p[c] * (g[c] - mean)
+                    grad[c] = <floating> (p[c] * (<double> g[c] - mean))
                 store_row(out, i, k, out_rows.tile)
 
 
@@ -478,7 +492,7 @@ def log_softmax_backward(
     cdef const floating* g
     cdef const floating* log_p
     cdef floating* grad
-    cdef floating total
+    cdef double total
     cdef Py_ssize_t i, k, c
     with nogil:
         for i in range(output.shape[0]):
@@ -486,20 +500,20 @@ def log_softmax_backward(
                 g = load_row(grad_output, i, k, g_rows.tile)
                 log_p = load_row(output, i, k, log_p_rows.tile)
                 grad = result_row(out, i, k, out_rows.tile)
-                total = <floating> weigh_row(g, g, classes, <floating> 0, False).weight
+                total = weigh_row(g, g, classes, <floating> 0, False).weight
                 for c in range(classes):
-                    grad[c] = g[c] - exp_any(log_p[c]) * total
+                    grad[c] = <floating> (g[c] - exp_any(log_p[c]) * total)
                 store_row(out, i, k, out_rows.tile)
 
 
 def cross_entropy_index(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     const int64_t[:, :] labels,     # IN   (outer, inner), each in 0..classes-1
-    double scale,                   # IN   of the gradient
+    double divisor,                 # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,          # OUT  (outer, inner), or None
     floating[:, :, :] grad,         # OUT  (outer, classes, inner), may be x, or None
 ):
-    """losses = lse - x_y, grad = scale * (p - onehot(y)); returns the sum of the losses."""
+    """losses = lse - x_y, grad = (p - onehot(y)) / divisor; returns sum(losses) / divisor."""
     cdef Py_ssize_t classes = x.shape[1]
     cdef bint with_grad = grad is not None
     cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
@@ -521,14 +535,14 @@ def cross_entropy_index(
                     g = result_row(grad, i, k, grad_rows.tile)
                     rest = exp_row(logits, classes, m, g, True, x_rows.pitch, grad_rows.pitch)
                     # 1 - p_y without cancellation: the share of the other classes
-                    other = rest if at_label == m else 1 + (rest - g[label])
-                    scale_row(g, classes, scale / (1 + rest), <const floating*> NULL, 0)
-                    g[label] = <floating> (-scale * (other / (1 + rest)))
+                    other = rest if at_label == m else 1 + (rest - g[label] * unlift(g))
+                    scale_row(g, classes, 1 / (divisor + divisor * rest), <const floating*> NULL, 0)
+                    g[label] = <floating> (-other / (divisor + divisor * rest))
                     store_row(grad, i, k, grad_rows.tile)
                 else:
                     rest = exp_row(logits, classes, m, <floating*> NULL, False, x_rows.pitch, 0)
                 loss = (<double> m - at_label) + log1p(rest)
-                add(&total, loss)
+                add(&total, loss / divisor)
                 if losses is not None:
                     losses[i, k] = <floating> loss
     return value_of(total)
@@ -537,11 +551,11 @@ def cross_entropy_index(
 def cross_entropy_dense(
     const floating[:, :, :] x,       # IN   (outer, classes, inner)
     const floating[:, :, :] target,  # IN   (outer, classes, inner)
-    double scale,                    # IN   of the gradient
+    double divisor,                  # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,           # OUT  (outer, inner), or None
     floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be x but not target, or None
 ):
-    """losses = Q * lse - sum(q * x), grad = scale * (Q * p - q) with Q = sum(q); returns the sum of the losses."""
+    """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q); returns sum(losses) / divisor."""
     cdef Py_ssize_t classes = x.shape[1]
     cdef bint with_grad = grad is not None
     cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
@@ -551,7 +565,7 @@ def cross_entropy_dense(
     cdef const floating* q
     cdef floating* g
     cdef floating m
-    cdef double rest, loss, share
+    cdef double rest, loss, others
     cdef Weighted sums
     cdef Sum total = [0, 0]
     cdef Py_ssize_t i, k, top
@@ -565,17 +579,17 @@ def cross_entropy_dense(
                 if with_grad:
                     g = result_row(grad, i, k, grad_rows.tile)
                     rest = exp_row(logits, classes, m, g, True, x_rows.pitch, grad_rows.pitch)
-                    share = sums.weight / (1 + rest)
                     # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.
-                    top = find_one(g, classes) if rest < 1 else -1
-                    scale_row(g, classes, scale * share, q, scale)
+                    top = find_maximum(g, classes) if rest < 1 else -1
+                    scale_row(g, classes, sums.weight / (divisor + divisor * rest), q, 1 / divisor)
                     if top >= 0:
-                        g[top] = <floating> (scale * ((sums.weight - q[top]) - share * rest))
+                        others = (sums.weight - q[top]) - sums.weight * (rest / (1 + rest))
+                        g[top] = <floating> (others / divisor)
                     store_row(grad, i, k, grad_rows.tile)
                 else:
                     rest = exp_row(logits, classes, m, <floating*> NULL, False, x_rows.pitch, 0)
                 loss = sums.weight * log1p(rest) - sums.total
-                add(&total, loss)
+                add(&total, loss / divisor)
                 if losses is not None:
                     losses[i, k] = <floating> loss
     return value_of(total)
@@ -584,11 +598,11 @@ def cross_entropy_dense(
 def from_probs_index(
     const floating[:, :, :] probs,  # IN   (outer, classes, inner)
     const int64_t[:, :] labels,     # IN   (outer, inner), each in 0..classes-1
-    double scale,                   # IN   of the gradient
+    double divisor,                 # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,          # OUT  (outer, inner), or None
     floating[:, :, :] grad,         # OUT  (outer, classes, inner), may be probs, or None
 ):
-    """losses = -log(p_y), grad = scale * (-1 / p_y) at y and 0 elsewhere; returns the sum of the losses."""
+    """losses = -log(p_y), grad = -1 / p_y / divisor at y and 0 elsewhere; returns sum(losses) / divisor."""
     cdef floating at_label
     cdef double loss
     cdef Sum total = [0, 0]
@@ -599,24 +613,24 @@ def from_probs_index(
                 label = labels[i, k]
                 at_label = probs[i, label, k]
                 loss = -log(<double> at_label)
-                add(&total, loss)
+                add(&total, loss / divisor)
                 if losses is not None:
                     losses[i, k] = <floating> loss
                 if grad is not None:
                     for c in range(probs.shape[1]):
                         grad[i, c, k] = 0
-                    grad[i, label, k] = <floating> (-scale / at_label)
+                    grad[i, label, k] = <floating> (-1 / (divisor * at_label))
     return value_of(total)
 
 
 def from_probs_dense(
     const floating[:, :, :] probs,   # IN   (outer, classes, inner)
     const floating[:, :, :] target,  # IN   (outer, classes, inner)
-    double scale,                    # IN   of the gradient
+    double divisor,                  # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,           # OUT  (outer, inner), or None
     floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be either input, or None
 ):
-    """losses = -sum(q * log(p)), grad = scale * (-q / p), both 0 where q is; returns the sum of the losses."""
+    """losses = -sum(q * log(p)), grad = -q / p / divisor, both 0 where q is; returns sum(losses) / divisor."""
     cdef floating p, q
     cdef double loss
     cdef Sum row, total = [0, 0]
@@ -631,9 +645,9 @@ def from_probs_dense(
                     if q != 0:
                         add(&row, -<double> q * log(<double> p))
                     if grad is not None:
-                        grad[i, c, k] = <floating> (-scale * q / p) if q != 0 else <floating> 0
+                        grad[i, c, k] = <floating> (-q / (divisor * p)) if q != 0 else <floating> 0
                 loss = value_of(row)
-                add(&total, loss)
+                add(&total, loss / divisor)
                 if losses is not None:
                     losses[i, k] = <floating> loss
     return value_of(total)

@@ -1,7 +1,7 @@
 """The kernels in pure NumPy: the reference for the compiled ones, and their fallback.
 
 The same functions with the same arguments as ``_kernels.pyx``, whose opening note has the formulas. Everything is
-computed in float64 on copies with the classes last, so that a row's bits depend on nothing but the row.
+computed in float64 on arrays with the classes last, so that a row's bits depend on nothing but the row.
 """
 
 from __future__ import annotations
@@ -65,58 +65,59 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
 
 
 @np.errstate(all="ignore")
-def cross_entropy_index(x: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+def cross_entropy_index(x: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     _, shifted, e, rest = _exponentials(_rows(x))
     label = labels[..., np.newaxis]
     shifted_y = np.take_along_axis(shifted, label, axis=-1)
     if grad is not None:
         # 1 - p_y without cancellation: the share of the other classes
         other = np.where(shifted_y == 0, rest, 1 + (rest - np.take_along_axis(e, label, axis=-1)))
-        g = scale * e / (1 + rest)
-        np.put_along_axis(g, label, -scale * other / (1 + rest), axis=-1)
+        g = e / (divisor + divisor * rest)
+        np.put_along_axis(g, label, -other / (divisor + divisor * rest), axis=-1)
         _store(g, grad)
-    return _deliver((np.log1p(rest) - shifted_y)[..., 0], losses)
+    return _deliver((np.log1p(rest) - shifted_y)[..., 0], divisor, losses)
 
 
 @np.errstate(all="ignore")
-def cross_entropy_dense(x: Array, target: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+def cross_entropy_dense(x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     _, shifted, e, rest = _exponentials(_rows(x))
     q = _rows(target)
     weight = q.sum(axis=-1, keepdims=True)
     total = np.where(q == 0, 0, q * shifted).sum(axis=-1, keepdims=True)
     if grad is not None:
         share = weight / (1 + rest)
-        # p is near 1 at one class if rest < 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) there
+        # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.
         at_top = (shifted == 0) & (rest < 1)
-        _store(scale * np.where(at_top, (weight - q) - share * rest, share * e - q), grad)
-    return _deliver((weight * np.log1p(rest) - total)[..., 0], losses)
+        _store(np.where(at_top, (weight - q) - share * rest, share * e - q) / divisor, grad)
+    return _deliver((weight * np.log1p(rest) - total)[..., 0], divisor, losses)
 
 
 @np.errstate(all="ignore")
-def from_probs_index(probs: Array, labels: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+def from_probs_index(probs: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     p = _rows(probs)
     label = labels[..., np.newaxis]
     p_y = np.take_along_axis(p, label, axis=-1)
     if grad is not None:
         g = np.zeros_like(p)
-        np.put_along_axis(g, label, -scale / p_y, axis=-1)
+        np.put_along_axis(g, label, -1 / (divisor * p_y), axis=-1)
         _store(g, grad)
-    return _deliver(-np.log(p_y)[..., 0], losses)
+    return _deliver(-np.log(p_y)[..., 0], divisor, losses)
 
 
 @np.errstate(all="ignore")
-def from_probs_dense(probs: Array, target: Array, scale: float, losses: Array | None, grad: Array | None) -> float:
+def from_probs_dense(probs: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     p, q = _rows(probs), _rows(target)
+    loss = -np.where(q == 0, 0, q * np.log(p)).sum(axis=-1)
     if grad is not None:
-        _store(np.where(q == 0, 0, -scale * q / p), grad)
-    return _deliver(-np.where(q == 0, 0, q * np.log(p)).sum(axis=-1), losses)
+        _store(np.where(q == 0, 0, -q / (divisor * p)), grad)
+    return _deliver(loss, divisor, losses)
 
 
-def _deliver(loss: Array, losses: Array | None) -> float:
-    """The sum of the row losses, and the losses themselves if they are wanted."""
+def _deliver(loss: Array, divisor: float, losses: Array | None) -> float:
+    """The divided sum of the row losses, and the losses themselves if they are wanted."""
     if losses is not None:
         losses[...] = loss
-    return float(loss.sum())
+    return float((loss / divisor).sum())
 
 
 def labels_in_range(labels: Array, classes: int) -> bool:

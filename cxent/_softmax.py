@@ -177,7 +177,7 @@ def softmax_backward(
 ) -> NDArray[Any]:
     """The gradient with respect to the logits, from the gradient with respect to their softmax.
 
-    ``dL/dx_j = p_j * (g_j - sum_k g_k p_k)``: the product of the vector g with `softmax_jacobian`, without the Jacobian.
+    ``dL/dx_j = p_j * (g_j - sum_k g_k p_k)``: the product of g with `softmax_jacobian`, without the Jacobian.
 
     Parameters
     ----------

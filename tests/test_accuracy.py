@@ -143,15 +143,41 @@ def test_small_losses_keep_their_digits():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("gap", [5, 17, 30, 80])
+@pytest.mark.parametrize("gap", [5, 17, 30, 80, 87, 88, 90, 93, 95, 700, 709, 714])
 def test_confident_rows_among_many_classes(dtype, gap):
-    """Thousands of small terms beside a large one."""
+    """Thousands of small terms beside a large one; even terms that are too small each, and make a normal number."""
     x = np.zeros(3000, dtype)
     x[1234] = gap
     row = exact.row(x)
     loss, grad = cxent.cross_entropy_with_grad(x, 1234)
     check(loss, [row.log_sum], [4])
     check(grad[1234], [-row.rest / row.sum], [4])
+    check(cxent.log_softmax(x)[1234], [-row.log_sum], [4])
+    # the same as a one-hot row
+    loss, grad = cxent.cross_entropy_with_grad(x, np.arange(3000) == 1234)
+    check(loss, [row.log_sum], [4])
+    check(grad[1234], [-row.rest / row.sum], [4])
+
+
+def test_gradients_of_soft_targets_and_means():
+    """The most roundings that a gradient passes through, over many rows."""
+    rng = np.random.default_rng(0)
+    for classes in (3, 65, 129):
+        x = 0.01 * rng.standard_normal((57, classes))
+        labels = rng.integers(0, classes, len(x))
+        q = 0.9 * np.eye(classes)[labels] + 0.1 / classes
+        for reduction, divisor in (("mean", len(x)), ("sum", 1)):
+            _, soft = cxent.cross_entropy_with_grad(x, q, reduction=reduction)
+            _, hard = cxent.cross_entropy_with_grad(x, labels, reduction=reduction)
+            for i, row in enumerate(map(exact.row, x)):
+                exact_q = numbers(q[i])
+                total = mp.fsum(exact_q)
+                true = [(total * p - v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
+                units = [max(total * p, v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
+                allowed = [4 + shift for shift in row.shift]
+                check(soft[i], true, allowed, units)
+                true = [(p - (j == labels[i])) / divisor for j, p in enumerate(row.p)]
+                check(hard[i], true, allowed)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

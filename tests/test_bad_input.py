@@ -92,7 +92,7 @@ def test_axis_out_of_range():
 
 
 def test_axis_of_another_type():
-    for axis in (1.0, "1", (0, 1.0)):
+    for axis in (1.0, "1", "", b"", (0, 1.0)):
         for function in SOFTMAXES:
             with pytest.raises(TypeError, match=r"^axis is .* accepted are"):
                 function(X, axis)
@@ -150,7 +150,7 @@ def test_class_indices_that_are_not_integers(function):
 
 @pytest.mark.parametrize("function", LOSSES)
 def test_unknown_reduction(function):
-    for reduction in ("average", "", None, True):
+    for reduction in ("average", "", None, True, np.array(["mean", "sum"])):
         with pytest.raises(ValueError, match=r"^reduction is .*; accepted are 'mean', 'sum' and 'none'"):
             function(X, [0, 0], reduction=reduction)
 

@@ -84,28 +84,39 @@ def test_strided(x):
 
 
 def calls_with_out(x):
-    """Every function with `out`, as (its input that `out` may be, a call)."""
+    """Every function with `out`: the input that `out` may be, and a call for the loss (if it has one) and the result."""
     labels = np.arange(len(x)) % x.shape[1]
     q = np.abs(x[:, ::-1]) + x.dtype.type(1)
-    return [
+    r = np.abs(x) + x.dtype.type(0.5)
+    calls = [
         (x, lambda a, out: cxent.softmax(a, out=out)),
         (x, lambda a, out: cxent.log_softmax(a, out=out)),
         (x, lambda a, out: cxent.softmax_backward(a, q, out=out)),
         (q, lambda a, out: cxent.softmax_backward(x, a, out=out)),
         (x, lambda a, out: cxent.log_softmax_backward(a, -q, out=out)),
         (-q, lambda a, out: cxent.log_softmax_backward(x, a, out=out)),
-        (x, lambda a, out: cxent.cross_entropy_with_grad(a, labels, out=out)[1]),
-        (x, lambda a, out: cxent.cross_entropy_with_grad(a, q, out=out)[1]),
-        (q, lambda a, out: cxent.cross_entropy_with_grad(x, a, out=out)[1]),
-        (q, lambda a, out: cxent.cross_entropy_from_probs_with_grad(a, labels, out=out)[1]),
-        (q, lambda a, out: cxent.cross_entropy_from_probs_with_grad(a, q, out=out)[1]),
+        (x, lambda a, out: cxent.cross_entropy_with_grad(a, labels, out=out)),
+        (x, lambda a, out: cxent.cross_entropy_with_grad(a, q, out=out)),
+        (q, lambda a, out: cxent.cross_entropy_with_grad(x, a, out=out)),
+        (q, lambda a, out: cxent.cross_entropy_from_probs_with_grad(a, labels, out=out)),
+        (q, lambda a, out: cxent.cross_entropy_from_probs_with_grad(a, r, out=out)),
+        (r, lambda a, out: cxent.cross_entropy_from_probs_with_grad(q, a, out=out)),
     ]
+
+    def with_loss(function):
+        def call(a, out):
+            result = function(a, out)
+            return result if isinstance(result, tuple) else (None, result)
+
+        return call
+
+    return [(a, with_loss(function)) for a, function in calls]
 
 
 def test_with_out(x):
     n, classes = x.shape
     for a, call in calls_with_out(x):
-        expected = call(a, None)
+        loss, expected = call(a, None)
         outs = [
             np.empty_like(a),
             np.empty_like(a, order="F"),
@@ -116,33 +127,36 @@ def test_with_out(x):
             a.copy(),
         ]
         for out in outs:
-            assert call(a, out) is out
+            found_loss, found = call(a, out)
+            assert found is out and found_loss == loss
             assert same(out.astype(a.dtype), expected)
 
 
 def test_in_place(x):
     for a, call in calls_with_out(x):
-        expected = call(a, None)
+        loss, expected = call(a, None)
         layouts = [a.copy(), a.copy(order="F"), np.repeat(a, 2, axis=1)[:, ::2], np.repeat(a, 2, axis=0)[::2]]
         for logits in [*layouts, misaligned(a, 1), a.astype(a.dtype.newbyteorder())]:
-            assert call(logits, logits) is logits
+            found_loss, found = call(logits, logits)
+            assert found is logits
             if logits.flags.f_contiguous and not logits.flags.c_contiguous:
                 np.testing.assert_allclose(logits, expected, rtol=50 * np.finfo(a.dtype).eps)  # another layout
             else:
-                assert same(logits.astype(a.dtype), expected)
+                assert found_loss == loss and same(logits.astype(a.dtype), expected)
 
 
 def test_partly_overlapping_memory(x):
     n, classes = x.shape
     for a, call in calls_with_out(x):
-        expected = call(a, None)
+        loss, expected = call(a, None)
         for off in (1, classes, n * classes // 2):
             for forwards in (True, False):
                 memory = np.empty(n * classes + off, a.dtype)
                 first, second = memory[: n * classes].reshape(n, classes), memory[off:].reshape(n, classes)
                 source, out = (first, second) if forwards else (second, first)
                 source[...] = a
-                assert same(call(source, out), expected)
+                found_loss, found = call(source, out)
+                assert found_loss == loss and same(found, expected)
 
 
 def test_any_number_of_threads_at_once():

@@ -190,6 +190,17 @@ def test_a_loss_beyond_float32_is_inf():
         assert cxent.cross_entropy(x, [1], reduction=reduction) == np.inf
 
 
+def test_the_mean_of_large_losses_does_not_overflow():
+    assert cxent.cross_entropy([[1e308, 0.0]] * 4, [1] * 4) == 1e308
+
+
+def test_nothing_is_raised_after_out_is_written():
+    x = np.float32([[3e38, 0]] * 4)
+    with np.errstate(all="raise"):
+        loss, _ = cxent.cross_entropy_with_grad(x, [1] * 4, reduction="sum", out=x)
+    assert loss == np.inf
+
+
 def test_an_empty_list_of_labels():
     assert np.isnan(cxent.cross_entropy(np.empty((0, 3)), []))
     assert cxent.cross_entropy(np.empty((0, 3)), [], reduction="none").shape == (0,)

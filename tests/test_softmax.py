@@ -137,6 +137,20 @@ def test_the_wider_dtype_of_a_backward_call():
             assert_array_equal(result, backward(g.astype(float), output.astype(float)))
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_out_is_a_matrix():
+    out = np.asmatrix(np.zeros((2, 3)))
+    assert cxent.softmax([[1.0, 2.0, 3.0]] * 2, out=out) is out
+    assert_array_equal(out, cxent.softmax([[1.0, 2.0, 3.0]] * 2))
+
+
+def test_sums_of_a_backward_call_do_not_overflow():
+    large = np.float32([3e38] * 3)
+    grad = cxent.log_softmax_backward(large, np.float32([-np.inf, -0.7, -0.7]))
+    assert grad[0] == large[0] and np.isfinite(grad).all()
+    assert_array_equal(cxent.softmax_backward(np.float32([3e38, -3e38]), np.float32([1, 0])), 0)
+
+
 def test_out_is_the_transpose_of_the_logits():
     x = np.random.default_rng(0).standard_normal((5, 5))
     expected = cxent.softmax(x)
