@@ -19,7 +19,7 @@ Differences from ``m`` are taken before anything else is added, so that no digit
 
 *Vectors.* No ``-ffast-math``: the order of every sum is written here, and the compiler makes vectors of it
 because each sum runs in LANES independent lanes. Lanes are folded pairwise, in double precision, after
-STEPS additions, and the folds are added with compensation, so that the error of a sum does not grow with the
+a few additions, and the folds are added with compensation, so that the error of a sum does not grow with the
 number of classes. The last classes of a row fill up a whole group of lanes with -inf, which adds nothing:
 there is no remainder loop, and a row has the same bits wherever it stands.
 
@@ -76,7 +76,6 @@ ctypedef fused floating:
 
 cdef enum:
     LANES = 64          # independent partial sums; row_max and fold halve them by hand
-    STEPS = 8           # additions to a lane before the lanes are folded
     CACHE_LINE = 64     # bytes
     TILE = 16           # rows gathered together: one cache line of float32
     TILE_CLASSES = 4096  # longer rows are gathered one by one, to bound the tile
@@ -151,6 +150,14 @@ cdef inline void add(Sum* total, double term) noexcept nogil:
 cdef inline double value_of(Sum total) noexcept nogil:
     # Beyond the largest number the error is inf - inf; the value alone is right.
     return total.value + total.error if total.value - total.value == 0 else total.value
+
+
+cdef inline Py_ssize_t steps_of(const floating* x) noexcept nogil:
+    """How many numbers go into a lane before the lanes are folded: float64 has no digits to spare for the rounding."""
+    if floating is float:
+        return 8
+    else:
+        return 2
 
 
 cdef inline double fold(const floating* lane) noexcept nogil:
@@ -233,21 +240,22 @@ cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, fl
     cdef floating last[LANES]
     cdef Py_ssize_t groups = classes // LANES
     cdef Py_ssize_t left_over = classes - groups * LANES
+    cdef Py_ssize_t steps = steps_of(x)
     cdef Py_ssize_t block, group, start, line, k
     cdef Sum below_total = [0, 0]
     cdef double maxima_total = 0
-    for block in range((classes - 1) // (LANES * STEPS) + 1):
+    for block in range((classes - 1) // (LANES * steps) + 1):
         for k in range(LANES):
             below[k] = 0
             maxima[k] = 0
-        for group in range(block * STEPS, min(groups, (block + 1) * STEPS)):
+        for group in range(block * steps, min(groups, (block + 1) * steps)):
             start = group * LANES
             for line in range(0, <Py_ssize_t> (LANES * sizeof(floating)), 64):
                 prefetch_to_read(<const char*> (x + start) + line + x_pitch)
                 if keep:
                     prefetch_to_write(<char*> (e + start) + line + e_pitch)
             exp_group(x + start, m, e + start, keep, below, maxima)
-        if left_over and groups < (block + 1) * STEPS:
+        if left_over and groups < (block + 1) * steps:
             for k in range(LANES):
                 last[k] = x[groups * LANES + k] if k < left_over else -INFINITY
             exp_group(last, m, last, True, below, maxima)
@@ -270,15 +278,16 @@ cdef inline Weighted weigh_row(const floating* w, const floating* x, Py_ssize_t 
     cdef double weight[LANES]
     cdef double total[LANES]
     cdef double term
+    cdef Py_ssize_t steps = steps_of(x)
     cdef Py_ssize_t block, group, k, start, width
     cdef Sum weight_sum = [0, 0]
     cdef Sum total_sum = [0, 0]
     cdef Weighted sums
-    for block in range((classes - 1) // (LANES * STEPS) + 1):
+    for block in range((classes - 1) // (LANES * steps) + 1):
         for k in range(LANES):
             weight[k] = 0
             total[k] = 0
-        for group in range(block * STEPS, min((block + 1) * STEPS, (classes - 1) // LANES + 1)):
+        for group in range(block * steps, min((block + 1) * steps, (classes - 1) // LANES + 1)):
             start = group * LANES
             width = min(<Py_ssize_t> LANES, classes - start)
             for k in range(width):

@@ -24,12 +24,24 @@ def _store(rows: Array, out: Array) -> None:
     out[...] = np.moveaxis(rows, 2, 1)
 
 
+def _sum(rows: Array) -> Array:
+    """The sum over the last axis, which stays: pairwise to the end, since equal terms round alike in a longer run."""
+    while (n := rows.shape[-1]) > 1:
+        half = rows[..., n // 2 :].copy()
+        half[..., : n // 2] += rows[..., : n // 2]
+        rows = half
+    return rows
+
+
 def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
     """m, x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
     m = x.max(axis=-1, keepdims=True)
     shifted = x - m
     e = np.exp(shifted)
-    below = np.where(shifted != 0, e, 0).sum(axis=-1, keepdims=True)
+    far = shifted < -512
+    below = _sum(np.where((shifted == 0) | far, 0, e))
+    if far.any():  # terms too small to be numbers are summed 512 higher up, where they are
+        below += np.exp(-512) * _sum(np.where(far, np.exp(shifted + 512), 0))
     maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
     return m, shifted, e, (maxima - 1) + below
 
@@ -55,13 +67,13 @@ def logsumexp(x: Array, out: Array) -> None:
 @np.errstate(all="ignore")
 def softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
     g, p = _rows(grad_output), _rows(output)
-    _store(p * (g - (g * p).sum(axis=-1, keepdims=True)), out)
+    _store(p * (g - _sum(g * p)), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
     g, log_p = _rows(grad_output), _rows(output)
-    _store(g - np.exp(log_p) * g.sum(axis=-1, keepdims=True), out)
+    _store(g - np.exp(log_p) * _sum(g), out)
 
 
 @np.errstate(all="ignore")
@@ -82,8 +94,8 @@ def cross_entropy_index(x: Array, labels: Array, divisor: float, losses: Array |
 def cross_entropy_dense(x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     _, shifted, e, rest = _exponentials(_rows(x))
     q = _rows(target)
-    weight = q.sum(axis=-1, keepdims=True)
-    total = np.where(q == 0, 0, q * shifted).sum(axis=-1, keepdims=True)
+    weight = _sum(q)
+    total = _sum(np.where(q == 0, 0, q * shifted))
     if grad is not None:
         share = weight / (1 + rest)
         # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.
@@ -107,7 +119,7 @@ def from_probs_index(probs: Array, labels: Array, divisor: float, losses: Array 
 @np.errstate(all="ignore")
 def from_probs_dense(probs: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
     p, q = _rows(probs), _rows(target)
-    loss = -np.where(q == 0, 0, q * np.log(p)).sum(axis=-1)
+    loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0]
     if grad is not None:
         _store(np.where(q == 0, 0, -q / (divisor * p)), grad)
     return _deliver(loss, divisor, losses)
