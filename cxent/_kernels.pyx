@@ -11,8 +11,9 @@ Nothing here knows of options, defaults or errors: ``_arrays`` has checked every
     softmax_j = exp(x_j - m) / (1 + rest)         lse = m + log1p(rest)
 
 ``rest`` is kept apart from the 1 because a confident row has ``rest`` far below the rounding of 1: the
-loss of logits [17, 0, 0] is ``log1p(8.3e-8)``, and ``log(1 + 8.3e-8)`` in float32 is 0. The sum runs over
-the exponentials with ``x_j < m``, and the maxima are counted; both are branch-free selects in one loop.
+loss of logits [17, 0, 0] is ``log1p(8.3e-8)``, and ``log(1 + 8.3e-8)`` in float32 is 0. So the place of one
+maximum is found first, and -inf stands there while the exponentials are summed. They are kept times 2^64 or
+2^128 (``lift_of``), out of reach of the smallest normal number: thousands that are too small each still make a sum.
 Differences from ``m`` are taken before anything else is added, so that no digit is lost to a large ``m``.
 
 *One gradient.* Every cross-entropy gradient is ``a * exp(x_j - m) - b * target_j`` with two numbers a row.
@@ -36,9 +37,9 @@ Tried and rejected:
 
 - Clamping the argument of exp before the polynomial: GCC threads the constant branch and does not vectorise.
   The select comes last.
-- Summing all the exponentials and, when one class dominates, summing again without it: as fast where that is rare, but
-  a trained classifier dominates in most rows.
-- OpenMP: a forked child hangs in its second parallel region, and libgomp would have to be vendored.
+- Summing where ``x_j < m`` and counting the maxima, both with selects in the loop over the exponentials: a second array
+  of lanes and its stores. FIGURES
+- Summing all, and again without the maximum when one class dominates: that is most rows of a trained classifier.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
@@ -76,9 +77,8 @@ ctypedef fused floating:
 
 cdef enum:
     LANES = 64          # independent partial sums; row_max and fold halve them by hand
-    CACHE_LINE = 64     # bytes
     TILE = 16           # rows gathered together: one cache line of float32
-    TILE_CLASSES = 4096  # longer rows are gathered one by one, to bound the tile
+    TILE_CLASSES = 4096 # longer rows are gathered one by one, to bound the tile
 
 
 # --- exp -------------------------------------------------------------------------------------------------
@@ -205,6 +205,25 @@ cdef inline floating row_max(const floating* x, Py_ssize_t classes) noexcept nog
     return larger(larger(lane[0], lane[1]), larger(lane[2], lane[3]))
 
 
+cdef inline Py_ssize_t row_argmax(const floating* x, Py_ssize_t classes) noexcept nogil:
+    """Where the largest number in x is; 0 if all are NaN."""
+    cdef floating m = row_max(x, classes)
+    cdef Py_ssize_t start = 0
+    cdef int found = False
+    cdef int place = 0
+    cdef int k
+    # Group by group: a loop that stops at the first match does not become vectors.
+    while start + LANES < classes:
+        for k in range(LANES):
+            found |= x[start + k] == m
+        if found:
+            break
+        start += LANES
+    for k in range(<int> min(<Py_ssize_t> LANES, classes - start)):
+        place = k if x[start + k] == m else place
+    return start + place
+
+
 cdef inline int lift_of(const floating* e) noexcept nogil:
     """The exponentials e of a row are kept times 2^lift, where thousands that are too small each still make a sum."""
     if floating is float:
@@ -218,53 +237,58 @@ cdef inline double unlift(const floating* e) noexcept nogil:
     return ldexp(1, -lift_of(e))
 
 
-cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep,
-                           floating* below, floating* maxima) noexcept nogil:
-    """exp(x - m), lifted, of one group of lanes: kept in e, added to `below` where x < m; maxima are counted."""
-    cdef floating shifted, exponential
+cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep, floating* lane) noexcept nogil:
+    """exp(x - m), lifted, of one group of LANES classes: kept in e, and added to the lanes."""
+    cdef floating exponential
     cdef Py_ssize_t k
     for k in range(LANES):
-        shifted = x[k] - m
-        exponential = exp_lifted(shifted, lift_of(e))
+        exponential = exp_lifted(x[k] - m, lift_of(e))
         if keep:
             e[k] = exponential
-        below[k] += exponential if shifted != 0 else 0
-        maxima[k] += 0 if shifted != 0 else 1
+        lane[k] += exponential
 
 
-cdef inline double exp_row(const floating* x, Py_ssize_t classes, floating m, floating* e, bint keep,
+cdef inline double exp_row(const floating* x, Py_ssize_t classes, Py_ssize_t top, floating* e, bint keep,
                            Py_ssize_t x_pitch, Py_ssize_t e_pitch) noexcept nogil:
-    """e = exp(x - m), lifted, if kept; returns rest = sum(exp(x - m)) - 1. Prefetches the rows `pitch` bytes on."""
-    cdef floating below[LANES]
-    cdef floating maxima[LANES]
-    cdef floating last[LANES]
-    cdef Py_ssize_t groups = classes // LANES
-    cdef Py_ssize_t left_over = classes - groups * LANES
+    """e = exp(x - m), lifted, if kept, with m = x[top]; returns rest, their sum without e[top].
+
+    Prefetches the rows `pitch` bytes on.
+    """
+    cdef floating lane[LANES]
+    cdef floating part[LANES]
+    cdef floating m = x[top]
+    cdef Py_ssize_t groups = (classes - 1) // LANES + 1
     cdef Py_ssize_t steps = steps_of(x)
-    cdef Py_ssize_t block, group, start, line, k
-    cdef Sum below_total = [0, 0]
-    cdef double maxima_total = 0
-    for block in range((classes - 1) // (LANES * steps) + 1):
+    cdef Py_ssize_t block, group, start, width, line, k
+    cdef Sum rest = [0, 0]
+    for block in range((groups - 1) // steps + 1):
         for k in range(LANES):
-            below[k] = 0
-            maxima[k] = 0
+            lane[k] = 0
         for group in range(block * steps, min(groups, (block + 1) * steps)):
             start = group * LANES
-            for line in range(0, <Py_ssize_t> (LANES * sizeof(floating)), 64):
+            width = min(<Py_ssize_t> LANES, classes - start)
+            for line in range(0, <Py_ssize_t> (LANES * sizeof(floating)), 64):  # bytes of a cache line
                 prefetch_to_read(<const char*> (x + start) + line + x_pitch)
                 if keep:
                     prefetch_to_write(<char*> (e + start) + line + e_pitch)
-            exp_group(x + start, m, e + start, keep, below, maxima)
-        if left_over and groups < (block + 1) * steps:
-            for k in range(LANES):
-                last[k] = x[groups * LANES + k] if k < left_over else -INFINITY
-            exp_group(last, m, last, True, below, maxima)
-            if keep:
-                for k in range(left_over):
-                    e[groups * LANES + k] = last[k]
-        add(&below_total, fold(below))
-        maxima_total += fold(maxima)
-    return (maxima_total - 1) + value_of(below_total) * unlift(e)
+            if width == LANES and group != top // LANES:
+                exp_group(x + start, m, e + start, keep, lane)
+            else:
+                # -inf adds nothing: in the place of x[top], and after the last class
+                for k in range(width):
+                    part[k] = x[start + k]
+                for k in range(width, LANES):
+                    part[k] = -INFINITY
+                if group == top // LANES:
+                    part[top - start] = -INFINITY
+                exp_group(part, m, part, True, lane)
+                if keep:
+                    for k in range(width):
+                        e[start + k] = part[k]
+        add(&rest, fold(lane))
+    if keep:
+        e[top] = <floating> (1 / unlift(e))
+    return value_of(rest) * unlift(e) + (m - m)  # NaN for an infinite maximum
 
 
 cdef struct Weighted:
@@ -317,15 +341,6 @@ cdef inline void scale_row(floating* e, Py_ssize_t classes, double a,
     cdef Py_ssize_t c
     for c in range(classes):
         e[c] = a_ * e[c] - (b_ * target[c] if target != NULL else 0)
-
-
-cdef inline Py_ssize_t find_maximum(const floating* e, Py_ssize_t classes) noexcept nogil:
-    """Where e = exp(x - m) is 1 (lifted), if it is so in one place only. No early exit: integer sums make vectors."""
-    cdef floating one = <floating> (1 / unlift(e))
-    cdef Py_ssize_t c, place = 0
-    for c in range(classes):
-        place += c if e[c] == one else 0
-    return place
 
 
 # --- rows in an array --------------------------------------------------------------------------------------
@@ -401,16 +416,15 @@ def softmax(
     cdef Rows out_rows = Rows(classes, out.strides[0], out.strides[1], sizeof(floating))
     cdef const floating* logits
     cdef floating* p
-    cdef floating m
     cdef double rest
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i, k, top
     with nogil:
         for i in range(x.shape[0]):
             for k in range(x.shape[2]):
                 logits = load_row(x, i, k, x_rows.tile)
                 p = result_row(out, i, k, out_rows.tile)
-                m = row_max(logits, classes)
-                rest = exp_row(logits, classes, m, p, True, x_rows.pitch, out_rows.pitch)
+                top = row_argmax(logits, classes)
+                rest = exp_row(logits, classes, top, p, True, x_rows.pitch, out_rows.pitch)
                 scale_row(p, classes, 1 / (1 + rest), <const floating*> NULL, 0)
                 store_row(out, i, k, out_rows.tile)
 
@@ -426,14 +440,15 @@ def log_softmax(
     cdef const floating* logits
     cdef floating* log_p
     cdef floating m, log_sum
-    cdef Py_ssize_t i, k, c
+    cdef Py_ssize_t i, k, c, top
     with nogil:
         for i in range(x.shape[0]):
             for k in range(x.shape[2]):
                 logits = load_row(x, i, k, x_rows.tile)
                 log_p = result_row(out, i, k, out_rows.tile)
-                m = row_max(logits, classes)
-                log_sum = <floating> log1p(exp_row(logits, classes, m, log_p, False, x_rows.pitch, 0))
+                top = row_argmax(logits, classes)
+                m = logits[top]
+                log_sum = <floating> log1p(exp_row(logits, classes, top, log_p, False, x_rows.pitch, 0))
                 for c in range(classes):
                     log_p[c] = (logits[c] - m) - log_sum
                 store_row(out, i, k, out_rows.tile)
@@ -448,15 +463,16 @@ def logsumexp(
     cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
     cdef const floating* logits
     cdef floating m
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t i, k, top
     with nogil:
         for i in range(x.shape[0]):
             for k in range(x.shape[2]):
                 logits = load_row(x, i, k, x_rows.tile)
-                m = row_max(logits, classes)
+                top = row_argmax(logits, classes)
+                m = logits[top]
                 if m - m == 0:
                     out[i, k] = <floating> (<double> m + log1p(
-                        exp_row(logits, classes, m, <floating*> NULL, False, x_rows.pitch, 0)))
+                        exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)))
                 else:
                     out[i, k] = <floating> NAN if has_nan(logits, classes) else m
 
@@ -532,24 +548,25 @@ def cross_entropy_index(
     cdef floating m, at_label
     cdef double rest, loss, other
     cdef Sum total = [0, 0]
-    cdef Py_ssize_t i, k, label
+    cdef Py_ssize_t i, k, top, label
     with nogil:
         for i in range(x.shape[0]):
             for k in range(x.shape[2]):
                 logits = load_row(x, i, k, x_rows.tile)
                 label = labels[i, k]
                 at_label = logits[label]
-                m = row_max(logits, classes)
+                top = row_argmax(logits, classes)
+                m = logits[top]
                 if with_grad:
                     g = result_row(grad, i, k, grad_rows.tile)
-                    rest = exp_row(logits, classes, m, g, True, x_rows.pitch, grad_rows.pitch)
+                    rest = exp_row(logits, classes, top, g, True, x_rows.pitch, grad_rows.pitch)
                     # 1 - p_y without cancellation: the share of the other classes
                     other = rest if at_label == m else 1 + (rest - g[label] * unlift(g))
                     scale_row(g, classes, 1 / (divisor + divisor * rest), <const floating*> NULL, 0)
                     g[label] = <floating> (-other / (divisor + divisor * rest))
                     store_row(grad, i, k, grad_rows.tile)
                 else:
-                    rest = exp_row(logits, classes, m, <floating*> NULL, False, x_rows.pitch, 0)
+                    rest = exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)
                 loss = (<double> m - at_label) + log1p(rest)
                 add(&total, loss / divisor)
                 if losses is not None:
@@ -583,20 +600,20 @@ def cross_entropy_dense(
             for k in range(x.shape[2]):
                 logits = load_row(x, i, k, x_rows.tile)
                 q = load_row(target, i, k, q_rows.tile)
-                m = row_max(logits, classes)
+                top = row_argmax(logits, classes)
+                m = logits[top]
                 sums = weigh_row(q, logits, classes, m, True)
                 if with_grad:
                     g = result_row(grad, i, k, grad_rows.tile)
-                    rest = exp_row(logits, classes, m, g, True, x_rows.pitch, grad_rows.pitch)
-                    # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.
-                    top = find_maximum(g, classes) if rest < 1 else -1
+                    rest = exp_row(logits, classes, top, g, True, x_rows.pitch, grad_rows.pitch)
                     scale_row(g, classes, sums.weight / (divisor + divisor * rest), q, 1 / divisor)
-                    if top >= 0:
+                    if rest < 1:
+                        # p is near 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
                         others = (sums.weight - q[top]) - sums.weight * (rest / (1 + rest))
                         g[top] = <floating> (others / divisor)
                     store_row(grad, i, k, grad_rows.tile)
                 else:
-                    rest = exp_row(logits, classes, m, <floating*> NULL, False, x_rows.pitch, 0)
+                    rest = exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)
                 loss = sums.weight * log1p(rest) - sums.total
                 add(&total, loss / divisor)
                 if losses is not None:
