@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -247,6 +248,7 @@ def _evaluate(
     divisor = layout.row_count if reduction == "mean" else 1
 
     kernels = _dispatch.kernels
+    kernel: Callable[..., float]
     if name == "logits":
         kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
     else:

@@ -213,7 +213,7 @@ cdef inline floating row_max(const floating* x, Py_ssize_t classes) noexcept nog
 
 
 cdef inline Py_ssize_t row_argmax(const floating* x, Py_ssize_t classes) noexcept nogil:
-    """Where the largest number in x is; 0 if all are NaN."""
+    """Where the largest number in x is; anywhere if all are NaN."""
     cdef floating m = row_max(x, classes)
     cdef Py_ssize_t start = 0
     cdef int found = False
@@ -343,11 +343,12 @@ cdef inline bint has_nan(const floating* x, Py_ssize_t classes) noexcept nogil:
 cdef inline void scale_row(floating* e, Py_ssize_t classes, double a,
                            const floating* target, double b) noexcept nogil:
     """e = a * e - b * target, e lifted before: the softmax and every cross-entropy gradient. NULL is a target of 0."""
-    cdef floating a_ = <floating> (a * unlift(e))
-    cdef floating b_ = <floating> b
+    cdef floating factor = <floating> a
+    cdef floating target_factor = <floating> b
+    cdef floating unlifted = <floating> unlift(e)  # not in one factor with a, which may be small itself
     cdef Py_ssize_t c
     for c in range(classes):
-        e[c] = a_ * e[c] - (b_ * target[c] if target != NULL else 0)
+        e[c] = factor * (unlifted * e[c]) - (target_factor * target[c] if target != NULL else 0)
 
 
 # --- rows in an array --------------------------------------------------------------------------------------

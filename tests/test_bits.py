@@ -84,7 +84,7 @@ def test_strided(x):
 
 
 def calls_with_out(x):
-    """Every function with `out`: the input that `out` may be, and a call for the loss (if it has one) and the result."""
+    """Every function with `out`: the input that `out` may be, and a call for the loss (or None) and the result."""
     labels = np.arange(len(x)) % x.shape[1]
     q = np.abs(x[:, ::-1]) + x.dtype.type(1)
     r = np.abs(x) + x.dtype.type(0.5)
