@@ -282,16 +282,13 @@ cdef inline double exp_row(const floating* x, Py_ssize_t classes, Py_ssize_t top
                 exp_group(x + start, m, e + start, keep, lane)
             else:
                 # -inf adds nothing: in the place of x[top], and after the last class
-                for k in range(width):
-                    part[k] = x[start + k]
-                for k in range(width, LANES):
-                    part[k] = -INFINITY
-                if group == top // LANES:
-                    part[top - start] = -INFINITY
+                for k in range(LANES):
+                    part[k] = x[start + k] if k < width and start + k != top else -INFINITY
                 exp_group(part, m, part, True, lane)
                 if keep:
-                    for k in range(width):
-                        e[start + k] = part[k]
+                    for k in range(LANES):
+                        if k < width:
+                            e[start + k] = part[k]
         add(&rest, fold(lane))
     if keep:
         e[top] = <floating> (1 / unlift(e))
