@@ -34,15 +34,15 @@ Measured: softmax in 10^9 elements a second, one core of an AMD EPYC (Zen 5, AVX
 
     rows x classes             float32                  float64
                         16,384 x 100  512 x 32,000  16,384 x 100  512 x 32,000
-    np.copyto                    6.2           4.4           2.3           2.1
-    as written here             0.80           3.1          0.58           1.2
-    without prefetching         0.79           2.4          0.51          0.98
-    selects and counts          1.08           2.7          0.64          0.99
-    torch 2.13                   1.3           2.1          0.52          0.97
+    np.copyto                    5.7           4.4           2.7           2.3
+    as written here             0.88           3.2          0.63           1.2
+    without prefetching         0.82           2.5          0.62           1.0
+    selects and counts           1.1           2.9          0.67           1.0
+    torch 2.13                   1.4           2.2          0.54           1.0
 
 - *Selects and counts*: instead of finding the place of the maximum, add exp(x_j - m) where x_j < m and count the
   maxima, in one branch-free loop. Its second array of lanes costs a store for every vector; the search for the maximum
-  costs a row some 30 ns, which shows below some 200 classes.
+  costs a row some 20 ns, which shows below some 200 classes.
 - A clamp of the argument of exp before the polynomial keeps GCC from making vectors: it threads the constant
   branch. The select comes last.
 - Eight additions to a float64 lane before the fold, as in float32, left gradients for smoothed labels wrong by up to
