@@ -16,13 +16,13 @@ maximum is found first, and -inf stands there while the exponentials are summed.
 2^128 (``lift_of``), out of reach of the smallest normal number: thousands that are too small each still make a sum.
 Differences from ``m`` are taken before anything else is added, so that no digit is lost to a large ``m``.
 
-*One gradient.* Every cross-entropy gradient is ``a * exp(x_j - m) - b * target_j`` with two numbers a row.
+*One gradient.* Every cross-entropy gradient is ``a * exp(x_j - m) - b * target_j`` with two numbers per row.
 
 *Vectors.* No ``-ffast-math``: the order of every sum is written here, and the compiler makes vectors of it
 because each sum runs in LANES independent lanes. Lanes are folded pairwise, in double precision, after
 a few additions, and the folds are added with compensation, so that the error of a sum does not grow with the
-number of classes. The last classes of a row fill up a whole group of lanes with -inf, which adds nothing:
-there is no remainder loop, and a row has the same bits wherever it stands.
+number of classes. The last classes of a row fill up a whole group of lanes with -inf, which adds nothing: the
+exponentials need no remainder loop, and a row has the same bits wherever it stands.
 
 *Memory.* A row is read for its maximum (which brings it into the cache), read again for its exponentials, which
 go to the output, and these are scaled in place. While the exponentials are computed, the next row is prefetched.
@@ -257,7 +257,7 @@ cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep
 
 cdef inline double exp_row(const floating* x, Py_ssize_t classes, Py_ssize_t top, floating* e, bint keep,
                            Py_ssize_t x_pitch, Py_ssize_t e_pitch) noexcept nogil:
-    """e = exp(x - m), lifted, if kept, with m = x[top]; returns rest, their sum without e[top].
+    """e = exp(x - m), lifted, if kept, with m = x[top]; returns rest, the sum of exp(x - m) without x[top].
 
     Prefetches the rows `pitch` bytes on.
     """
