@@ -83,51 +83,50 @@ ctypedef fused floating:
     double
 
 cdef enum:
-    LANES = 64          # independent partial sums; row_max and fold halve them by hand
-    TILE = 16           # rows gathered together: one cache line of float32
-    TILE_CLASSES = 4096 # longer rows are gathered one by one, to bound the tile
+    LANES = 64          # numbers in one step of every inner loop: so many partial sums run side by side
+    NARROW = 16         # lanes of a row of middling length; four such rows go together
+    SHORT = 48          # up to so many classes, a row has one lane, and 64 rows go together
+    MIDDLING = 4096     # up to so many, NARROW lanes; beyond, all of them
+    SIDE_BY_SIDE = 1024 # up to so many, rows that lie side by side in memory have one lane each
+    PACK_BYTES = 16384  # of rows of middling length that are treated together
 
 
-# --- exp -------------------------------------------------------------------------------------------------
+# --- exp and log -------------------------------------------------------------------------------------------
 
 cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
     """exp(x) * 2^lift for x <= 0, to about 1 ulp; 0 where this is below the smallest normal number; NaN for NaN.
 
     exp(x) = 2^k * exp(r) with k = round(x / ln 2) and |r| <= ln(2)/2. Adding 1.5 * 2^(mantissa bits) rounds to
     an integer, which then stands in the lowest bits. ln 2 is subtracted in two parts, the first exact.
-    exp(r) = 1 + r + r^2 q(r), q fitted for the least relative error (2^-28 and 2^-58).
+    exp(r) = 1 + r + r^2 q(r), q fitted for the least relative error (2^-28 and 2^-58) and summed in pairs, so that few
+    terms wait for one another.
     """
-    cdef floating shifted, k, r, q, power
+    cdef floating shifted, k, r, r2, r4, q, power
     if floating is float:
         shifted = x * <float> 1.4426950408889634 + <float> 12582912.0
         k = shifted - <float> 12582912.0
         r = x - k * <float> 0.693115234375
         r = r - k * <float> 3.19461833e-05
-        q = <float> 0.00138145348
-        q = q * r + <float> 0.00836874545
-        q = q * r + <float> 0.0416683927
-        q = q * r + <float> 0.166665211
-        q = q * r + <float> 0.49999994
+        r2 = r * r
+        q = (<float> 0.49999994 + <float> 0.166665211 * r) + r2 * (
+            (<float> 0.0416683927 + <float> 0.00836874545 * r) + r2 * <float> 0.00138145348)
         power = float_from_bits((float_bits(shifted) + <uint32_t> (127 + lift)) << 23)
-        q = ((q * r) * r + r + <float> 1.0) * power
+        q = power + power * (r + r2 * q)
         return <float> 0.0 if x < <float> (-0.6931471 * (126 + lift)) else q
     else:
         shifted = x * 1.4426950408889634 + 6755399441055744.0
         k = shifted - 6755399441055744.0
         r = x - k * 0.69314718036912382
         r = r - k * 1.9082149292705877e-10
-        q = 2.5000301260848814e-08
-        q = q * r + 2.7630307297545969e-07
-        q = q * r + 2.75575859360685e-06
-        q = q * r + 2.4801492945913477e-05
-        q = q * r + 0.00019841269506712362
-        q = q * r + 0.001388888894376444
-        q = q * r + 0.0083333333334945636
-        q = q * r + 0.041666666666529704
-        q = q * r + 0.16666666666666413
-        q = q * r + 0.50000000000000111
+        r2 = r * r
+        r4 = r2 * r2
+        q = (((0.50000000000000111 + 0.16666666666666413 * r)
+              + r2 * (0.041666666666529704 + 0.0083333333334945636 * r))
+             + r4 * (((0.001388888894376444 + 0.00019841269506712362 * r)
+                      + r2 * (2.4801492945913477e-05 + 2.75575859360685e-06 * r))
+                     + r4 * (2.7630307297545969e-07 + 2.5000301260848814e-08 * r)))
         power = double_from_bits((double_bits(shifted) + <uint64_t> (1023 + lift)) << 52)
-        q = ((q * r) * r + r + 1.0) * power
+        q = power + power * (r + r2 * q)
         return 0.0 if x < -0.69314718055994529 * (1022 + lift) else q
 
 
@@ -139,7 +138,50 @@ cdef inline floating exp_any(floating x) noexcept nogil:
         return INFINITY if x > 709.43613930310391 else exp_lifted(x, 0)
 
 
-# --- sums ------------------------------------------------------------------------------------------------
+cdef inline double log_of_product(double k, double f) noexcept nogil:
+    """log(2^k (1 + f)) for 1 + f from sqrt(1/2) to sqrt(2), to about 1 ulp.
+
+    log(1 + f) = 2 artanh(s) with s = f / (2 + f); its series in s^2 is fitted for the least relative error (2^-59).
+    """
+    cdef double s = f / (2 + f)
+    cdef double z = s * s
+    cdef double z2 = z * z
+    cdef double series = z * ((0.6666666666666734 + z * 0.39999999999415659)
+                              + z2 * ((0.2857142874218907 + z * 0.2222219859148781)
+                                      + z2 * ((0.18183563480903744 + z * 0.15314069535395727)
+                                              + z2 * 0.14795785353616853)))
+    return k * 0.69314718036912382 + (f - (s * (f - series) - k * 1.9082149292705877e-10))
+
+
+cdef inline uint64_t exponent_of(double x) noexcept nogil:
+    """1024 + k, for x = 2^k (1 + f) as above."""
+    return (double_bits(x) + <uint64_t> (0x4000000000000000 - 0x3FE6A09E667F3BCD)) >> 52
+
+
+cdef inline double number_of(uint64_t n) noexcept nogil:
+    """A small integer as a number: it stands in the lowest bits of 2^52. (Not all CPUs can convert vectors of it.)"""
+    return double_from_bits(n + <uint64_t> 0x4330000000000000) - 4503599627370496.0
+
+
+cdef inline double log_of_sum(double rest) noexcept nogil:
+    """log(1 + rest) for rest >= 0, NaN for NaN: f comes from rest itself, so that a small one keeps its digits."""
+    cdef uint64_t exponent = exponent_of(1 + rest)
+    cdef double scale = double_from_bits((2047 - exponent) << 52)  # 2^-k
+    return log_of_product(number_of(exponent) - 1024, rest * scale + (scale - 1))
+
+
+cdef inline double log_of(double x) noexcept nogil:
+    """log(x): -inf for 0, NaN for what is below."""
+    cdef bint tiny = x < 2.2250738585072014e-308  # below the smallest normal number
+    cdef double normal = x * 18014398509481984.0 if tiny else x  # 2^54
+    cdef uint64_t exponent = exponent_of(normal)
+    cdef double f = double_from_bits(double_bits(normal) - ((exponent - 1024) << 52)) - 1
+    cdef double result = log_of_product(number_of(exponent) - (1078 if tiny else 1024), f)
+    result = result if x < INFINITY else x
+    return result if x > 0 else (-INFINITY if x == 0 else x - x + NAN)
+
+
+# --- sums --------------------------------------------------------------------------------------------------
 
 cdef struct Sum:
     double value
@@ -159,76 +201,198 @@ cdef inline double value_of(Sum total) noexcept nogil:
     return total.value + total.error if total.value - total.value == 0 else total.value
 
 
-cdef inline Py_ssize_t steps_of(const floating* x) noexcept nogil:
-    """How many numbers go into a lane before the lanes are folded: float64 has no digits to spare for the rounding."""
+cdef inline Py_ssize_t steps_of(const floating* lane) noexcept nogil:
+    """How many numbers a lane takes before it is added to a total: float64 has no digits to spare for rounding."""
     if floating is float:
         return 8
     else:
         return 2
 
 
-cdef inline double fold(const floating* lane) noexcept nogil:
-    """The sum of LANES lanes, pairwise."""
-    cdef double half[32]
+cdef inline void add_lanes(const floating* lane, double* total, double* error) noexcept nogil:
+    """total += lane: with compensation for float64; rounding in float64 is nothing to float32."""
+    cdef double value, added
     cdef Py_ssize_t k
-    for k in range(32):
-        half[k] = <double> lane[k] + <double> lane[k + 32]
-    for k in range(16):
-        half[k] += half[k + 16]
-    for k in range(8):
-        half[k] += half[k + 8]
-    for k in range(4):
-        half[k] += half[k + 4]
-    return (half[0] + half[2]) + (half[1] + half[3])
+    for k in range(LANES):
+        value = total[k] + lane[k]
+        if floating is double:
+            added = value - total[k]
+            error[k] += (total[k] - (value - added)) + (lane[k] - added)
+        total[k] = value
 
 
-# --- one row of contiguous classes -------------------------------------------------------------------------
+cdef inline void interleave(const floating* a, floating* b, Py_ssize_t quarter) noexcept nogil:
+    """b = a[0], a[quarter], a[2 * quarter], a[3 * quarter], a[1], ...: the transpose of a matrix with four rows."""
+    cdef Py_ssize_t i
+    for i in range(quarter):
+        b[4 * i] = a[i]
+        b[4 * i + 1] = a[i + quarter]
+        b[4 * i + 2] = a[i + 2 * quarter]
+        b[4 * i + 3] = a[i + 3 * quarter]
+
+
+cdef inline void deinterleave(const floating* a, floating* b, Py_ssize_t quarter) noexcept nogil:
+    """The inverse of `interleave`."""
+    cdef Py_ssize_t i
+    for i in range(quarter):
+        b[i] = a[4 * i]
+        b[i + quarter] = a[4 * i + 1]
+        b[i + 2 * quarter] = a[4 * i + 2]
+        b[i + 3 * quarter] = a[4 * i + 3]
+
 
 cdef inline floating larger(floating a, floating b) noexcept nogil:
     """The larger of two; b if a is NaN."""
     return a if a > b else b
 
 
-cdef inline floating row_max(const floating* x, Py_ssize_t classes) noexcept nogil:
-    """The largest number in x, NaN left out: it comes back in the differences from the maximum."""
-    cdef floating lane[LANES]
-    cdef Py_ssize_t group, k
-    cdef Py_ssize_t groups = classes // LANES
-    for k in range(LANES):
-        lane[k] = -INFINITY
-    for group in range(groups):
-        for k in range(LANES):
-            lane[k] = larger(x[group * LANES + k], lane[k])
-    for k in range(classes - groups * LANES):
-        lane[k] = larger(x[groups * LANES + k], lane[k])
+cdef inline floating fold_row(floating* lane, bint to_max) noexcept nogil:
+    """The sum, or the largest, of the LANES lanes of one row, pairwise."""
+    cdef Py_ssize_t k
     for k in range(32):
-        lane[k] = larger(lane[k], lane[k + 32])
+        lane[k] = larger(lane[k], lane[k + 32]) if to_max else lane[k] + lane[k + 32]
     for k in range(16):
-        lane[k] = larger(lane[k], lane[k + 16])
+        lane[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
     for k in range(8):
-        lane[k] = larger(lane[k], lane[k + 8])
-    for k in range(4):
-        lane[k] = larger(lane[k], lane[k + 4])
-    return larger(larger(lane[0], lane[1]), larger(lane[2], lane[3]))
+        lane[k] = larger(lane[k], lane[k + 8]) if to_max else lane[k] + lane[k + 8]
+    if to_max:
+        return larger(larger(larger(lane[0], lane[4]), larger(lane[2], lane[6])),
+                      larger(larger(lane[1], lane[5]), larger(lane[3], lane[7])))
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]))
 
 
-cdef inline Py_ssize_t row_argmax(const floating* x, Py_ssize_t classes) noexcept nogil:
-    """Where the largest number in x is; anywhere if all are NaN."""
-    cdef floating m = row_max(x, classes)
-    cdef Py_ssize_t start = 0
-    cdef int found = False
-    cdef int place = 0
-    cdef int k
-    # Group by group: a loop that stops at the first match does not become vectors.
-    while start + LANES < classes:
+cdef inline void fold_rows(floating* lane, floating* folded, bint to_max) noexcept nogil:
+    """The sums, or the largest, of the NARROW lanes of each of 16 rows, pairwise: all rows at once, transposed."""
+    cdef floating turned[256]
+    cdef Py_ssize_t k
+    interleave(lane, turned, 64)
+    interleave(turned, lane, 64)
+    for k in range(128):
+        lane[k] = larger(lane[k], lane[k + 128]) if to_max else lane[k] + lane[k + 128]
+    for k in range(64):
+        lane[k] = larger(lane[k], lane[k + 64]) if to_max else lane[k] + lane[k + 64]
+    for k in range(32):
+        lane[k] = larger(lane[k], lane[k + 32]) if to_max else lane[k] + lane[k + 32]
+    for k in range(16):
+        folded[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
+
+
+# --- steps of LANES numbers: one class of 64 rows, 16 classes of four rows, or 64 classes of one row ------------
+
+cdef inline void copy(const floating* a, floating* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        b[k] = a[k]
+
+
+cdef inline void fill(double number, floating* b, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        b[k] = <floating> number
+
+
+cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t width, floating* lane) noexcept nogil:
+    """A number for each row, to all lanes of the row."""
+    if width == 1:
+        copy(m, lane, LANES)
+    elif width == NARROW:
+        fill(m[0], lane, NARROW)
+        fill(m[1] if rows > 1 else m[0], lane + NARROW, NARROW)
+        fill(m[2] if rows > 2 else m[0], lane + 2 * NARROW, NARROW)
+        fill(m[3] if rows > 3 else m[0], lane + 3 * NARROW, NARROW)
+    else:
+        fill(m[0], lane, LANES)
+
+
+cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width,
+                           floating* part) noexcept nogil:
+    """Row 0 stands in for rows that are missing."""
+    if width == NARROW:
+        copy(x, part, NARROW)
+        copy(x + (pitch if rows > 1 else 0), part + NARROW, NARROW)
+        copy(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW)
+        copy(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW)
+    else:
+        copy(x, part, LANES)
+
+
+cdef inline void store_step(const floating* part, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width,
+                            floating* e) noexcept nogil:
+    if width == NARROW:
+        copy(part, e, NARROW)
+        copy(part + NARROW, e + (pitch if rows > 1 else 0), NARROW)
+        copy(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW)
+        copy(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW)
+    else:
+        copy(part, e, LANES)
+
+
+cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t width, floating* lanes, floating* results,
+                         bint to_max) noexcept nogil:
+    """A group's lanes, folded to the results of its rows; those of NARROW rows are kept for `fold_rows`."""
+    if width == 1:
+        copy(lane, results, LANES)
+    elif width == NARROW:
+        copy(lane, lanes + group * LANES, LANES)
+    else:
+        results[group] = fold_row(lane, to_max)
+
+
+cdef inline void set_padding(Py_ssize_t classes, Py_ssize_t width, floating* padding) noexcept nogil:
+    """-inf for the classes that a cut step has in common with another; else 0."""
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        padding[k] = -INFINITY if k % width < (width - classes % width) % width else 0
+
+
+cdef inline void pad(const floating* padding, floating* part) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        part[k] += padding[k]
+
+
+cdef inline void restore(const floating* padding, const floating* x, floating* part) noexcept nogil:
+    """Where there is padding, x again: if results are written over x, a later step reads it there."""
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        part[k] = x[k] if padding[k] < 0 else part[k]
+
+
+cdef inline Py_ssize_t steps_in(Py_ssize_t classes, Py_ssize_t width) noexcept nogil:
+    return (classes - 1) // width + 1
+
+
+cdef inline bint is_cut(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t width) noexcept nogil:
+    """Whether this is the step for a number of classes less than `width`: the first, and it takes the last `width`."""
+    return step == 0 and classes % width != 0
+
+
+cdef inline Py_ssize_t start_of(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t width) noexcept nogil:
+    """The first class of a step."""
+    if classes % width == 0:
+        return step * width
+    return classes - width if step == 0 else (step - 1) * width
+
+
+cdef void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+                           const floating* x, Py_ssize_t pitch, floating* m) noexcept nogil:
+    """m = the largest number in each row, NaN left out: it comes back in the differences from m."""
+    cdef floating lanes[256]
+    cdef floating lane[LANES]
+    cdef floating part[LANES]
+    cdef Py_ssize_t class_step = LANES if width == 1 else 1
+    cdef Py_ssize_t group, first, step, k
+    for group in range((rows - 1) * width // LANES + 1):
+        first = group * (LANES // width)
         for k in range(LANES):
-            found |= x[start + k] == m
-        if found:
-            break
-        start += LANES
-    for k in range(<int> min(<Py_ssize_t> LANES, classes - start)):
-        place = k if x[start + k] == m else place
-    return start + place
+            lane[k] = -INFINITY
+        for step in range(steps_in(classes, width)):
+            load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first, width, part)
+            for k in range(LANES):
+                lane[k] = larger(part[k], lane[k])
+        collect(lane, group, width, lanes, m, True)
+    if width == NARROW:
+        fold_rows(lanes, m, True)
 
 
 cdef inline int lift_of(const floating* e) noexcept nogil:
@@ -244,242 +408,640 @@ cdef inline double unlift(const floating* e) noexcept nogil:
     return ldexp(1, -lift_of(e))
 
 
-cdef inline void exp_group(const floating* x, floating m, floating* e, bint keep, floating* lane) noexcept nogil:
-    """exp(x - m), lifted, of one group of LANES classes: kept in e, and added to the lanes."""
+cdef inline void exp_step(floating* part, const floating* shift, bint apart,
+                          floating* lane, floating* maxima) noexcept nogil:
+    """part = exp(part - shift), lifted, and added to the lanes: all, or with the maxima counted apart."""
     cdef floating exponential
     cdef Py_ssize_t k
     for k in range(LANES):
-        exponential = exp_lifted(x[k] - m, lift_of(e))
-        if keep:
-            e[k] = exponential
-        lane[k] += exponential
+        exponential = exp_lifted(part[k] - shift[k], lift_of(part))
+        if apart:
+            lane[k] += 0 if part[k] >= shift[k] else exponential
+            maxima[k] += 1 if part[k] >= shift[k] else 0
+        else:
+            lane[k] += exponential
+        part[k] = exponential
 
 
-cdef inline double exp_row(const floating* x, Py_ssize_t classes, Py_ssize_t top, floating* e, bint keep,
-                           Py_ssize_t x_pitch, Py_ssize_t e_pitch) noexcept nogil:
-    """e = exp(x - m), lifted, if kept, with m = x[top]; returns rest, the sum of exp(x - m) without x[top].
+cdef struct Ahead:
+    char* start         # of the next pack's numbers
+    Py_ssize_t step     # bytes from one step's numbers to the next
 
-    Prefetches the rows `pitch` bytes on.
-    """
+
+cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t itemsize, bint to_write) noexcept nogil:
+    cdef char* start = ahead.start + step * ahead.step
+    cdef Py_ssize_t line
+    for line in range(LANES * itemsize // 64):
+        if to_write:
+            prefetch_to_write(start + line * 64)
+        else:
+            prefetch_to_read(start + line * 64)
+
+
+cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+                           const floating* x, Py_ssize_t x_pitch, Ahead x_ahead, const floating* m,
+                           floating* e, Py_ssize_t e_pitch, Ahead e_ahead, bint keep, bint apart,
+                           double* sums) noexcept nogil:
+    """e = exp(x - m), lifted, if kept; sums = sum(exp(x - m)), less 1 for one maximum if that is kept apart."""
+    cdef double totals[256]
+    cdef floating maxima_of_rows[256]
+    cdef floating counts[LANES]
+    cdef double total[LANES]
+    cdef double lost[LANES]
+    cdef floating shift[LANES]
     cdef floating lane[LANES]
+    cdef floating maxima[LANES]
     cdef floating part[LANES]
-    cdef floating m = x[top]
-    cdef Py_ssize_t groups = (classes - 1) // LANES + 1
-    cdef Py_ssize_t steps = steps_of(x)
-    cdef Py_ssize_t block, group, start, width, line, k
-    cdef Sum rest = [0, 0]
-    for block in range((groups - 1) // steps + 1):
+    cdef floating unpadded[LANES]
+    cdef floating padding[LANES]
+    cdef Py_ssize_t class_step = LANES if width == 1 else 1
+    cdef Py_ssize_t steps = steps_in(classes, width)
+    cdef Py_ssize_t group, first, block, step, start, r, k
+    set_padding(classes, width, padding)
+    for group in range((rows - 1) * width // LANES + 1):
+        first = group * (LANES // width)
+        spread(m + first, rows - first, width, shift)
         for k in range(LANES):
-            lane[k] = 0
-        for group in range(block * steps, min(groups, (block + 1) * steps)):
-            start = group * LANES
-            width = min(<Py_ssize_t> LANES, classes - start)
-            for line in range(0, <Py_ssize_t> (LANES * sizeof(floating)), 64):  # bytes of a cache line
-                prefetch_to_read(<const char*> (x + start) + line + x_pitch)
+            total[k] = 0
+            lost[k] = 0
+            maxima[k] = 0
+        for block in range((steps - 1) // steps_of(lane) + 1):
+            for k in range(LANES):
+                lane[k] = 0
+            for step in range(block * steps_of(lane), min(steps, (block + 1) * steps_of(lane))):
+                start = start_of(step, classes, width)
+                prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
                 if keep:
-                    prefetch_to_write(<char*> (e + start) + line + e_pitch)
-            if width == LANES and group != top // LANES:
-                exp_group(x + start, m, e + start, keep, lane)
-            else:
-                # -inf adds nothing: in the place of x[top], and after the last class
-                for k in range(LANES):
-                    part[k] = x[start + k] if k < width and start + k != top else -INFINITY
-                exp_group(part, m, part, True, lane)
+                    prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
+                load_step(x + first * x_pitch + start * class_step, x_pitch, rows - first, width, part)
+                if is_cut(step, classes, width):
+                    copy(part, unpadded, LANES)
+                    pad(padding, part)
+                exp_step(part, shift, apart, lane, maxima)
                 if keep:
-                    for k in range(LANES):
-                        if k < width:
-                            e[start + k] = part[k]
-        add(&rest, fold(lane))
-    if keep:
-        e[top] = <floating> (1 / unlift(e))
-    return value_of(rest) * unlift(e) + (m - m)  # NaN for an infinite maximum
+                    if is_cut(step, classes, width):
+                        restore(padding, unpadded, part)
+                    store_step(part, e_pitch, rows - first, width, e + first * e_pitch + start * class_step)
+            add_lanes(lane, total, lost)
+        for k in range(LANES):
+            total[k] += lost[k]
+        collect(total, group, width, totals, sums, False)
+        if apart:
+            collect(maxima, group, width, maxima_of_rows, counts, False)
+    if width == NARROW:
+        fold_rows(totals, sums, False)
+        if apart:
+            fold_rows(maxima_of_rows, counts, False)
+    for r in range(rows):
+        sums[r] = sums[r] * unlift(x) + (m[r] - m[r])  # NaN for an infinite maximum
+        if apart:
+            sums[r] += counts[r] - 1
 
 
-cdef struct Weighted:
-    double weight       # sum(w)
-    double total        # sum(w * (x - shift))
-
-
-cdef inline Weighted weigh_row(const floating* w, const floating* x, Py_ssize_t classes, floating shift,
-                               bint skip_zeros) noexcept nogil:
-    """The sums of the weights w and of the shifted and weighted x; 0 * x counts as 0 with skip_zeros."""
+cdef void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+                             const floating* w, Py_ssize_t w_pitch, const floating* x, Py_ssize_t x_pitch,
+                             const floating* m, bint of_log, bint skip_zeros,
+                             double* weights, double* totals) noexcept nogil:
+    """weights = sum(w), totals = sum(w * (x - m)), or of w * log(x); 0 * x counts as 0 with skip_zeros."""
+    cdef double weights_of_rows[256]
+    cdef double totals_of_rows[256]
+    cdef double weight_sum[LANES]
+    cdef double weight_lost[LANES]
+    cdef double total_sum[LANES]
+    cdef double total_lost[LANES]
     cdef double weight[LANES]
     cdef double total[LANES]
+    cdef floating shift[LANES]
+    cdef floating w_part[LANES]
+    cdef floating x_part[LANES]
+    cdef floating padding[LANES]
     cdef double term
-    cdef Py_ssize_t steps = steps_of(x)
-    cdef Py_ssize_t block, group, k, start, width
-    cdef Sum weight_sum = [0, 0]
-    cdef Sum total_sum = [0, 0]
-    cdef Weighted sums
-    for block in range((classes - 1) // (LANES * steps) + 1):
+    cdef Py_ssize_t class_step = LANES if width == 1 else 1
+    cdef Py_ssize_t steps = steps_in(classes, width)
+    cdef Py_ssize_t group, first, block, step, start, k
+    set_padding(classes, width, padding)
+    for group in range((rows - 1) * width // LANES + 1):
+        first = group * (LANES // width)
+        spread(m + first, rows - first, width, shift)
         for k in range(LANES):
-            weight[k] = 0
-            total[k] = 0
-        for group in range(block * steps, min((block + 1) * steps, (classes - 1) // LANES + 1)):
-            start = group * LANES
-            width = min(<Py_ssize_t> LANES, classes - start)
-            for k in range(width):
-                term = <double> w[start + k] * (<double> x[start + k] - shift)
-                weight[k] += w[start + k]
-                total[k] += 0 if skip_zeros and w[start + k] == 0 else term
-        add(&weight_sum, fold(weight))
-        add(&total_sum, fold(total))
-    sums.weight = value_of(weight_sum)
-    sums.total = value_of(total_sum)
-    return sums
+            weight_sum[k] = 0
+            weight_lost[k] = 0
+            total_sum[k] = 0
+            total_lost[k] = 0
+        for block in range((steps - 1) // steps_of(w) + 1):
+            for k in range(LANES):
+                weight[k] = 0
+                total[k] = 0
+            for step in range(block * steps_of(w), min(steps, (block + 1) * steps_of(w))):
+                start = start_of(step, classes, width)
+                load_step(w + first * w_pitch + start * class_step, w_pitch, rows - first, width, w_part)
+                load_step(x + first * x_pitch + start * class_step, x_pitch, rows - first, width, x_part)
+                if is_cut(step, classes, width):
+                    for k in range(LANES):
+                        w_part[k] = 0 if padding[k] < 0 else w_part[k]
+                        x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
+                for k in range(LANES):
+                    if of_log:
+                        term = <double> w_part[k] * log_of(x_part[k])
+                    else:
+                        term = <double> w_part[k] * (<double> x_part[k] - shift[k])
+                    weight[k] += w_part[k]
+                    total[k] += 0 if skip_zeros and w_part[k] == 0 else term
+            add_lanes(weight, weight_sum, weight_lost)
+            add_lanes(total, total_sum, total_lost)
+        for k in range(LANES):
+            weight_sum[k] += weight_lost[k]
+            # Beyond the largest number what is lost is inf - inf.
+            total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
+        collect(weight_sum, group, width, weights_of_rows, weights, False)
+        collect(total_sum, group, width, totals_of_rows, totals, False)
+    if width == NARROW:
+        fold_rows(weights_of_rows, weights, False)
+        fold_rows(totals_of_rows, totals, False)
 
 
-cdef inline bint has_nan(const floating* x, Py_ssize_t classes) noexcept nogil:
-    cdef Py_ssize_t c
-    for c in range(classes):
-        if x[c] != x[c]:
-            return True
-    return False
+# --- rows in an array ----------------------------------------------------------------------------------------
+
+cdef struct Rows:
+    char* origin                # of the array
+    Py_ssize_t outer_stride     # in bytes, as all strides here
+    Py_ssize_t class_stride
+    Py_ssize_t inner_stride
+    bint direct                 # used where they are; else from a tile
+    bint adjacent               # 64 rows are one block of memory
+    Py_ssize_t pitch            # numbers from a row to the next, where they are used
+    Ahead ahead
 
 
-cdef inline void scale_row(floating* e, Py_ssize_t classes, double a,
-                           const floating* target, double b) noexcept nogil:
-    """e = a * e - b * target, e lifted before: the softmax and every cross-entropy gradient. NULL is a target of 0."""
-    cdef floating factor = <floating> a
-    cdef floating target_factor = <floating> b
-    cdef floating unlifted = <floating> unlift(e)  # not in one factor with a, which may be small itself
-    cdef Py_ssize_t c
-    for c in range(classes):
-        e[c] = factor * (unlifted * e[c]) - (target_factor * target[c] if target != NULL else 0)
+cdef struct Pack:
+    Py_ssize_t classes
+    Py_ssize_t inner
+    Py_ssize_t total            # rows of the array
+    Py_ssize_t width            # lanes of a row: 1, NARROW or LANES
+    Py_ssize_t capacity         # rows of a full pack
+    Py_ssize_t first            # row of this pack
+    Py_ssize_t rows             # in this pack
+    void* memory
+    char* tile
+    char* second_tile
+    char* spare                 # for transposition
 
 
-# --- rows in an array --------------------------------------------------------------------------------------
+cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
+    """How the rows are computed: it depends on the number of classes, and on whether rows lie side by side."""
+    cdef Pack pack
+    pack.classes = classes
+    pack.inner = inner
+    pack.total = outer * inner
+    if classes <= SHORT or (inner > 1 and classes <= SIDE_BY_SIDE):
+        pack.width = 1
+        pack.capacity = LANES
+    elif classes <= MIDDLING and inner == 1:
+        pack.width = NARROW
+        pack.capacity = max(4, min(16, PACK_BYTES // (classes * itemsize) // 4 * 4))
+    else:
+        pack.width = LANES
+        pack.capacity = 1 if inner == 1 else 64 // itemsize  # of rows side by side, a cache line
+    pack.first = 0
+    pack.rows = 0
+    pack.memory = NULL
+    pack.tile = NULL
+    pack.second_tile = NULL
+    pack.spare = NULL
+    return pack
 
-cdef class Rows:
-    """How the rows of an array are reached: where they are, `pitch` bytes apart, or gathered in a `tile`."""
-    cdef void* tile             # NULL if the classes are contiguous
-    cdef Py_ssize_t pitch       # for prefetching; 0 for gathered rows
 
-    def __cinit__(self, Py_ssize_t classes, Py_ssize_t outer_stride, Py_ssize_t class_stride, Py_ssize_t itemsize):
-        if class_stride == itemsize:
-            self.tile = NULL
-            self.pitch = outer_stride
+cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept nogil:
+    cdef Rows rows
+    rows.origin = <char*> &x[0, 0, 0]
+    rows.outer_stride = x.strides[0]
+    rows.class_stride = x.strides[1]
+    rows.inner_stride = x.strides[2]
+    rows.direct = (pack.width > 1 and pack.inner == 1 and x.strides[1] == sizeof(floating)
+                   and x.strides[0] % <Py_ssize_t> sizeof(floating) == 0)
+    rows.adjacent = (pack.inner == 1 and x.strides[1] == sizeof(floating)
+                     and x.strides[0] == pack.classes * <Py_ssize_t> sizeof(floating))
+    rows.pitch = x.strides[0] // <Py_ssize_t> sizeof(floating) if rows.direct else pack.classes
+    rows.ahead.start = rows.origin
+    rows.ahead.step = 0
+    return rows
+
+
+cdef int allocate(Pack* pack, Py_ssize_t itemsize, bint tile, bint second_tile) except -1 nogil:
+    """Memory for the tiles that are needed."""
+    cdef Py_ssize_t size = (pack.capacity * pack.classes * itemsize + 63) // 64 * 64
+    cdef Py_ssize_t tiles = 1 + second_tile + (pack.width == 1 and pack.inner == 1)
+    if tile or second_tile or pack.width == 1:
+        pack.memory = PyMem_RawMalloc(tiles * size + 64)
+        if pack.memory == NULL:
+            with gil:
+                raise MemoryError(f"no memory for {tiles * size} bytes to gather rows of {pack.classes} classes")
+        pack.tile = <char*> ((<size_t> pack.memory + 63) // 64 * 64)
+        pack.spare = pack.tile + size
+        pack.second_tile = pack.tile + (tiles - 1) * size
+    return 0
+
+
+cdef inline bint next_pack(Pack* pack) noexcept nogil:
+    pack.first += pack.rows
+    pack.rows = min(pack.capacity, pack.total - pack.first)
+    return pack.rows > 0
+
+
+cdef inline void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize_t row_step,
+                           Py_ssize_t class_step, bint gather) noexcept nogil:
+    """From the array to a tile (gather), or back."""
+    cdef Py_ssize_t t = 0
+    cdef Py_ssize_t i, k, run, c, j
+    cdef char* start
+    cdef floating* column
+    cdef floating* number
+    while t < pack.rows:
+        i = (pack.first + t) // pack.inner
+        k = (pack.first + t) % pack.inner
+        run = min(pack.rows - t, pack.inner - k)
+        start = rows.origin + i * rows.outer_stride + k * rows.inner_stride
+        for c in range(pack.classes):
+            column = tile + t * row_step + c * class_step
+            number = <floating*> (start + c * rows.class_stride)
+            if run == LANES and row_step == 1 and rows.inner_stride == sizeof(floating):
+                for j in range(LANES):
+                    if gather:
+                        column[j] = number[j]
+                    else:
+                        number[j] = column[j]
+            else:
+                for j in range(run):
+                    number = <floating*> (start + c * rows.class_stride + j * rows.inner_stride)
+                    if gather:
+                        column[j * row_step] = number[0]
+                    else:
+                        number[0] = column[j * row_step]
+        t += run
+
+
+cdef inline void aim(const Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
+    """Where the next pack's rows are, to be prefetched."""
+    cdef Py_ssize_t first = pack.first + pack.rows
+    rows.ahead.start = rows.origin + first // pack.inner * rows.outer_stride + first % pack.inner * rows.inner_stride
+    rows.ahead.step = LANES * itemsize if pack.inner == 1 else rows.class_stride
+
+
+cdef inline const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, floating* spare) noexcept nogil:
+    """The pack's rows: where they are, or in the tile, with the classes or (one lane a row) the rows side by side."""
+    cdef const floating* source = <const floating*> (rows.origin + pack.first * rows.outer_stride)
+    cdef Py_ssize_t quarter = LANES // 4 * pack.classes
+    cdef Py_ssize_t n
+    aim(pack, rows, sizeof(floating))
+    if rows.direct:
+        return source
+    if pack.width == 1 and pack.rows < LANES:
+        for n in range(LANES * pack.classes):
+            tile[n] = 0
+            if pack.inner == 1:
+                spare[n] = 0
+    if pack.width > 1:
+        copy_rows(pack, rows, tile, pack.classes, 1, True)
+    elif pack.inner > 1:
+        copy_rows(pack, rows, tile, 1, LANES, True)
+    else:
+        if not rows.adjacent or pack.rows < LANES:
+            copy_rows(pack, rows, spare, pack.classes, 1, True)
+            source = spare
+        # Three times four rows from each quarter: the transpose of 64 rows.
+        interleave(source, tile, quarter)
+        interleave(tile, spare, quarter)
+        interleave(spare, tile, quarter)
+    return tile
+
+
+cdef inline floating* result_rows(const Pack* pack, Rows* rows, floating* tile) noexcept nogil:
+    """Where the pack's results are to be written: in the array itself, or in the tile."""
+    aim(pack, rows, sizeof(floating))
+    return <floating*> (rows.origin + pack.first * rows.outer_stride) if rows.direct else tile
+
+
+cdef inline void store_rows(const Pack* pack, const Rows* rows, floating* tile, floating* spare) noexcept nogil:
+    """The pack's results, from the tile to the array."""
+    cdef Py_ssize_t quarter = LANES // 4 * pack.classes
+    if rows.direct:
+        return
+    if pack.width > 1:
+        copy_rows(pack, rows, tile, pack.classes, 1, False)
+    elif pack.inner > 1:
+        copy_rows(pack, rows, tile, 1, LANES, False)
+    else:
+        deinterleave(tile, spare, quarter)
+        deinterleave(spare, tile, quarter)
+        if rows.adjacent and pack.rows == LANES:
+            deinterleave(tile, <floating*> (rows.origin + pack.first * rows.outer_stride), quarter)
         else:
-            self.tile = PyMem_RawMalloc(tile_rows(classes) * classes * itemsize)
-            self.pitch = 0
-            if self.tile == NULL:
-                raise MemoryError(f"no memory to gather rows of {classes} classes")
-
-    def __dealloc__(self):
-        PyMem_RawFree(self.tile)
+            deinterleave(tile, spare, quarter)
+            copy_rows(pack, rows, spare, pack.classes, 1, False)
 
 
-cdef inline Py_ssize_t tile_rows(Py_ssize_t classes) noexcept nogil:
-    """How many neighbouring rows are gathered together."""
-    return TILE if classes <= TILE_CLASSES else 1
+cdef inline Py_ssize_t place_of(const Pack* pack, const Rows* rows, Py_ssize_t row, Py_ssize_t c) noexcept nogil:
+    """Where class c of a row of the pack is, counted from the pack's first number."""
+    return c * LANES + row if pack.width == 1 else row * rows.pitch + c
 
 
-cdef inline const floating* load_row(const floating[:, :, :] x, Py_ssize_t i, Py_ssize_t k,
-                                     void* tile) noexcept nogil:
-    """The classes of row (i, k): where they are, or gathered in the tile with the rows beside it."""
-    cdef floating* gathered = <floating*> tile
-    cdef Py_ssize_t classes = x.shape[1]
-    cdef Py_ssize_t place = k % tile_rows(classes)
-    cdef Py_ssize_t c, t
-    if tile == NULL:
-        return &x[i, 0, k]
-    if place == 0:
-        for c in range(classes):
-            for t in range(min(tile_rows(classes), x.shape[2] - k)):
-                gathered[t * classes + c] = x[i, c, k + t]
-    return gathered + place * classes
+# --- a pack of rows --------------------------------------------------------------------------------------------
+
+cdef inline void max_rows(const Pack* pack, const Rows* rows, const floating* x, floating* m) noexcept nogil:
+    if pack.width == 1:
+        max_lanes(pack.classes, LANES, 1, x, 1, m)
+    elif pack.width == NARROW:
+        max_lanes(pack.classes, pack.rows, NARROW, x, rows.pitch, m)
+    else:
+        max_lanes(pack.classes, pack.rows, LANES, x, rows.pitch, m)
 
 
-cdef inline floating* result_row(floating[:, :, :] out, Py_ssize_t i, Py_ssize_t k, void* tile) noexcept nogil:
-    """Where the results of row (i, k) are to be written: in `out` itself, or in the tile."""
-    if tile == NULL:
-        return &out[i, 0, k]
-    return <floating*> tile + k % tile_rows(out.shape[1]) * out.shape[1]
+cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                          const Rows* e_rows, floating* e, bint keep, bint apart, double* sums) noexcept nogil:
+    if pack.width == 1:
+        exp_lanes(pack.classes, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, keep, apart, sums)
+    elif pack.width == NARROW:
+        exp_lanes(pack.classes, pack.rows, NARROW, x, x_rows.pitch, x_rows.ahead, m,
+                  e, e_rows.pitch, e_rows.ahead, keep, apart, sums)
+    else:
+        exp_lanes(pack.classes, pack.rows, LANES, x, x_rows.pitch, x_rows.ahead, m,
+                  e, e_rows.pitch, e_rows.ahead, keep, apart, sums)
 
 
-cdef inline void store_row(floating[:, :, :] out, Py_ssize_t i, Py_ssize_t k, const void* tile) noexcept nogil:
-    """Row (i, k) is computed: bring the rows of the tile to `out` if it is their last."""
-    cdef const floating* computed = <const floating*> tile
-    cdef Py_ssize_t classes = out.shape[1]
-    cdef Py_ssize_t place = k % tile_rows(classes)
-    cdef Py_ssize_t c, t
-    if tile != NULL and (place == tile_rows(classes) - 1 or k == out.shape[2] - 1):
-        for c in range(classes):
-            for t in range(place + 1):
-                out[i, c, k - place + t] = computed[t * classes + c]
+cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                            const floating* x, const floating* m, bint of_log, bint skip_zeros,
+                            double* weights, double* totals) noexcept nogil:
+    if pack.width == 1:
+        weigh_lanes(pack.classes, LANES, 1, w, 1, x, 1, m, of_log, skip_zeros, weights, totals)
+    elif pack.width == NARROW:
+        weigh_lanes(pack.classes, pack.rows, NARROW, w, w_rows.pitch, x, x_rows.pitch, m, of_log, skip_zeros,
+                    weights, totals)
+    else:
+        weigh_lanes(pack.classes, pack.rows, LANES, w, w_rows.pitch, x, x_rows.pitch, m, of_log, skip_zeros,
+                    weights, totals)
 
 
-# --- the kernels -------------------------------------------------------------------------------------------
+cdef inline Py_ssize_t find_one(const floating* e, Py_ssize_t classes) noexcept nogil:
+    """The place of a lifted 1."""
+    cdef floating one = <floating> (1 / unlift(e))
+    cdef Py_ssize_t start = 0
+    cdef int found = False
+    cdef Py_ssize_t k
+    # Step by step: a loop that stops at the first match does not become vectors.
+    while start + LANES < classes:
+        for k in range(LANES):
+            found |= e[start + k] == one
+        if found:
+            break
+        start += LANES
+    for k in range(start, min(start + LANES, classes)):
+        if e[k] == one:
+            return k
+    return 0
+
+
+cdef inline void find_tops(const Pack* pack, const Rows* rows, const floating* e, const double* rest,
+                           Py_ssize_t* tops) noexcept nogil:
+    """The place of the maximum in rows that have one maximum, whose rest is below 1."""
+    cdef floating one = <floating> (1 / unlift(e))
+    cdef floating top[LANES]
+    cdef Py_ssize_t r, c
+    if pack.width == 1:
+        for r in range(LANES):
+            top[r] = 0
+        for c in range(pack.classes):
+            for r in range(LANES):
+                top[r] = <floating> c if e[c * LANES + r] == one else top[r]
+        for r in range(pack.rows):
+            tops[r] = <Py_ssize_t> top[r]
+    else:
+        for r in range(pack.rows):
+            if rest[r] < 1:
+                tops[r] = find_one(e + r * rows.pitch, pack.classes)
+
+
+# Each of these computes in lines of contiguous numbers: one class of 64 rows (columns), or one row.
+
+cdef inline void scale_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, floating* e, Py_ssize_t e_pitch,
+                             const floating* a, const floating* target, Py_ssize_t target_pitch,
+                             double b) noexcept nogil:
+    cdef floating unlifted = <floating> unlift(e)  # not in one factor with a, which may be small itself
+    cdef floating target_factor = <floating> b
+    cdef floating scaled
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            scaled = (a[k] if columns else a[line]) * (unlifted * e[line * e_pitch + k])
+            if target == NULL:
+                e[line * e_pitch + k] = scaled
+            else:
+                e[line * e_pitch + k] = scaled - target_factor * target[line * target_pitch + k]
+
+
+cdef inline void scale_rows(const Pack* pack, const Rows* e_rows, floating* e, const floating* a,
+                            const Rows* target_rows, const floating* target, double b) noexcept nogil:
+    """e = a * e - b * target, e lifted before: the softmax and every cross-entropy gradient. NULL is a target of 0."""
+    if pack.width == 1:
+        scale_lines(pack.classes, LANES, True, e, LANES, a, target, LANES, b)
+    else:
+        scale_lines(pack.rows, pack.classes, False, e, e_rows.pitch, a, target, target_rows.pitch, b)
+
+
+cdef inline void shift_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* x, Py_ssize_t x_pitch,
+                             const floating* m, const floating* log_sum,
+                             floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    """out = (x - m) - log_sum."""
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            out[line * out_pitch + k] = ((x[line * x_pitch + k] - (m[k] if columns else m[line]))
+                                         - (log_sum[k] if columns else log_sum[line]))
+
+
+cdef inline void softmax_backward_lines(Py_ssize_t lines, Py_ssize_t length, bint columns,
+                                        const floating* g, Py_ssize_t g_pitch, const floating* p, Py_ssize_t p_pitch,
+                                        const double* mean, floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    """out = p * (g - mean)."""
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            out[line * out_pitch + k] = <floating> (
+                p[line * p_pitch + k] * (<double> g[line * g_pitch + k] - (mean[k] if columns else mean[line])))
+
+
+cdef inline void log_softmax_backward_lines(Py_ssize_t lines, Py_ssize_t length, bint columns,
+                                            const floating* g, Py_ssize_t g_pitch,
+                                            const floating* log_p, Py_ssize_t log_p_pitch, const double* total,
+                                            floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    """out = g - exp(log_p) * total."""
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            out[line * out_pitch + k] = <floating> (
+                g[line * g_pitch + k] - exp_any(log_p[line * log_p_pitch + k]) * (total[k] if columns else total[line]))
+
+
+cdef inline void divide_lines(Py_ssize_t lines, Py_ssize_t length, const floating* q, Py_ssize_t q_pitch,
+                              const floating* p, Py_ssize_t p_pitch, double divisor,
+                              floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    """out = -q / (divisor * p), and 0 where q is."""
+    cdef Py_ssize_t line, k
+    cdef double quotient
+    for line in range(lines):
+        for k in range(length):
+            quotient = -<double> q[line * q_pitch + k] / (divisor * p[line * p_pitch + k])
+            out[line * out_pitch + k] = <floating> quotient if q[line * q_pitch + k] != 0 else 0
+
+
+# --- one number for each row -----------------------------------------------------------------------------------
+
+cdef inline void take_labels(const Pack* pack, const int64_t[:, :] labels, int64_t* label) noexcept nogil:
+    cdef Py_ssize_t i = pack.first // pack.inner
+    cdef Py_ssize_t k = pack.first % pack.inner
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        label[r] = labels[i, k]
+        k += 1
+        if k == pack.inner:
+            k = 0
+            i += 1
+
+
+cdef inline void put_rows(const Pack* pack, floating[:, :] out, const double* results) noexcept nogil:
+    """One result for each row of the pack."""
+    cdef Py_ssize_t i = pack.first // pack.inner
+    cdef Py_ssize_t k = pack.first % pack.inner
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        out[i, k] = <floating> results[r]
+        k += 1
+        if k == pack.inner:
+            k = 0
+            i += 1
+
+
+cdef struct Total:
+    double value[64]    # the sums of the losses of every LANES-th row
+    double lost[64]
+
+
+cdef inline void add_losses(const Pack* pack, const double* loss, double scale, Total* total) noexcept nogil:
+    cdef double value, term, added
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        term = scale * loss[r]
+        value = total.value[r] + term
+        added = value - total.value[r]
+        total.lost[r] += (total.value[r] - (value - added)) + (term - added)
+        total.value[r] = value
+
+
+cdef inline double sum_of(const Total* total) noexcept nogil:
+    cdef Sum all_rows = [0, 0]
+    cdef Py_ssize_t r
+    for r in range(LANES):
+        add(&all_rows, total.value[r])
+        if total.value[r] - total.value[r] == 0:  # beyond the largest number, what is lost is inf - inf
+            all_rows.error += total.lost[r]
+    return value_of(all_rows)
+
+
+# --- the kernels -----------------------------------------------------------------------------------------------
 
 def softmax(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
-    cdef Py_ssize_t classes = x.shape[1]
-    cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
-    cdef Rows out_rows = Rows(classes, out.strides[0], out.strides[1], sizeof(floating))
+    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows out_rows = rows_of(&pack, out)
     cdef const floating* logits
     cdef floating* p
-    cdef double rest
-    cdef Py_ssize_t i, k, top
-    with nogil:
-        for i in range(x.shape[0]):
-            for k in range(x.shape[2]):
-                logits = load_row(x, i, k, x_rows.tile)
-                p = result_row(out, i, k, out_rows.tile)
-                top = row_argmax(logits, classes)
-                rest = exp_row(logits, classes, top, p, True, x_rows.pitch, out_rows.pitch)
-                scale_row(p, classes, 1 / (1 + rest), <const floating*> NULL, 0)
-                store_row(out, i, k, out_rows.tile)
+    cdef floating m[LANES]
+    cdef floating factor[LANES]
+    cdef double sums[LANES]
+    cdef Py_ssize_t r
+    try:
+        allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        with nogil:
+            while next_pack(&pack):
+                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
+                p = result_rows(&pack, &out_rows, <floating*> pack.tile)
+                max_rows(&pack, &x_rows, logits, m)
+                exp_rows(&pack, &x_rows, logits, m, &out_rows, p, True, False, sums)
+                for r in range(pack.rows):
+                    factor[r] = <floating> (1 / sums[r])
+                scale_rows(&pack, &out_rows, p, factor, &out_rows, <const floating*> NULL, 0)
+                store_rows(&pack, &out_rows, p, <floating*> pack.spare)
+    finally:
+        PyMem_RawFree(pack.memory)
 
 
 def log_softmax(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
 ):
-    """out = (x - m) - log1p(rest)."""
-    cdef Py_ssize_t classes = x.shape[1]
-    cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
-    cdef Rows out_rows = Rows(classes, out.strides[0], out.strides[1], sizeof(floating))
+    """out = (x - m) - log(1 + rest)."""
+    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows out_rows = rows_of(&pack, out)
     cdef const floating* logits
     cdef floating* log_p
-    cdef floating m, log_sum
-    cdef Py_ssize_t i, k, c, top
-    with nogil:
-        for i in range(x.shape[0]):
-            for k in range(x.shape[2]):
-                logits = load_row(x, i, k, x_rows.tile)
-                log_p = result_row(out, i, k, out_rows.tile)
-                top = row_argmax(logits, classes)
-                m = logits[top]
-                log_sum = <floating> log1p(exp_row(logits, classes, top, log_p, False, x_rows.pitch, 0))
-                for c in range(classes):
-                    log_p[c] = (logits[c] - m) - log_sum
-                store_row(out, i, k, out_rows.tile)
+    cdef floating m[LANES]
+    cdef floating log_sum[LANES]
+    cdef double rest[LANES]
+    cdef Py_ssize_t r
+    try:
+        allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        with nogil:
+            while next_pack(&pack):
+                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
+                log_p = result_rows(&pack, &out_rows, <floating*> pack.tile)
+                max_rows(&pack, &x_rows, logits, m)
+                exp_rows(&pack, &x_rows, logits, m, &out_rows, log_p, False, True, rest)
+                for r in range(pack.rows):
+                    log_sum[r] = <floating> log_of_sum(rest[r])
+                if pack.width == 1:
+                    shift_lines(pack.classes, LANES, True, logits, LANES, m, log_sum, log_p, LANES)
+                else:
+                    shift_lines(pack.rows, pack.classes, False, logits, x_rows.pitch, m, log_sum,
+                                log_p, out_rows.pitch)
+                store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
+    finally:
+        PyMem_RawFree(pack.memory)
 
 
 def logsumexp(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     floating[:, :] out,             # OUT  (outer, inner)
 ):
-    """out = m + log1p(rest); the maximum itself where it is infinite and no class is NaN."""
-    cdef Py_ssize_t classes = x.shape[1]
-    cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
+    """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
+    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Rows x_rows = rows_of(&pack, x)
     cdef const floating* logits
-    cdef floating m
-    cdef Py_ssize_t i, k, top
-    with nogil:
-        for i in range(x.shape[0]):
-            for k in range(x.shape[2]):
-                logits = load_row(x, i, k, x_rows.tile)
-                top = row_argmax(logits, classes)
-                m = logits[top]
-                if m - m == 0:
-                    out[i, k] = <floating> (<double> m + log1p(
-                        exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)))
-                else:
-                    out[i, k] = <floating> NAN if has_nan(logits, classes) else m
+    cdef floating m[LANES]
+    cdef double rest[LANES]
+    cdef double lse[LANES]
+    cdef Py_ssize_t r, c
+    try:
+        allocate(&pack, sizeof(floating), not x_rows.direct, False)
+        with nogil:
+            while next_pack(&pack):
+                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
+                max_rows(&pack, &x_rows, logits, m)
+                exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                for r in range(pack.rows):
+                    lse[r] = m[r] + log_of_sum(rest[r])
+                for r in range(pack.rows):
+                    if m[r] - m[r] != 0:
+                        lse[r] = m[r]
+                        for c in range(pack.classes):  # NaN stays
+                            if logits[place_of(&pack, &x_rows, r, c)] != logits[place_of(&pack, &x_rows, r, c)]:
+                                lse[r] = NAN
+                put_rows(&pack, out, lse)
+    finally:
+        PyMem_RawFree(pack.memory)
 
 
 def softmax_backward(
@@ -488,25 +1050,33 @@ def softmax_backward(
     floating[:, :, :] out,                # OUT  (outer, classes, inner), may be either input
 ):
     """out = p * (g - sum(g * p))."""
-    cdef Py_ssize_t classes = output.shape[1]
-    cdef Rows g_rows = Rows(classes, grad_output.strides[0], grad_output.strides[1], sizeof(floating))
-    cdef Rows p_rows = Rows(classes, output.strides[0], output.strides[1], sizeof(floating))
-    cdef Rows out_rows = Rows(classes, out.strides[0], out.strides[1], sizeof(floating))
+    cdef Pack pack = pack_of(output.shape[0], output.shape[1], output.shape[2], sizeof(floating))
+    cdef Rows g_rows = rows_of(&pack, grad_output)
+    cdef Rows p_rows = rows_of(&pack, output)
+    cdef Rows out_rows = rows_of(&pack, out)
     cdef const floating* g
     cdef const floating* p
     cdef floating* grad
-    cdef double mean
-    cdef Py_ssize_t i, k, c
-    with nogil:
-        for i in range(output.shape[0]):
-            for k in range(output.shape[2]):
-                g = load_row(grad_output, i, k, g_rows.tile)
-                p = load_row(output, i, k, p_rows.tile)
-                grad = result_row(out, i, k, out_rows.tile)
-                mean = weigh_row(p, g, classes, <floating> 0, False).total
-                for c in range(classes):
-                    grad[c] = <floating> (p[c] * (<double> g[c] - mean))
-                store_row(out, i, k, out_rows.tile)
+    cdef floating unshifted[LANES]
+    cdef double weight[LANES]
+    cdef double mean[LANES]
+    fill(0, unshifted, LANES)
+    try:
+        allocate(&pack, sizeof(floating), False, not (g_rows.direct and p_rows.direct and out_rows.direct))
+        with nogil:
+            while next_pack(&pack):
+                g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
+                p = load_rows(&pack, &p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
+                weigh_rows(&pack, &p_rows, p, &g_rows, g, unshifted, False, False, weight, mean)
+                if pack.width == 1:
+                    softmax_backward_lines(pack.classes, LANES, True, g, LANES, p, LANES, mean, grad, LANES)
+                else:
+                    softmax_backward_lines(pack.rows, pack.classes, False, g, g_rows.pitch, p, p_rows.pitch, mean,
+                                           grad, out_rows.pitch)
+                store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
+    finally:
+        PyMem_RawFree(pack.memory)
 
 
 def log_softmax_backward(
@@ -515,25 +1085,33 @@ def log_softmax_backward(
     floating[:, :, :] out,                # OUT  (outer, classes, inner), may be either input
 ):
     """out = g - exp(output) * sum(g)."""
-    cdef Py_ssize_t classes = output.shape[1]
-    cdef Rows g_rows = Rows(classes, grad_output.strides[0], grad_output.strides[1], sizeof(floating))
-    cdef Rows log_p_rows = Rows(classes, output.strides[0], output.strides[1], sizeof(floating))
-    cdef Rows out_rows = Rows(classes, out.strides[0], out.strides[1], sizeof(floating))
+    cdef Pack pack = pack_of(output.shape[0], output.shape[1], output.shape[2], sizeof(floating))
+    cdef Rows g_rows = rows_of(&pack, grad_output)
+    cdef Rows log_p_rows = rows_of(&pack, output)
+    cdef Rows out_rows = rows_of(&pack, out)
     cdef const floating* g
     cdef const floating* log_p
     cdef floating* grad
-    cdef double total
-    cdef Py_ssize_t i, k, c
-    with nogil:
-        for i in range(output.shape[0]):
-            for k in range(output.shape[2]):
-                g = load_row(grad_output, i, k, g_rows.tile)
-                log_p = load_row(output, i, k, log_p_rows.tile)
-                grad = result_row(out, i, k, out_rows.tile)
-                total = weigh_row(g, g, classes, <floating> 0, False).weight
-                for c in range(classes):
-                    grad[c] = <floating> (g[c] - exp_any(log_p[c]) * total)
-                store_row(out, i, k, out_rows.tile)
+    cdef floating unshifted[LANES]
+    cdef double sums[LANES]
+    cdef double squares[LANES]
+    fill(0, unshifted, LANES)
+    try:
+        allocate(&pack, sizeof(floating), False, not (g_rows.direct and log_p_rows.direct and out_rows.direct))
+        with nogil:
+            while next_pack(&pack):
+                g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
+                log_p = load_rows(&pack, &log_p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
+                weigh_rows(&pack, &g_rows, g, &g_rows, g, unshifted, False, False, sums, squares)
+                if pack.width == 1:
+                    log_softmax_backward_lines(pack.classes, LANES, True, g, LANES, log_p, LANES, sums, grad, LANES)
+                else:
+                    log_softmax_backward_lines(pack.rows, pack.classes, False, g, g_rows.pitch, log_p, log_p_rows.pitch,
+                                               sums, grad, out_rows.pitch)
+                store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
+    finally:
+        PyMem_RawFree(pack.memory)
 
 
 def cross_entropy_index(
@@ -544,39 +1122,57 @@ def cross_entropy_index(
     floating[:, :, :] grad,         # OUT  (outer, classes, inner), may be x, or None
 ):
     """losses = lse - x_y, grad = (p - onehot(y)) / divisor; returns sum(losses) / divisor."""
-    cdef Py_ssize_t classes = x.shape[1]
     cdef bint with_grad = grad is not None
-    cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
-    cdef Rows grad_rows = Rows(classes, grad.strides[0], grad.strides[1], sizeof(floating)) if with_grad else None
+    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
     cdef const floating* logits
     cdef floating* g
-    cdef floating m, at_label
-    cdef double rest, loss, other
-    cdef Sum total = [0, 0]
-    cdef Py_ssize_t i, k, top, label
-    with nogil:
-        for i in range(x.shape[0]):
-            for k in range(x.shape[2]):
-                logits = load_row(x, i, k, x_rows.tile)
-                label = labels[i, k]
-                at_label = logits[label]
-                top = row_argmax(logits, classes)
-                m = logits[top]
+    cdef int64_t label[LANES]
+    cdef floating m[LANES]
+    cdef floating at_label[LANES]
+    cdef floating factor[LANES]
+    cdef floating grad_at_label[LANES]
+    cdef double rest[LANES]
+    cdef double loss[LANES]
+    cdef double other
+    cdef Total total
+    cdef Py_ssize_t r
+    fill(0, total.value, LANES)
+    fill(0, total.lost, LANES)
+    try:
+        allocate(&pack, sizeof(floating), not (x_rows.direct and grad_rows.direct), False)
+        with nogil:
+            while next_pack(&pack):
+                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
+                take_labels(&pack, labels, label)
+                for r in range(pack.rows):
+                    at_label[r] = logits[place_of(&pack, &x_rows, r, label[r])]
+                max_rows(&pack, &x_rows, logits, m)
                 if with_grad:
-                    g = result_row(grad, i, k, grad_rows.tile)
-                    rest = exp_row(logits, classes, top, g, True, x_rows.pitch, grad_rows.pitch)
-                    # 1 - p_y without cancellation: the share of the other classes
-                    other = rest if at_label == m else 1 + (rest - g[label] * unlift(g))
-                    scale_row(g, classes, 1 / (divisor + divisor * rest), <const floating*> NULL, 0)
-                    g[label] = <floating> (-other / (divisor + divisor * rest))
-                    store_row(grad, i, k, grad_rows.tile)
+                    g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
+                    exp_rows(&pack, &x_rows, logits, m, &grad_rows, g, True, True, rest)
+                    for r in range(pack.rows):
+                        factor[r] = <floating> (1 / (divisor + divisor * rest[r]))
+                    for r in range(pack.rows):
+                        # 1 - p_y without cancellation: the share of the other classes
+                        other = g[place_of(&pack, &grad_rows, r, label[r])] * unlift(g)
+                        other = rest[r] if at_label[r] == m[r] else 1 + (rest[r] - other)
+                        grad_at_label[r] = <floating> (-other / (divisor + divisor * rest[r]))
+                    scale_rows(&pack, &grad_rows, g, factor, &grad_rows, <const floating*> NULL, 0)
+                    for r in range(pack.rows):
+                        g[place_of(&pack, &grad_rows, r, label[r])] = grad_at_label[r]
+                    store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 else:
-                    rest = exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)
-                loss = (<double> m - at_label) + log1p(rest)
-                add(&total, loss / divisor)
+                    exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                for r in range(pack.rows):
+                    loss[r] = (<double> m[r] - at_label[r]) + log_of_sum(rest[r])
+                add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
-                    losses[i, k] = <floating> loss
-    return value_of(total)
+                    put_rows(&pack, losses, loss)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return sum_of(&total)
 
 
 def cross_entropy_dense(
@@ -587,43 +1183,60 @@ def cross_entropy_dense(
     floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be x but not target, or None
 ):
     """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q); returns sum(losses) / divisor."""
-    cdef Py_ssize_t classes = x.shape[1]
     cdef bint with_grad = grad is not None
-    cdef Rows x_rows = Rows(classes, x.strides[0], x.strides[1], sizeof(floating))
-    cdef Rows q_rows = Rows(classes, target.strides[0], target.strides[1], sizeof(floating))
-    cdef Rows grad_rows = Rows(classes, grad.strides[0], grad.strides[1], sizeof(floating)) if with_grad else None
+    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows q_rows = rows_of(&pack, target)
+    cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
     cdef const floating* logits
     cdef const floating* q
     cdef floating* g
-    cdef floating m
-    cdef double rest, loss, others
-    cdef Weighted sums
-    cdef Sum total = [0, 0]
-    cdef Py_ssize_t i, k, top
-    with nogil:
-        for i in range(x.shape[0]):
-            for k in range(x.shape[2]):
-                logits = load_row(x, i, k, x_rows.tile)
-                q = load_row(target, i, k, q_rows.tile)
-                top = row_argmax(logits, classes)
-                m = logits[top]
-                sums = weigh_row(q, logits, classes, m, True)
+    cdef floating m[LANES]
+    cdef floating factor[LANES]
+    cdef double rest[LANES]
+    cdef double weight[LANES]
+    cdef double shifted[LANES]
+    cdef double loss[LANES]
+    cdef double others[LANES]
+    cdef Py_ssize_t top[LANES]
+    cdef Total total
+    cdef Py_ssize_t r
+    fill(0, total.value, LANES)
+    fill(0, total.lost, LANES)
+    try:
+        allocate(&pack, sizeof(floating), False, not (x_rows.direct and q_rows.direct and grad_rows.direct))
+        with nogil:
+            while next_pack(&pack):
+                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
+                q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                max_rows(&pack, &x_rows, logits, m)
+                weigh_rows(&pack, &q_rows, q, &x_rows, logits, m, False, True, weight, shifted)
                 if with_grad:
-                    g = result_row(grad, i, k, grad_rows.tile)
-                    rest = exp_row(logits, classes, top, g, True, x_rows.pitch, grad_rows.pitch)
-                    scale_row(g, classes, sums.weight / (divisor + divisor * rest), q, 1 / divisor)
-                    if rest < 1:
-                        # p is near 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
-                        others = (sums.weight - q[top]) - sums.weight * (rest / (1 + rest))
-                        g[top] = <floating> (others / divisor)
-                    store_row(grad, i, k, grad_rows.tile)
+                    g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
+                    exp_rows(&pack, &x_rows, logits, m, &grad_rows, g, True, True, rest)
+                    find_tops(&pack, &grad_rows, g, rest, top)
+                    for r in range(pack.rows):
+                        factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
+                    for r in range(pack.rows):
+                        if rest[r] < 1:
+                            # p is near 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
+                            others[r] = ((weight[r] - q[place_of(&pack, &q_rows, r, top[r])])
+                                         - weight[r] * (rest[r] / (1 + rest[r]))) / divisor
+                    scale_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor)
+                    for r in range(pack.rows):
+                        if rest[r] < 1:
+                            g[place_of(&pack, &grad_rows, r, top[r])] = <floating> others[r]
+                    store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 else:
-                    rest = exp_row(logits, classes, top, <floating*> NULL, False, x_rows.pitch, 0)
-                loss = sums.weight * log1p(rest) - sums.total
-                add(&total, loss / divisor)
+                    exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                for r in range(pack.rows):
+                    loss[r] = weight[r] * log_of_sum(rest[r]) - shifted[r]
+                add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
-                    losses[i, k] = <floating> loss
-    return value_of(total)
+                    put_rows(&pack, losses, loss)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return sum_of(&total)
 
 
 def from_probs_index(
@@ -662,26 +1275,45 @@ def from_probs_dense(
     floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be either input, or None
 ):
     """losses = -sum(q * log(p)), grad = -q / p / divisor, both 0 where q is; returns sum(losses) / divisor."""
-    cdef floating p, q
-    cdef double loss
-    cdef Sum row, total = [0, 0]
-    cdef Py_ssize_t i, k, c
-    with nogil:
-        for i in range(probs.shape[0]):
-            for k in range(probs.shape[2]):
-                row.value = row.error = 0
-                for c in range(probs.shape[1]):
-                    p = probs[i, c, k]
-                    q = target[i, c, k]
-                    if q != 0:
-                        add(&row, -<double> q * log(<double> p))
-                    if grad is not None:
-                        grad[i, c, k] = <floating> (-q / (divisor * p)) if q != 0 else <floating> 0
-                loss = value_of(row)
-                add(&total, loss / divisor)
+    cdef bint with_grad = grad is not None
+    cdef Pack pack = pack_of(probs.shape[0], probs.shape[1], probs.shape[2], sizeof(floating))
+    cdef Rows p_rows = rows_of(&pack, probs)
+    cdef Rows q_rows = rows_of(&pack, target)
+    cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else p_rows
+    cdef const floating* p
+    cdef const floating* q
+    cdef floating* g
+    cdef floating unshifted[LANES]
+    cdef double weight[LANES]
+    cdef double loss[LANES]
+    cdef Total total
+    cdef Py_ssize_t r
+    fill(0, unshifted, LANES)
+    fill(0, total.value, LANES)
+    fill(0, total.lost, LANES)
+    try:
+        allocate(&pack, sizeof(floating), False, not (p_rows.direct and q_rows.direct and grad_rows.direct))
+        with nogil:
+            while next_pack(&pack):
+                p = load_rows(&pack, &p_rows, <floating*> pack.tile, <floating*> pack.spare)
+                q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                weigh_rows(&pack, &q_rows, q, &p_rows, p, unshifted, True, True, weight, loss)
+                for r in range(pack.rows):
+                    loss[r] = -loss[r]
+                if with_grad:
+                    g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
+                    if pack.width == 1:
+                        divide_lines(pack.classes, LANES, q, LANES, p, LANES, divisor, g, LANES)
+                    else:
+                        divide_lines(pack.rows, pack.classes, q, q_rows.pitch, p, p_rows.pitch, divisor,
+                                     g, grad_rows.pitch)
+                    store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
+                add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
-                    losses[i, k] = <floating> loss
-    return value_of(total)
+                    put_rows(&pack, losses, loss)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return sum_of(&total)
 
 
 def labels_in_range(

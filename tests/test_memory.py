@@ -56,7 +56,7 @@ LAYOUTS = {
     "classes in front": ((500, 2000), 0, "C"),
     "classes in the middle": ((4, 21, 100, 120), 1, "C"),
     "long rows": ((10, 100_000), 1, "C"),
-    "long rows in F order": ((100, 20_000), 1, "F"),
+    "long rows in F order": ((400, 5_000), 1, "F"),
 }
 
 
