@@ -116,8 +116,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
 
     The digits of a confident prediction stay:
 
-    >>> print(f"{log_softmax(np.float32([17, 0, 0]))[0]:.5e}")
-    -8.27988e-08
+    >>> print(f"{log_softmax(np.float32([17, 0, 0]))[0]:.4e}")
+    -8.2799e-08
     """
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
