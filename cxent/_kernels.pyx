@@ -63,10 +63,14 @@ cdef extern from *:
     static inline float float_from_bits(uint32_t b) { float x; memcpy(&x, &b, sizeof x); return x; }
     static inline double double_from_bits(uint64_t b) { double x; memcpy(&x, &b, sizeof x); return x; }
 
+    // What is declared inline here is called with literals that choose the code: it must be inlined, whatever its size.
+    #undef CYTHON_INLINE
     #ifdef __GNUC__
+    #define CYTHON_INLINE inline __attribute__((always_inline))
     #define prefetch_to_read(address) __builtin_prefetch((address), 0)
     #define prefetch_to_write(address) __builtin_prefetch((address), 1)
     #else
+    #define CYTHON_INLINE __forceinline
     #define prefetch_to_read(address) ((void) (address))
     #define prefetch_to_write(address) ((void) (address))
     #endif
@@ -374,7 +378,7 @@ cdef inline Py_ssize_t start_of(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t 
     return classes - width if step == 0 else (step - 1) * width
 
 
-cdef void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
                            const floating* x, Py_ssize_t pitch, floating* m) noexcept nogil:
     """m = the largest number in each row, NaN left out: it comes back in the differences from m."""
     cdef floating lanes[256]
@@ -471,7 +475,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             for step in range(block * steps_of(lane), min(steps, (block + 1) * steps_of(lane))):
                 start = start_of(step, classes, width)
                 prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
-                if keep:
+                if e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
                 load_step(x + first * x_pitch + start * class_step, x_pitch, rows - first, width, part)
                 if is_cut(step, classes, width):
@@ -498,7 +502,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             sums[r] += counts[r] - 1
 
 
-cdef void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
                              const floating* w, Py_ssize_t w_pitch, const floating* x, Py_ssize_t x_pitch,
                              const floating* m, bint of_log, bint skip_zeros,
                              double* weights, double* totals) noexcept nogil:
@@ -648,7 +652,7 @@ cdef inline bint next_pack(Pack* pack) noexcept nogil:
     return pack.rows > 0
 
 
-cdef inline void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize_t row_step,
+cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize_t row_step,
                            Py_ssize_t class_step, bint gather) noexcept nogil:
     """From the array to a tile (gather), or back."""
     cdef Py_ssize_t t = 0
@@ -687,7 +691,7 @@ cdef inline void aim(const Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept
     rows.ahead.step = LANES * itemsize if pack.inner == 1 else rows.class_stride
 
 
-cdef inline const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, floating* spare) noexcept nogil:
+cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, floating* spare) noexcept nogil:
     """The pack's rows: where they are, or in the tile, with the classes or (one lane a row) the rows side by side."""
     cdef const floating* source = <const floating*> (rows.origin + pack.first * rows.outer_stride)
     cdef Py_ssize_t quarter = LANES // 4 * pack.classes
@@ -721,7 +725,7 @@ cdef inline floating* result_rows(const Pack* pack, Rows* rows, floating* tile) 
     return <floating*> (rows.origin + pack.first * rows.outer_stride) if rows.direct else tile
 
 
-cdef inline void store_rows(const Pack* pack, const Rows* rows, floating* tile, floating* spare) noexcept nogil:
+cdef void store_rows(const Pack* pack, const Rows* rows, floating* tile, floating* spare) noexcept nogil:
     """The pack's results, from the tile to the array."""
     cdef Py_ssize_t quarter = LANES // 4 * pack.classes
     if rows.direct:
@@ -747,7 +751,7 @@ cdef inline Py_ssize_t place_of(const Pack* pack, const Rows* rows, Py_ssize_t r
 
 # --- a pack of rows --------------------------------------------------------------------------------------------
 
-cdef inline void max_rows(const Pack* pack, const Rows* rows, const floating* x, floating* m) noexcept nogil:
+cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floating* m) noexcept nogil:
     if pack.width == 1:
         max_lanes(pack.classes, LANES, 1, x, 1, m)
     elif pack.width == NARROW:
@@ -768,6 +772,28 @@ cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* 
                   e, e_rows.pitch, e_rows.ahead, keep, apart, sums)
 
 
+cdef void exp_and_sum(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                      const Rows* e_rows, floating* e, double* sums) noexcept nogil:
+    """e = exp(x - m), lifted, and sums = sum(exp(x - m))."""
+    exp_rows(pack, x_rows, x, m, e_rows, e, True, False, sums)
+
+
+cdef void exp_and_rest(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                       const Rows* e_rows, floating* e, double* rest) noexcept nogil:
+    """e = exp(x - m), lifted, and rest = sum(exp(x - m)) - 1."""
+    exp_rows(pack, x_rows, x, m, e_rows, e, True, True, rest)
+
+
+cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                  const Rows* out_rows, double* rest) noexcept nogil:
+    """rest = sum(exp(x - m)) - 1. Results will be written to `out_rows`, which may be NULL."""
+    cdef Rows no_rows
+    no_rows.pitch = 0
+    no_rows.ahead.start = NULL
+    no_rows.ahead.step = 0
+    exp_rows(pack, x_rows, x, m, <const Rows*> &no_rows if out_rows == NULL else out_rows, <floating*> NULL, False, True, rest)
+
+
 cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
                             const floating* x, const floating* m, bint of_log, bint skip_zeros,
                             double* weights, double* totals) noexcept nogil:
@@ -779,6 +805,21 @@ cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating
     else:
         weigh_lanes(pack.classes, pack.rows, LANES, w, w_rows.pitch, x, x_rows.pitch, m, of_log, skip_zeros,
                     weights, totals)
+
+
+cdef void weigh_shifted(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                        const floating* x, const floating* m, bint skip_zeros,
+                        double* weights, double* totals) noexcept nogil:
+    """weights = sum(w), totals = sum(w * (x - m)); 0 * x counts as 0 with skip_zeros."""
+    weigh_rows(pack, w_rows, w, x_rows, x, m, False, skip_zeros, weights, totals)
+
+
+cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                     const floating* x, double* weights, double* totals) noexcept nogil:
+    """weights = sum(w), totals = sum(w * log(x)); 0 * log(x) counts as 0."""
+    cdef floating unshifted[LANES]
+    fill(0, unshifted, LANES)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, weights, totals)
 
 
 cdef inline Py_ssize_t find_one(const floating* e, Py_ssize_t classes) noexcept nogil:
@@ -800,7 +841,7 @@ cdef inline Py_ssize_t find_one(const floating* e, Py_ssize_t classes) noexcept 
     return 0
 
 
-cdef inline void find_tops(const Pack* pack, const Rows* rows, const floating* e, const double* rest,
+cdef void find_tops(const Pack* pack, const Rows* rows, const floating* e, const double* rest,
                            Py_ssize_t* tops) noexcept nogil:
     """The place of the maximum in rows that have one maximum, whose rest is below 1."""
     cdef floating one = <floating> (1 / unlift(e))
@@ -820,85 +861,110 @@ cdef inline void find_tops(const Pack* pack, const Rows* rows, const floating* e
                 tops[r] = find_one(e + r * rows.pitch, pack.classes)
 
 
-# Each of these computes in lines of contiguous numbers: one class of 64 rows (columns), or one row.
+# --- numbers in lines: one class of 64 rows (columns), or one row ------------------------------------------------
+#
+# What is read and what is written may be the same memory. The compiler cannot know that this is safe, so LANES numbers
+# at a time are computed in local memory.
 
 cdef inline void scale_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, floating* e, Py_ssize_t e_pitch,
-                             const floating* a, const floating* target, Py_ssize_t target_pitch,
-                             double b) noexcept nogil:
+                             const floating* a) noexcept nogil:
     cdef floating unlifted = <floating> unlift(e)  # not in one factor with a, which may be small itself
-    cdef floating target_factor = <floating> b
-    cdef floating scaled
     cdef Py_ssize_t line, k
     for line in range(lines):
         for k in range(length):
-            scaled = (a[k] if columns else a[line]) * (unlifted * e[line * e_pitch + k])
-            if target == NULL:
-                e[line * e_pitch + k] = scaled
-            else:
-                e[line * e_pitch + k] = scaled - target_factor * target[line * target_pitch + k]
+            e[line * e_pitch + k] = (a[k] if columns else a[line]) * (unlifted * e[line * e_pitch + k])
 
 
-cdef inline void scale_rows(const Pack* pack, const Rows* e_rows, floating* e, const floating* a,
-                            const Rows* target_rows, const floating* target, double b) noexcept nogil:
-    """e = a * e - b * target, e lifted before: the softmax and every cross-entropy gradient. NULL is a target of 0."""
+cdef void scale_rows(const Pack* pack, const Rows* rows, floating* e, const floating* a) noexcept nogil:
+    """e = a * e, e lifted before."""
     if pack.width == 1:
-        scale_lines(pack.classes, LANES, True, e, LANES, a, target, LANES, b)
+        scale_lines(pack.classes, LANES, True, e, LANES, a)
     else:
-        scale_lines(pack.rows, pack.classes, False, e, e_rows.pitch, a, target, target_rows.pitch, b)
+        scale_lines(pack.rows, pack.classes, False, e, rows.pitch, a)
 
 
-cdef inline void shift_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* x, Py_ssize_t x_pitch,
-                             const floating* m, const floating* log_sum,
-                             floating* out, Py_ssize_t out_pitch) noexcept nogil:
-    """out = (x - m) - log_sum."""
+cdef inline void subtract_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, floating* e, Py_ssize_t e_pitch,
+                                const floating* a, const floating* q, Py_ssize_t q_pitch, double b) noexcept nogil:
+    cdef floating unlifted = <floating> unlift(e)
+    cdef floating q_factor = <floating> b
     cdef Py_ssize_t line, k
     for line in range(lines):
         for k in range(length):
-            out[line * out_pitch + k] = ((x[line * x_pitch + k] - (m[k] if columns else m[line]))
-                                         - (log_sum[k] if columns else log_sum[line]))
+            e[line * e_pitch + k] = ((a[k] if columns else a[line]) * (unlifted * e[line * e_pitch + k])
+                                     - q_factor * q[line * q_pitch + k])
 
 
-cdef inline void softmax_backward_lines(Py_ssize_t lines, Py_ssize_t length, bint columns,
-                                        const floating* g, Py_ssize_t g_pitch, const floating* p, Py_ssize_t p_pitch,
-                                        const double* mean, floating* out, Py_ssize_t out_pitch) noexcept nogil:
-    """out = p * (g - mean)."""
-    cdef Py_ssize_t line, k
+cdef void scale_and_subtract_rows(const Pack* pack, const Rows* rows, floating* e, const floating* a,
+                                  const Rows* q_rows, const floating* q, double b) noexcept nogil:
+    """e = a * e - b * q, e lifted before."""
+    if pack.width == 1:
+        subtract_lines(pack.classes, LANES, True, e, LANES, a, q, LANES, b)
+    else:
+        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, q, q_rows.pitch, b)
+
+
+ctypedef enum Formula:
+    SHIFTED             # (x - a) - b
+    TIMES_DIFFERENCE    # y * (x - a)
+    LESS_EXP            # x - exp(y) * a
+    MINUS_QUOTIENT      # -x / (y * a), and 0 where x is
+
+
+cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t length, bint columns,
+                               const floating* x, Py_ssize_t x_pitch, const floating* y, Py_ssize_t y_pitch,
+                               const double* a, const floating* b, floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    cdef floating x_part[LANES]
+    cdef floating y_part[LANES]
+    cdef Py_ssize_t line, start, n, r, k
     for line in range(lines):
-        for k in range(length):
-            out[line * out_pitch + k] = <floating> (
-                p[line * p_pitch + k] * (<double> g[line * g_pitch + k] - (mean[k] if columns else mean[line])))
+        for start in range(0, length, 64):  # LANES
+            n = min(<Py_ssize_t> LANES, length - start)
+            copy(x + line * x_pitch + start, x_part, n)
+            if formula != SHIFTED:
+                copy(y + line * y_pitch + start, y_part, n)
+            for k in range(LANES):
+                r = k if columns else line
+                if formula == SHIFTED:
+                    x_part[k] = (x_part[k] - <floating> a[r]) - b[r]
+                elif formula == TIMES_DIFFERENCE:
+                    x_part[k] = <floating> (y_part[k] * (<double> x_part[k] - a[r]))
+                elif formula == LESS_EXP:
+                    x_part[k] = <floating> (x_part[k] - exp_any(y_part[k]) * a[r])
+                else:
+                    x_part[k] = <floating> (-<double> x_part[k] / (y_part[k] * a[r])) if x_part[k] != 0 else 0
+            copy(x_part, out + line * out_pitch + start, n)
 
 
-cdef inline void log_softmax_backward_lines(Py_ssize_t lines, Py_ssize_t length, bint columns,
-                                            const floating* g, Py_ssize_t g_pitch,
-                                            const floating* log_p, Py_ssize_t log_p_pitch, const double* total,
-                                            floating* out, Py_ssize_t out_pitch) noexcept nogil:
-    """out = g - exp(log_p) * total."""
-    cdef Py_ssize_t line, k
-    for line in range(lines):
-        for k in range(length):
-            out[line * out_pitch + k] = <floating> (
-                g[line * g_pitch + k] - exp_any(log_p[line * log_p_pitch + k]) * (total[k] if columns else total[line]))
-
-
-cdef inline void divide_lines(Py_ssize_t lines, Py_ssize_t length, const floating* q, Py_ssize_t q_pitch,
-                              const floating* p, Py_ssize_t p_pitch, double divisor,
-                              floating* out, Py_ssize_t out_pitch) noexcept nogil:
-    """out = -q / (divisor * p), and 0 where q is."""
-    cdef Py_ssize_t line, k
-    cdef double quotient
-    for line in range(lines):
-        for k in range(length):
-            quotient = -<double> q[line * q_pitch + k] / (divisor * p[line * p_pitch + k])
-            out[line * out_pitch + k] = <floating> quotient if q[line * q_pitch + k] != 0 else 0
+cdef inline void compute_rows(Formula formula, const Pack* pack, const Rows* x_rows, const floating* x,
+                              const Rows* y_rows, const floating* y, const double* a, const floating* b,
+                              const Rows* out_rows, floating* out) noexcept nogil:
+    """out = formula(x, y, a, b), with a number a and b for each row."""
+    if pack.width == 1:
+        compute_lines(formula, pack.classes, LANES, True, x, LANES, y, LANES, a, b, out, LANES)
+    else:
+        compute_lines(formula, pack.rows, pack.classes, False, x, x_rows.pitch, y, y_rows.pitch, a, b,
+                      out, out_rows.pitch)
 
 
 # --- one number for each row -----------------------------------------------------------------------------------
 
+cdef inline bint in_one_run(const Pack* pack, Py_ssize_t outer_stride, Py_ssize_t inner_stride,
+                            Py_ssize_t itemsize) noexcept nogil:
+    """Whether the numbers for the rows of the pack are neighbours in memory."""
+    if pack.inner == 1:
+        return outer_stride == itemsize
+    return inner_stride == itemsize and pack.first % pack.inner + pack.rows <= pack.inner
+
+
 cdef inline void take_labels(const Pack* pack, const int64_t[:, :] labels, int64_t* label) noexcept nogil:
     cdef Py_ssize_t i = pack.first // pack.inner
     cdef Py_ssize_t k = pack.first % pack.inner
+    cdef const int64_t* run = &labels[i, k]
     cdef Py_ssize_t r
+    if in_one_run(pack, labels.strides[0], labels.strides[1], sizeof(int64_t)):
+        for r in range(pack.rows):
+            label[r] = run[r]
+        return
     for r in range(pack.rows):
         label[r] = labels[i, k]
         k += 1
@@ -907,11 +973,50 @@ cdef inline void take_labels(const Pack* pack, const int64_t[:, :] labels, int64
             i += 1
 
 
+cdef void take_at_labels(const Pack* pack, const Rows* rows, const floating* x, const int64_t* label,
+                         floating* at_label) noexcept nogil:
+    """at_label = the number of each row at its label."""
+    cdef floating wanted[LANES]
+    cdef Py_ssize_t r, c
+    if pack.width == 1:  # comparing all classes is faster than to jump about in the tile
+        for r in range(LANES):
+            wanted[r] = <floating> label[r]
+            at_label[r] = 0
+        for c in range(pack.classes):
+            for r in range(LANES):
+                at_label[r] = x[c * LANES + r] if wanted[r] == c else at_label[r]
+    else:
+        for r in range(pack.rows):
+            at_label[r] = x[r * rows.pitch + label[r]]
+
+
+cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label, const floating* at_label,
+                        floating* x) noexcept nogil:
+    """The inverse: x at the labels = at_label."""
+    cdef floating wanted[LANES]
+    cdef floating number[LANES]
+    cdef Py_ssize_t r, c
+    if pack.width == 1:
+        for r in range(LANES):
+            wanted[r] = <floating> label[r]
+            number[r] = at_label[r]
+        for c in range(pack.classes):
+            for r in range(LANES):
+                x[c * LANES + r] = number[r] if wanted[r] == c else x[c * LANES + r]
+    else:
+        for r in range(pack.rows):
+            x[r * rows.pitch + label[r]] = at_label[r]
+
+
 cdef inline void put_rows(const Pack* pack, floating[:, :] out, const double* results) noexcept nogil:
-    """One result for each row of the pack."""
     cdef Py_ssize_t i = pack.first // pack.inner
     cdef Py_ssize_t k = pack.first % pack.inner
+    cdef floating* run = &out[i, k]
     cdef Py_ssize_t r
+    if in_one_run(pack, out.strides[0], out.strides[1], sizeof(floating)):
+        for r in range(pack.rows):
+            run[r] = <floating> results[r]
+        return
     for r in range(pack.rows):
         out[i, k] = <floating> results[r]
         k += 1
@@ -969,10 +1074,10 @@ def softmax(
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 p = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 max_rows(&pack, &x_rows, logits, m)
-                exp_rows(&pack, &x_rows, logits, m, &out_rows, p, True, False, sums)
+                exp_and_sum(&pack, &x_rows, logits, m, &out_rows, p, sums)
                 for r in range(pack.rows):
                     factor[r] = <floating> (1 / sums[r])
-                scale_rows(&pack, &out_rows, p, factor, &out_rows, <const floating*> NULL, 0)
+                scale_rows(&pack, &out_rows, p, factor)
                 store_rows(&pack, &out_rows, p, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -990,6 +1095,7 @@ def log_softmax(
     cdef floating* log_p
     cdef floating m[LANES]
     cdef floating log_sum[LANES]
+    cdef double shift[LANES]
     cdef double rest[LANES]
     cdef Py_ssize_t r
     try:
@@ -999,14 +1105,11 @@ def log_softmax(
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 log_p = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 max_rows(&pack, &x_rows, logits, m)
-                exp_rows(&pack, &x_rows, logits, m, &out_rows, log_p, False, True, rest)
+                rest_of(&pack, &x_rows, logits, m, &out_rows, rest)
                 for r in range(pack.rows):
+                    shift[r] = m[r]
                     log_sum[r] = <floating> log_of_sum(rest[r])
-                if pack.width == 1:
-                    shift_lines(pack.classes, LANES, True, logits, LANES, m, log_sum, log_p, LANES)
-                else:
-                    shift_lines(pack.rows, pack.classes, False, logits, x_rows.pitch, m, log_sum,
-                                log_p, out_rows.pitch)
+                compute_rows(SHIFTED, &pack, &x_rows, logits, &x_rows, logits, shift, log_sum, &out_rows, log_p)
                 store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1023,6 +1126,7 @@ def logsumexp(
     cdef floating m[LANES]
     cdef double rest[LANES]
     cdef double lse[LANES]
+    cdef int infinite
     cdef Py_ssize_t r, c
     try:
         allocate(&pack, sizeof(floating), not x_rows.direct, False)
@@ -1030,10 +1134,12 @@ def logsumexp(
             while next_pack(&pack):
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 max_rows(&pack, &x_rows, logits, m)
-                exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                rest_of(&pack, &x_rows, logits, m, NULL, rest)
+                infinite = False
                 for r in range(pack.rows):
                     lse[r] = m[r] + log_of_sum(rest[r])
-                for r in range(pack.rows):
+                    infinite |= m[r] - m[r] != 0
+                for r in range(pack.rows if infinite else 0):
                     if m[r] - m[r] != 0:
                         lse[r] = m[r]
                         for c in range(pack.classes):  # NaN stays
@@ -1068,12 +1174,8 @@ def softmax_backward(
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
                 p = load_rows(&pack, &p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                weigh_rows(&pack, &p_rows, p, &g_rows, g, unshifted, False, False, weight, mean)
-                if pack.width == 1:
-                    softmax_backward_lines(pack.classes, LANES, True, g, LANES, p, LANES, mean, grad, LANES)
-                else:
-                    softmax_backward_lines(pack.rows, pack.classes, False, g, g_rows.pitch, p, p_rows.pitch, mean,
-                                           grad, out_rows.pitch)
+                weigh_shifted(&pack, &p_rows, p, &g_rows, g, unshifted, False, weight, mean)
+                compute_rows(TIMES_DIFFERENCE, &pack, &g_rows, g, &p_rows, p, mean, unshifted, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1103,12 +1205,8 @@ def log_softmax_backward(
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
                 log_p = load_rows(&pack, &log_p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                weigh_rows(&pack, &g_rows, g, &g_rows, g, unshifted, False, False, sums, squares)
-                if pack.width == 1:
-                    log_softmax_backward_lines(pack.classes, LANES, True, g, LANES, log_p, LANES, sums, grad, LANES)
-                else:
-                    log_softmax_backward_lines(pack.rows, pack.classes, False, g, g_rows.pitch, log_p, log_p_rows.pitch,
-                                               sums, grad, out_rows.pitch)
+                weigh_shifted(&pack, &g_rows, g, &g_rows, g, unshifted, False, sums, squares)
+                compute_rows(LESS_EXP, &pack, &g_rows, g, &log_p_rows, log_p, sums, unshifted, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1128,43 +1226,44 @@ def cross_entropy_index(
     cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
     cdef const floating* logits
     cdef floating* g
-    cdef int64_t label[LANES]
+    cdef int64_t label[LANES]  # that of rows missing in the last pack does not matter, but must be a number
     cdef floating m[LANES]
     cdef floating at_label[LANES]
     cdef floating factor[LANES]
+    cdef floating e_at_label[LANES]
     cdef floating grad_at_label[LANES]
     cdef double rest[LANES]
     cdef double loss[LANES]
-    cdef double other
+    cdef double share, others
     cdef Total total
     cdef Py_ssize_t r
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
+    for r in range(LANES):
+        label[r] = 0
     try:
         allocate(&pack, sizeof(floating), not (x_rows.direct and grad_rows.direct), False)
         with nogil:
             while next_pack(&pack):
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 take_labels(&pack, labels, label)
-                for r in range(pack.rows):
-                    at_label[r] = logits[place_of(&pack, &x_rows, r, label[r])]
+                take_at_labels(&pack, &x_rows, logits, label, at_label)
                 max_rows(&pack, &x_rows, logits, m)
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    exp_rows(&pack, &x_rows, logits, m, &grad_rows, g, True, True, rest)
+                    exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
+                    take_at_labels(&pack, &grad_rows, g, label, e_at_label)
                     for r in range(pack.rows):
-                        factor[r] = <floating> (1 / (divisor + divisor * rest[r]))
-                    for r in range(pack.rows):
+                        share = 1 / (divisor + divisor * rest[r])
                         # 1 - p_y without cancellation: the share of the other classes
-                        other = g[place_of(&pack, &grad_rows, r, label[r])] * unlift(g)
-                        other = rest[r] if at_label[r] == m[r] else 1 + (rest[r] - other)
-                        grad_at_label[r] = <floating> (-other / (divisor + divisor * rest[r]))
-                    scale_rows(&pack, &grad_rows, g, factor, &grad_rows, <const floating*> NULL, 0)
-                    for r in range(pack.rows):
-                        g[place_of(&pack, &grad_rows, r, label[r])] = grad_at_label[r]
+                        others = rest[r] if at_label[r] == m[r] else 1 + (rest[r] - e_at_label[r] * unlift(g))
+                        factor[r] = <floating> share
+                        grad_at_label[r] = <floating> (-others * share)
+                    scale_rows(&pack, &grad_rows, g, factor)
+                    put_at_labels(&pack, &grad_rows, label, grad_at_label, g)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 else:
-                    exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                    rest_of(&pack, &x_rows, logits, m, NULL, rest)
                 for r in range(pack.rows):
                     loss[r] = (<double> m[r] - at_label[r]) + log_of_sum(rest[r])
                 add_losses(&pack, loss, 1 / divisor, &total)
@@ -1210,10 +1309,10 @@ def cross_entropy_dense(
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 max_rows(&pack, &x_rows, logits, m)
-                weigh_rows(&pack, &q_rows, q, &x_rows, logits, m, False, True, weight, shifted)
+                weigh_shifted(&pack, &q_rows, q, &x_rows, logits, m, True, weight, shifted)
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    exp_rows(&pack, &x_rows, logits, m, &grad_rows, g, True, True, rest)
+                    exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
                     find_tops(&pack, &grad_rows, g, rest, top)
                     for r in range(pack.rows):
                         factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
@@ -1222,13 +1321,13 @@ def cross_entropy_dense(
                             # p is near 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
                             others[r] = ((weight[r] - q[place_of(&pack, &q_rows, r, top[r])])
                                          - weight[r] * (rest[r] / (1 + rest[r]))) / divisor
-                    scale_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor)
+                    scale_and_subtract_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor)
                     for r in range(pack.rows):
                         if rest[r] < 1:
                             g[place_of(&pack, &grad_rows, r, top[r])] = <floating> others[r]
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 else:
-                    exp_rows(&pack, &x_rows, logits, m, &x_rows, <floating*> NULL, False, True, rest)
+                    rest_of(&pack, &x_rows, logits, m, NULL, rest)
                 for r in range(pack.rows):
                     loss[r] = weight[r] * log_of_sum(rest[r]) - shifted[r]
                 add_losses(&pack, loss, 1 / divisor, &total)
@@ -1283,12 +1382,14 @@ def from_probs_dense(
     cdef const floating* p
     cdef const floating* q
     cdef floating* g
-    cdef floating unshifted[LANES]
+    cdef floating unused[LANES]
+    cdef double divisors[LANES]
     cdef double weight[LANES]
     cdef double loss[LANES]
     cdef Total total
     cdef Py_ssize_t r
-    fill(0, unshifted, LANES)
+    fill(0, unused, LANES)
+    fill(divisor, divisors, LANES)
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
     try:
@@ -1297,16 +1398,12 @@ def from_probs_dense(
             while next_pack(&pack):
                 p = load_rows(&pack, &p_rows, <floating*> pack.tile, <floating*> pack.spare)
                 q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
-                weigh_rows(&pack, &q_rows, q, &p_rows, p, unshifted, True, True, weight, loss)
+                weigh_logs(&pack, &q_rows, q, &p_rows, p, weight, loss)
                 for r in range(pack.rows):
                     loss[r] = -loss[r]
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    if pack.width == 1:
-                        divide_lines(pack.classes, LANES, q, LANES, p, LANES, divisor, g, LANES)
-                    else:
-                        divide_lines(pack.rows, pack.classes, q, q_rows.pitch, p, p_rows.pitch, divisor,
-                                     g, grad_rows.pitch)
+                    compute_rows(MINUS_QUOTIENT, &pack, &q_rows, q, &p_rows, p, divisors, unused, &grad_rows, g)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
