@@ -6,8 +6,9 @@ Measures on one core and on two, writes ``results.json`` beside this file, and f
 ``report.py``). ``--shapes``, ``--operations``, ``--dtypes`` and ``--threads`` select; then nothing is written.
 
 A peer is given preallocated output where it has a way to take it, and the fastest of the formulations listed here
-counts. Every result is compared with cxent's before it is timed. Runs are interleaved: each round calls every
-contender once, and the median over the rounds counts. A peer that is not installed is left out, and said so.
+counts. Every result is compared with cxent's before it is timed. Runs are interleaved: each round times every contender
+once, after untimed calls that let pass what the one before has left to do (JAX frees its buffers in the background, on
+the same core), and the median over the rounds counts. A peer that is not installed is left out, and said so.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SHAPES = {
 OPERATIONS = ["softmax", "log_softmax", "logsumexp", "loss", "loss+grad", "loss, soft", "loss+grad, soft"]
 DTYPES = ["float32", "float64"]
 MEMORY_SHAPE = "512 x 32,000"
+SETTLE_SECONDS = 0.03
 
 Call = Callable[[], Any]
 
@@ -348,6 +350,14 @@ def check(operation: str, name: str, found: Any, expected: Any) -> None:
         np.testing.assert_allclose(np.asarray(a), b, rtol=2e-3, atol=1e-4 * np.abs(b).max(), err_msg=f"{name} {operation}")
 
 
+def settle(call: Call) -> None:
+    """Call untimed, once at least, until what the contender before has left to do is done."""
+    end = time.perf_counter() + SETTLE_SECONDS
+    call()
+    while time.perf_counter() < end:
+        call()
+
+
 def timed(call: Call, repeat: int) -> float:
     start = time.perf_counter()
     for _ in range(repeat):
@@ -356,14 +366,15 @@ def timed(call: Call, repeat: int) -> float:
 
 
 def measure(contenders: dict[str, list[Call]], budget: float) -> dict[str, float]:
-    """Seconds a call: medians of interleaved rounds, at least 5, as many as fit the budget, at most 51."""
+    """Seconds a call: medians of interleaved rounds, at least 5, as many as fit the budget, at most 31."""
     calls = [(name, call) for name, formulations in contenders.items() for call in formulations]
     once = [timed(call, 1) for _, call in calls]
-    repeats = [max(1, min(2000, int(5e-4 / seconds))) for seconds in once]
-    rounds = max(5, min(51, int(budget / sum(t * n for t, n in zip(once, repeats, strict=True)))))
+    repeats = [max(1, min(2000, int(1e-3 / seconds))) for seconds in once]
+    rounds = max(5, min(31, int(budget / sum(max(2 * t, SETTLE_SECONDS) for t in once))))
     samples: list[list[float]] = [[] for _ in calls]
     for _ in range(rounds):
         for sample, (_, call), repeat in zip(samples, calls, repeats, strict=True):
+            settle(call)
             sample.append(timed(call, repeat))
     medians: dict[str, float] = {}
     for (name, _), sample in zip(calls, samples, strict=True):
@@ -383,7 +394,6 @@ def speed(threads: int, shapes: list[str], operations: list[str], dtypes: list[s
             copy = np.empty_like(case.x)
             for operation in operations:
                 contenders = {name: c[operation] for name, c in calls.items() if operation in c}
-                expected = [np.copy(part) for part in np.atleast_1d(contenders["cxent"][0]())] if "grad" not in operation else None
                 result = contenders["cxent"][0]()
                 expected = tuple(map(np.copy, result)) if "grad" in operation else np.copy(result)
                 for name, formulations in contenders.items():
