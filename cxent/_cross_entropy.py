@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch
+from . import _dispatch, _workers
 from ._arrays import Array, floating_array, layout_of, single_axis, target_view
 
 Reduction = Literal["mean", "sum", "none"]
 
 
-def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean") -> Any:
+def cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean", workers: int = 1
+) -> Any:
     """Cross-entropy of logits with class indices or class probabilities.
 
     ``loss = lse(x) - x_y`` for a class index y, and ``loss = Q * lse(x) - sum_j q_j x_j`` for class probabilities q,
@@ -35,6 +37,9 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduc
         described as (outer, classes, inner), the logits are copied once.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined. The mean divides by the number of rows; over zero rows it is NaN.
+    workers : int, default 1
+        How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
+        use. The results have the same bits for any number.
 
     Returns
     -------
@@ -48,7 +53,7 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduc
         If an array is complex, object, string or masked, the logits have another floating type than float32 and
         float64, or class indices are not integers.
     ValueError
-        If the shapes do not match, there are no classes, or the reduction is unknown.
+        If the shapes do not match, there are no classes, the reduction is unknown, or `workers` is 0 or below -CPUs.
     IndexError
         If a class index is not in 0..C-1; it names the first. Negative indices do not wrap.
     numpy.exceptions.AxisError
@@ -85,7 +90,7 @@ def cross_entropy(logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduc
     >>> print(f"{cross_entropy(np.float32([17, 0, 0]), 0):.4e}")
     8.2799e-08
     """
-    loss, _ = _evaluate("logits", logits, target, axis, reduction, with_grad=False)
+    loss, _ = _evaluate("logits", logits, target, axis, reduction, with_grad=False, workers=workers)
     return loss
 
 
@@ -96,6 +101,7 @@ def cross_entropy_with_grad(
     axis: int = -1,
     reduction: Reduction = "mean",
     out: NDArray[Any] | None = None,
+    workers: int = 1,
 ) -> tuple[Any, NDArray[Any]]:
     """Cross-entropy and its gradient with respect to the logits, in one pass.
 
@@ -104,7 +110,7 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, target, axis, reduction
+    logits, target, axis, reduction, workers
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
@@ -140,7 +146,7 @@ def cross_entropy_with_grad(
     array([[-0.16737952,  0.12236424,  0.04501529],
            [ 0.00883421,  0.00883421, -0.01766842]])
     """
-    return _evaluate("logits", logits, target, axis, reduction, with_grad=True, out=out)
+    return _evaluate("logits", logits, target, axis, reduction, with_grad=True, out=out, workers=workers)
 
 
 def cross_entropy_from_probs(
@@ -236,10 +242,12 @@ def _evaluate(
     *,
     with_grad: bool,
     out: Array | None = None,
+    workers: int = 1,
 ) -> tuple[Any, Any]:
     """The loss, and the gradient if it is wanted: check, make views, run the kernel, reduce."""
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
+    threads = _workers.thread_count(workers)
     x = floating_array(value, name)
     layout = layout_of(x, single_axis(axis), name)
     view = target_view(target, layout, name, x.dtype)
@@ -253,7 +261,7 @@ def _evaluate(
         kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
     else:
         kernel = kernels.from_probs_index if view.ndim == 2 else kernels.from_probs_dense
-    total = kernel(layout.view(x), view, divisor, losses, grad)
+    total = _workers.run(threads, kernel, layout.view(x), view, divisor, losses, grad)
 
     if losses is not None:
         loss = layout.row_results(losses)

@@ -1418,10 +1418,13 @@ def labels_in_range(
     Py_ssize_t classes,             # IN
 ):
     """Whether every label is in 0..classes-1."""
-    cdef bint inside = True
+    cdef uint64_t last = classes - 1
+    cdef uint64_t label
+    cdef uint64_t signs = 0
     cdef Py_ssize_t i, k
     with nogil:
         for i in range(labels.shape[0]):
             for k in range(labels.shape[1]):
-                inside &= (labels[i, k] >= 0) & (labels[i, k] < classes)
-    return inside
+                label = <uint64_t> labels[i, k]
+                signs |= label | (last - label)  # the highest bit: whether either is negative
+    return signs >> 63 == 0

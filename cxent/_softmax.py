@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch
+from . import _dispatch, _workers
 from ._arrays import Array, Axis, Layout, floating_array, layout_of
 
 
-def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def softmax(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1
+) -> NDArray[Any]:
     """Probabilities from logits.
 
     ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
@@ -28,6 +30,9 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
     out : ndarray, optional
         Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
         size of x is allocated. It may also have any strides, or overlap x in part, which takes a copy.
+    workers : int, default 1
+        How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
+        use. The results have the same bits for any number.
 
     Returns
     -------
@@ -39,7 +44,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
     TypeError
         If x is complex, object, string, masked or of another floating type, or `out` has another dtype.
     ValueError
-        If there are no classes, or `out` has another shape or is read-only.
+        If there are no classes, `out` has another shape or is read-only, or `workers` is 0 or below -CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -67,14 +72,17 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -
     array([[0.09003057, 0.24472847, 0.66524096],
            [0.5       , 0.5       , 0.        ]])
     """
+    threads = _workers.thread_count(workers)
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, in_place=[x])
-    _dispatch.kernels.softmax(layout.view(x), probs)
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x), probs)
     return layout.result(probs, out)
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def log_softmax(
+    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1
+) -> NDArray[Any]:
     """Log-probabilities from logits.
 
     ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.
@@ -87,6 +95,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
         The class axis, or axes; as in `softmax`.
     out : ndarray, optional
         Where to put the log-probabilities; as in `softmax`. It may be x itself.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -119,14 +129,15 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     >>> print(f"{log_softmax(np.float32([17, 0, 0]))[0]:.4e}")
     -8.2799e-08
     """
+    threads = _workers.thread_count(workers)
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     log_probs = layout.output(out, x.dtype, in_place=[x])
-    _dispatch.kernels.log_softmax(layout.view(x), log_probs)
+    _workers.run(threads, _dispatch.kernels.log_softmax, layout.view(x), log_probs)
     return layout.result(log_probs, out)
 
 
-def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
+def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, workers: int = 1) -> Any:
     """The logarithm of the sum of exponentials.
 
     ``lse = m + log(sum_k exp(x_k - m))``, with m the largest number of the row.
@@ -139,6 +150,8 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
         The axis, or axes, to sum over; None stands for all.
     keepdims : bool, default False
         Whether the axes summed over stay, with length one.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -164,10 +177,11 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False) -> Any:
     array([[1.38629436],
            [1.38629436]])
     """
+    threads = _workers.thread_count(workers)
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     sums = layout.empty_row_results(x.dtype)
-    _dispatch.kernels.logsumexp(layout.view(x), sums)
+    _workers.run(threads, _dispatch.kernels.logsumexp, layout.view(x), sums)
     rows = layout.row_results(sums)
     return rows.reshape(layout.keepdims_shape) if keepdims else rows
 
