@@ -347,7 +347,9 @@ def check(operation: str, name: str, found: Any, expected: Any) -> None:
     for a, b in pairs:
         b = np.asarray(b)
         # A peer may flush small numbers to 0 and sum in its own way; another formula would differ visibly.
-        np.testing.assert_allclose(np.asarray(a), b, rtol=2e-3, atol=1e-4 * np.abs(b).max(), err_msg=f"{name} {operation}")
+        np.testing.assert_allclose(
+            np.asarray(a), b, rtol=2e-3, atol=1e-4 * np.abs(b).max(), err_msg=f"{name} {operation}"
+        )
 
 
 def settle(call: Call) -> None:
@@ -401,8 +403,16 @@ def speed(threads: int, shapes: list[str], operations: list[str], dtypes: list[s
                         check(operation, name, call(), expected)
                 contenders["np.copyto"] = [lambda copy=copy, x=case.x: np.copyto(copy, x)]
                 seconds = measure(contenders, budget)
-                rows.append({"threads": threads, "dtype": dtype, "shape": label, "operation": operation,
-                             "elements": case.x.size, "seconds": seconds})
+                rows.append(
+                    {
+                        "threads": threads,
+                        "dtype": dtype,
+                        "shape": label,
+                        "operation": operation,
+                        "elements": case.x.size,
+                        "seconds": seconds,
+                    }
+                )
                 print(line_of(rows[-1]), file=sys.stderr, flush=True)
     return {"rows": rows, "missing": missing}
 
@@ -412,8 +422,10 @@ def line_of(row: dict[str, Any]) -> str:
     best = min(peers, key=peers.__getitem__)
     ours = row["seconds"]["cxent"]
     rates = "  ".join(f"{n} {row['elements'] / t / 1e9:.3g}" for n, t in row["seconds"].items())
-    return (f"{row['threads']} {row['dtype']} {row['shape']:27s} {row['operation']:16s} "
-            f"{peers[best] / ours:6.2f} x {best:13s} {row['seconds']['np.copyto'] / ours:5.2f} x copy   {rates}")
+    return (
+        f"{row['threads']} {row['dtype']} {row['shape']:27s} {row['operation']:16s} "
+        f"{peers[best] / ours:6.2f} x {best:13s} {row['seconds']['np.copyto'] / ours:5.2f} x copy   {rates}"
+    )
 
 
 def memory() -> dict[str, Any]:
@@ -435,22 +447,30 @@ def memory() -> dict[str, Any]:
         libc.malloc_trim(0)
         before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")
-        result = call()
+        result = call()  # kept: it counts
+        del result
         return (resident("VmHWM") - before) / case.x.nbytes
 
     case = Case(*SHAPES[MEMORY_SHAPE], "float32", 1)
     np.copyto(case.out, case.x)
     calls, _ = calls_of(case)
     return {
-        operation: {name: round(max(0.0, min(peak_of(call) for call in c[operation])), 2)
-                    for name, c in calls.items() if operation in c}
+        operation: {
+            name: round(max(0.0, min(peak_of(call) for call in c[operation])), 2)
+            for name, c in calls.items()
+            if operation in c
+        }
         for operation in OPERATIONS
     }
 
 
 def child(*arguments: str, cpus: int) -> Any:
     """Run a part in a process of its own: pinned, and with allocators told to keep their memory when speed counts."""
-    keep = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "67108864"}
+    keep = {
+        "MALLOC_MMAP_THRESHOLD_": "4294967296",
+        "MALLOC_TRIM_THRESHOLD_": "4294967296",
+        "MALLOC_TOP_PAD_": "67108864",
+    }
     available = sorted(os.sched_getaffinity(0))
     if len(available) < cpus:
         sys.exit(f"{cpus} CPUs are needed, {len(available)} are available")
@@ -458,8 +478,12 @@ def child(*arguments: str, cpus: int) -> Any:
         [sys.executable, __file__, *arguments],
         stdout=subprocess.PIPE,
         check=True,
-        env={**os.environ, **(keep if "speed" in arguments[0] else {}), "OMP_NUM_THREADS": str(cpus),
-             "OPENBLAS_NUM_THREADS": str(cpus)},
+        env={
+            **os.environ,
+            **(keep if "speed" in arguments[0] else {}),
+            "OMP_NUM_THREADS": str(cpus),
+            "OPENBLAS_NUM_THREADS": str(cpus),
+        },
         preexec_fn=lambda: os.sched_setaffinity(0, available[-cpus:]),
     )
     return json.loads(process.stdout)
@@ -495,18 +519,33 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=2.0, help="seconds for one row of the table")
     parser.add_argument("--part", choices=["speed", "memory"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    selection = ["--budget", str(arguments.budget), "--shapes", *arguments.shapes,
-                 "--operations", *arguments.operations, "--dtypes", *arguments.dtypes]
+    selection = [
+        "--budget",
+        str(arguments.budget),
+        "--shapes",
+        *arguments.shapes,
+        "--operations",
+        *arguments.operations,
+        "--dtypes",
+        *arguments.dtypes,
+    ]
     if arguments.part == "speed":
-        print(json.dumps(speed(arguments.threads[0], arguments.shapes, arguments.operations, arguments.dtypes,
-                               arguments.budget)))
+        print(
+            json.dumps(
+                speed(arguments.threads[0], arguments.shapes, arguments.operations, arguments.dtypes, arguments.budget)
+            )
+        )
     elif arguments.part == "memory":
         print(json.dumps(memory()))
     else:
         parts = [child("--part=speed", "--threads", str(n), *selection, cpus=n) for n in arguments.threads]
         if parser.parse_args([]) == parser.parse_args([a for a in sys.argv[1:] if not a.startswith("--budget")]):
-            results = {"machine": machine(), "missing": parts[0]["missing"], "memory": child("--part=memory", cpus=1),
-                       "rows": [row for part in parts for row in part["rows"]]}
+            results = {
+                "machine": machine(),
+                "missing": parts[0]["missing"],
+                "memory": child("--part=memory", cpus=1),
+                "rows": [row for part in parts for row in part["rows"]],
+            }
             (HERE / "results.json").write_text(json.dumps(results, indent=1) + "\n")
             from report import write
 

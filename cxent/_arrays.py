@@ -22,11 +22,16 @@ from . import _dispatch
 Array = NDArray[Any]
 Axis = int | Sequence[int] | None
 
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+_INT64 = np.dtype(np.int64)
 _ACCEPTED = "accepted are float32, float64, integers and booleans"
 
 
 def floating_array(value: ArrayLike, name: str) -> Array:
     """`value` as an array that kernels can read: float32 and float64 as they are, integers and booleans in float64."""
+    if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
+        return value  # what small calls bring, which are short of time
     array = _real_array(value, name)
     if array.dtype.kind != "f":
         return array.astype(np.float64)
@@ -37,7 +42,7 @@ def floating_array(value: ArrayLike, name: str) -> Array:
 
 def layout_of(x: Array, axis: Axis, name: str) -> Layout:
     """The layout of an array with at least one class."""
-    layout = _layout(x.shape, x.strides, _class_axes(axis, x.ndim))
+    layout = _layout(x.shape, x.strides, axis if type(axis) is int else _class_axes(axis, x.ndim))
     if layout.classes == 0:
         raise ValueError(f"{name} has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
     return layout
@@ -58,7 +63,7 @@ def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -
             f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
             "accepted for these are integers: convert it with astype(int)"
         )
-    labels = layout.row_view(_readable(target, np.int64))
+    labels = layout.row_view(_readable(target, _INT64))
     if not _dispatch.kernels.labels_in_range(labels, layout.classes):
         outside = np.argwhere((target < 0) | (target >= layout.classes))[0]
         place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
@@ -80,13 +85,19 @@ class _Order:
     """An order of the axes of a shape."""
 
     def __init__(self, shape: tuple[int, ...], axes: list[int]) -> None:
-        self.axes = axes
+        self._axes = axes
         self._shape = [shape[a] for a in axes]
         self._inverse = sorted(range(len(axes)), key=axes.__getitem__)
+        self._is_natural = axes == self._inverse == sorted(axes)
+
+    def apply(self, array: Array, shape: tuple[int, ...]) -> Array:
+        """The array with its axes in this order, and then in `shape`."""
+        return array.reshape(shape) if self._is_natural else array.transpose(self._axes).reshape(shape)
 
     def undo(self, array: Array) -> Array:
-        """The inverse of ``transpose(axes).reshape(...)``."""
-        return array.reshape(self._shape).transpose(self._inverse)
+        """The inverse of `apply`."""
+        array = array.reshape(self._shape)
+        return array if self._is_natural else array.transpose(self._inverse)
 
 
 class Layout:
@@ -96,7 +107,9 @@ class Layout:
     C order, in F order, or with its axes transposed is seen without a copy.
     """
 
-    def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], class_axes: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], axis: int | tuple[int, ...]) -> None:
+        class_axes = _class_axes(axis, len(shape))
+
         def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
             return abs(strides[a]) or math.inf
 
@@ -116,20 +129,21 @@ class Layout:
         self.classes = size(classes)
         self.row_count = size(row_axes)
         self._view_shape = (size(outer), size(classes), size(inner))
+        self._row_view_shape = self._view_shape[::2]
         self._order = _Order(shape, outer + classes + inner)
         self._row_order = _Order(self.row_shape, [row_axes.index(a) for a in outer + inner])
 
     def view(self, array: Array) -> Array:
         """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
-        return array.transpose(self._order.axes).reshape(self._view_shape)
+        return self._order.apply(array, self._view_shape)
 
     def row_view(self, array: Array) -> Array:
         """An array of the rows' shape as ``(outer, inner)``."""
-        return array.transpose(self._row_order.axes).reshape(self._view_shape[::2])
+        return self._row_order.apply(array, self._row_view_shape)
 
     def empty_row_results(self, dtype: DTypeLike) -> Array:
         """Memory for one result per row, as ``(outer, inner)``."""
-        return np.empty(self._view_shape[::2], dtype)
+        return np.empty(self._row_view_shape, dtype)
 
     def row_results(self, row_view: Array) -> Any:
         """What the caller gets of one result per row; a scalar for a row without other axes."""
@@ -158,12 +172,10 @@ class Layout:
 
     def result(self, output: Array, out: Array | None) -> Array:
         """What the caller gets of a kernel's output: `out`, if given."""
-        if out is not None and np.may_share_memory(output, out):
-            return out
-        result = self._order.undo(output)
         if out is None:
-            return result
-        out[...] = result
+            return self._order.undo(output)
+        if not np.may_share_memory(output, out):
+            out[...] = self._order.undo(output)
         return out
 
 
@@ -172,9 +184,9 @@ _layout = lru_cache(maxsize=256)(Layout)
 
 
 def _real_array(value: ArrayLike, name: str) -> Array:
-    if isinstance(value, np.ma.MaskedArray):
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    if array is not value and isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
-    array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}")
     return array

@@ -910,6 +910,13 @@ ctypedef enum Formula:
     MINUS_QUOTIENT      # -x / (y * a), and 0 where x is
 
 
+cdef inline void copy_up_to(Py_ssize_t n, const floating* a, floating* b) noexcept nogil:
+    if n == LANES:
+        copy(a, b, LANES)
+    else:
+        copy(a, b, n)
+
+
 cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t length, bint columns,
                                const floating* x, Py_ssize_t x_pitch, const floating* y, Py_ssize_t y_pitch,
                                const double* a, const floating* b, floating* out, Py_ssize_t out_pitch) noexcept nogil:
@@ -919,9 +926,9 @@ cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t len
     for line in range(lines):
         for start in range(0, length, 64):  # LANES
             n = min(<Py_ssize_t> LANES, length - start)
-            copy(x + line * x_pitch + start, x_part, n)
+            copy_up_to(n, x + line * x_pitch + start, x_part)
             if formula != SHIFTED:
-                copy(y + line * y_pitch + start, y_part, n)
+                copy_up_to(n, y + line * y_pitch + start, y_part)
             for k in range(LANES):
                 r = k if columns else line
                 if formula == SHIFTED:
@@ -932,7 +939,7 @@ cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t len
                     x_part[k] = <floating> (x_part[k] - exp_any(y_part[k]) * a[r])
                 else:
                     x_part[k] = <floating> (-<double> x_part[k] / (y_part[k] * a[r])) if x_part[k] != 0 else 0
-            copy(x_part, out + line * out_pitch + start, n)
+            copy_up_to(n, x_part, out + line * out_pitch + start)
 
 
 cdef inline void compute_rows(Formula formula, const Pack* pack, const Rows* x_rows, const floating* x,

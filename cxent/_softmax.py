@@ -11,9 +11,7 @@ from . import _dispatch, _workers
 from ._arrays import Array, Axis, Layout, floating_array, layout_of
 
 
-def softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1
-) -> NDArray[Any]:
+def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1) -> NDArray[Any]:
     """Probabilities from logits.
 
     ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
@@ -80,9 +78,7 @@ def softmax(
     return layout.result(probs, out)
 
 
-def log_softmax(
-    x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1
-) -> NDArray[Any]:
+def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1) -> NDArray[Any]:
     """Log-probabilities from logits.
 
     ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,9 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
 
     Logits are ``(outer, classes, inner)``. They and the other arrays are split along ``outer`` or ``inner``.
     """
-    parts = min(_MOST_PARTS, logits.size // _PART)
-    if parts < 2:
+    if logits.size < 2 * _PART:
         return kernel(logits, *arguments) or 0.0
+    parts = min(_MOST_PARTS, logits.size // _PART)
     slices = _slices(logits.shape[0], logits.shape[2], parts)
     remaining = deque(range(len(slices)))
     sums = [0.0] * len(slices)
@@ -66,13 +67,13 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
 
 
 def thread_count(workers: Any) -> int:
-    """How many threads a call may use: `workers`, where negative numbers count from the CPUs that there are, downwards."""
+    """How many threads a call may use; negative numbers count down from all CPUs, which are -1."""
+    if type(workers) is int and workers == 1:
+        return 1
     try:
         count = operator.index(workers)
     except TypeError:
         raise TypeError(f"workers is {workers!r}; accepted is an integer") from None
-    if count == 1:
-        return 1
     cpus = usable_cpus()
     if count == 0 or count < -cpus:
         raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
@@ -123,9 +124,9 @@ def _slices(outer: int, inner: int, parts: int) -> list[tuple[Any, ...]]:
     """Cuts along outer, or along inner at multiples of 64, since so many rows side by side are computed together."""
     if outer >= inner // 64:
         cuts = [outer * i // parts for i in range(parts + 1)]
-        return [(slice(a, b),) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        return [(slice(a, b),) for a, b in pairwise(cuts) if a < b]
     cuts = [inner * i // parts // 64 * 64 for i in range(parts)] + [inner]
-    return [(Ellipsis, slice(a, b)) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+    return [(Ellipsis, slice(a, b)) for a, b in pairwise(cuts) if a < b]
 
 
 def _start(work: Callable[[], None], threads: int) -> list[Future[None]]:
