@@ -459,8 +459,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
     cdef floating unpadded[LANES]
     cdef floating padding[LANES]
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
+    cdef Py_ssize_t whole = classes // width
     cdef Py_ssize_t steps = steps_in(classes, width)
-    cdef Py_ssize_t group, first, block, step, start, r, k
+    cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
     for group in range((rows - 1) * width // LANES + 1):
         first = group * (LANES // width)
@@ -469,24 +470,34 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             total[k] = 0
             lost[k] = 0
             maxima[k] = 0
-        for block in range((steps - 1) // steps_of(lane) + 1):
+        for k in range(LANES):
+            lane[k] = 0
+        if classes % width != 0:
+            # The classes that do not fill a step, first: with others before them that are padded
+            prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
+            if keep or e_ahead.start != NULL:
+                prefetch_step(e_ahead, group * steps + whole, sizeof(floating), True)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, unpadded)
             for k in range(LANES):
-                lane[k] = 0
-            for step in range(block * steps_of(lane), min(steps, (block + 1) * steps_of(lane))):
-                start = start_of(step, classes, width)
+                part[k] = unpadded[k] + padding[k]
+            exp_step(part, shift, apart, lane, maxima)
+            if keep:
+                # What is padded stays as it is: if results are written over x, a later step reads it there
+                for k in range(LANES):
+                    part[k] = unpadded[k] if padding[k] < 0 else part[k]
+                store_step(part, e_pitch, rows - first, width, e + first * e_pitch + classes - width)
+        for block in range((whole - 1) // steps_of(lane) + 1):
+            for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
                 prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
-                if e_ahead.start != NULL:
+                if keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
-                load_step(x + first * x_pitch + start * class_step, x_pitch, rows - first, width, part)
-                if is_cut(step, classes, width):
-                    copy(part, unpadded, LANES)
-                    pad(padding, part)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, part)
                 exp_step(part, shift, apart, lane, maxima)
                 if keep:
-                    if is_cut(step, classes, width):
-                        restore(padding, unpadded, part)
-                    store_step(part, e_pitch, rows - first, width, e + first * e_pitch + start * class_step)
+                    store_step(part, e_pitch, rows - first, width, e + first * e_pitch + step * width * class_step)
             add_lanes(lane, total, lost)
+            for k in range(LANES):
+                lane[k] = 0
         for k in range(LANES):
             total[k] += lost[k]
         collect(total, group, width, totals, sums, False)
@@ -1425,13 +1436,21 @@ def labels_in_range(
     Py_ssize_t classes,             # IN
 ):
     """Whether every label is in 0..classes-1."""
+    cdef Py_ssize_t lines = labels.shape[0]
+    cdef Py_ssize_t length = labels.shape[1]
+    cdef Py_ssize_t pitch = labels.strides[0] // <Py_ssize_t> sizeof(int64_t)
+    cdef Py_ssize_t step = labels.strides[1] // <Py_ssize_t> sizeof(int64_t)
     cdef uint64_t last = classes - 1
     cdef uint64_t label
     cdef uint64_t signs = 0
-    cdef Py_ssize_t i, k
+    cdef const int64_t* start
+    cdef Py_ssize_t line, k
+    if length == 1:
+        lines, length, pitch, step = 1, lines, 0, pitch
     with nogil:
-        for i in range(labels.shape[0]):
-            for k in range(labels.shape[1]):
-                label = <uint64_t> labels[i, k]
+        for line in range(lines):
+            start = &labels[0, 0] + line * pitch
+            for k in range(length):
+                label = <uint64_t> start[k * step]
                 signs |= label | (last - label)  # the highest bit: whether either is negative
     return signs >> 63 == 0
