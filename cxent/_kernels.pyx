@@ -914,8 +914,31 @@ cdef void scale_and_subtract_rows(const Pack* pack, const Rows* rows, floating* 
         subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, q, q_rows.pitch, b)
 
 
+cdef inline void shift_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* x, Py_ssize_t x_pitch,
+                             const floating* m, const floating* log_sum,
+                             floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    cdef floating line_m, line_log_sum
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        line_m = m[0 if columns else line]
+        line_log_sum = log_sum[0 if columns else line]
+        for k in range(length):
+            out[line * out_pitch + k] = ((x[line * x_pitch + k] - (m[k] if columns else line_m))
+                                         - (log_sum[k] if columns else line_log_sum))
+
+
+cdef void shift_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                     const floating* log_sum, const Rows* out_rows, floating* out) noexcept nogil:
+    """out = (x - m) - log_sum."""
+    if pack.width == 1:
+        shift_lines(pack.classes, LANES, True, out, LANES, m, log_sum, out, LANES)  # in the tile, where x is
+    elif x == out:
+        shift_lines(pack.rows, pack.classes, False, out, out_rows.pitch, m, log_sum, out, out_rows.pitch)
+    else:
+        shift_lines(pack.rows, pack.classes, False, x, x_rows.pitch, m, log_sum, out, out_rows.pitch)
+
+
 ctypedef enum Formula:
-    SHIFTED             # (x - a) - b
     TIMES_DIFFERENCE    # y * (x - a)
     LESS_EXP            # x - exp(y) * a
     MINUS_QUOTIENT      # -x / (y * a), and 0 where x is
@@ -930,7 +953,7 @@ cdef inline void copy_up_to(Py_ssize_t n, const floating* a, floating* b) noexce
 
 cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t length, bint columns,
                                const floating* x, Py_ssize_t x_pitch, const floating* y, Py_ssize_t y_pitch,
-                               const double* a, const floating* b, floating* out, Py_ssize_t out_pitch) noexcept nogil:
+                               const double* a, floating* out, Py_ssize_t out_pitch) noexcept nogil:
     cdef floating x_part[LANES]
     cdef floating y_part[LANES]
     cdef Py_ssize_t line, start, n, r, k
@@ -938,13 +961,10 @@ cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t len
         for start in range(0, length, 64):  # LANES
             n = min(<Py_ssize_t> LANES, length - start)
             copy_up_to(n, x + line * x_pitch + start, x_part)
-            if formula != SHIFTED:
-                copy_up_to(n, y + line * y_pitch + start, y_part)
+            copy_up_to(n, y + line * y_pitch + start, y_part)
             for k in range(LANES):
                 r = k if columns else line
-                if formula == SHIFTED:
-                    x_part[k] = (x_part[k] - <floating> a[r]) - b[r]
-                elif formula == TIMES_DIFFERENCE:
+                if formula == TIMES_DIFFERENCE:
                     x_part[k] = <floating> (y_part[k] * (<double> x_part[k] - a[r]))
                 elif formula == LESS_EXP:
                     x_part[k] = <floating> (x_part[k] - exp_any(y_part[k]) * a[r])
@@ -954,13 +974,13 @@ cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t len
 
 
 cdef inline void compute_rows(Formula formula, const Pack* pack, const Rows* x_rows, const floating* x,
-                              const Rows* y_rows, const floating* y, const double* a, const floating* b,
+                              const Rows* y_rows, const floating* y, const double* a,
                               const Rows* out_rows, floating* out) noexcept nogil:
-    """out = formula(x, y, a, b), with a number a and b for each row."""
+    """out = formula(x, y, a), with a number a for each row."""
     if pack.width == 1:
-        compute_lines(formula, pack.classes, LANES, True, x, LANES, y, LANES, a, b, out, LANES)
+        compute_lines(formula, pack.classes, LANES, True, x, LANES, y, LANES, a, out, LANES)
     else:
-        compute_lines(formula, pack.rows, pack.classes, False, x, x_rows.pitch, y, y_rows.pitch, a, b,
+        compute_lines(formula, pack.rows, pack.classes, False, x, x_rows.pitch, y, y_rows.pitch, a,
                       out, out_rows.pitch)
 
 
@@ -1113,7 +1133,6 @@ def log_softmax(
     cdef floating* log_p
     cdef floating m[LANES]
     cdef floating log_sum[LANES]
-    cdef double shift[LANES]
     cdef double rest[LANES]
     cdef Py_ssize_t r
     try:
@@ -1125,9 +1144,8 @@ def log_softmax(
                 max_rows(&pack, &x_rows, logits, m)
                 rest_of(&pack, &x_rows, logits, m, &out_rows, rest)
                 for r in range(pack.rows):
-                    shift[r] = m[r]
                     log_sum[r] = <floating> log_of_sum(rest[r])
-                compute_rows(SHIFTED, &pack, &x_rows, logits, &x_rows, logits, shift, log_sum, &out_rows, log_p)
+                shift_rows(&pack, &x_rows, logits, m, log_sum, &out_rows, log_p)
                 store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1193,7 +1211,7 @@ def softmax_backward(
                 p = load_rows(&pack, &p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 weigh_shifted(&pack, &p_rows, p, &g_rows, g, unshifted, False, weight, mean)
-                compute_rows(TIMES_DIFFERENCE, &pack, &g_rows, g, &p_rows, p, mean, unshifted, &out_rows, grad)
+                compute_rows(TIMES_DIFFERENCE, &pack, &g_rows, g, &p_rows, p, mean, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1224,7 +1242,7 @@ def log_softmax_backward(
                 log_p = load_rows(&pack, &log_p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 weigh_shifted(&pack, &g_rows, g, &g_rows, g, unshifted, False, sums, squares)
-                compute_rows(LESS_EXP, &pack, &g_rows, g, &log_p_rows, log_p, sums, unshifted, &out_rows, grad)
+                compute_rows(LESS_EXP, &pack, &g_rows, g, &log_p_rows, log_p, sums, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
         PyMem_RawFree(pack.memory)
@@ -1400,13 +1418,11 @@ def from_probs_dense(
     cdef const floating* p
     cdef const floating* q
     cdef floating* g
-    cdef floating unused[LANES]
     cdef double divisors[LANES]
     cdef double weight[LANES]
     cdef double loss[LANES]
     cdef Total total
     cdef Py_ssize_t r
-    fill(0, unused, LANES)
     fill(divisor, divisors, LANES)
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
@@ -1421,7 +1437,7 @@ def from_probs_dense(
                     loss[r] = -loss[r]
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    compute_rows(MINUS_QUOTIENT, &pack, &q_rows, q, &p_rows, p, divisors, unused, &grad_rows, g)
+                    compute_rows(MINUS_QUOTIENT, &pack, &q_rows, q, &p_rows, p, divisors, &grad_rows, g)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
