@@ -56,14 +56,12 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
         work()
     finally:
         remaining.clear()  # after an error: nothing is written once this call has ended
-        for helper in helpers:
-            helper.cancel()
-        wait(helpers)
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
-    # Infinities of both signs have a sum (NaN), but not to fsum.
-    return math.fsum(sums) if all(map(math.isfinite, sums)) else sum(sums)
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+    total = sum(sums)
+    return math.fsum(sums) if math.isfinite(total) else total  # fsum refuses what overflows
 
 
 def thread_count(workers: Any) -> int:
