@@ -382,13 +382,8 @@ cdef inline Py_ssize_t steps_in(Py_ssize_t classes, Py_ssize_t width) noexcept n
     return (classes - 1) // width + 1
 
 
-cdef inline bint is_cut(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t width) noexcept nogil:
-    """Whether this is the step for a number of classes less than `width`: the first, and it takes the last `width`."""
-    return step == 0 and classes % width != 0
-
-
 cdef inline Py_ssize_t start_of(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t width) noexcept nogil:
-    """The first class of a step."""
+    """The first class of a step: if classes are left over, the first step takes the last `width`."""
     if classes % width == 0:
         return step * width
     return classes - width if step == 0 else (step - 1) * width
@@ -528,6 +523,20 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             sums[r] += counts[r] - 1
 
 
+cdef inline void weigh_step(const floating* w, const floating* x, const floating* shift, bint of_log, bint skip_zeros,
+                            double* weight, double* total) noexcept nogil:
+    """Add w and w * (x - shift), or w * log(x), to the lanes."""
+    cdef double term
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        if of_log:
+            term = <double> w[k] * log_of(x[k])
+        else:
+            term = <double> w[k] * (<double> x[k] - shift[k])
+        weight[k] += w[k]
+        total[k] += 0 if skip_zeros and w[k] == 0 else term
+
+
 cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
                              const floating* w, Py_ssize_t w_pitch, const floating* x, Py_ssize_t x_pitch,
                              const floating* m, bint of_log, bint skip_zeros,
@@ -545,10 +554,9 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
     cdef floating w_part[LANES]
     cdef floating x_part[LANES]
     cdef floating padding[LANES]
-    cdef double term
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
-    cdef Py_ssize_t steps = steps_in(classes, width)
-    cdef Py_ssize_t group, first, block, step, start, k
+    cdef Py_ssize_t whole = classes // width
+    cdef Py_ssize_t group, first, block, step, k
     set_padding(classes, width, padding)
     for group in range((rows - 1) * width // LANES + 1):
         first = group * (LANES // width)
@@ -558,27 +566,25 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
             weight_lost[k] = 0
             total_sum[k] = 0
             total_lost[k] = 0
-        for block in range((steps - 1) // steps_of(w) + 1):
+            weight[k] = 0
+            total[k] = 0
+        if classes % width != 0:
+            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, width, w_part)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, x_part)
+            for k in range(LANES):
+                w_part[k] = 0 if padding[k] < 0 else w_part[k]
+                x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
+            weigh_step(w_part, x_part, shift, of_log, skip_zeros, weight, total)
+        for block in range((whole - 1) // steps_of(w) + 1):
+            for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
+                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, width, w_part)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, x_part)
+                weigh_step(w_part, x_part, shift, of_log, skip_zeros, weight, total)
+            add_lanes(weight, weight_sum, weight_lost)
+            add_lanes(total, total_sum, total_lost)
             for k in range(LANES):
                 weight[k] = 0
                 total[k] = 0
-            for step in range(block * steps_of(w), min(steps, (block + 1) * steps_of(w))):
-                start = start_of(step, classes, width)
-                load_step(w + first * w_pitch + start * class_step, w_pitch, rows - first, width, w_part)
-                load_step(x + first * x_pitch + start * class_step, x_pitch, rows - first, width, x_part)
-                if is_cut(step, classes, width):
-                    for k in range(LANES):
-                        w_part[k] = 0 if padding[k] < 0 else w_part[k]
-                        x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
-                for k in range(LANES):
-                    if of_log:
-                        term = <double> w_part[k] * log_of(x_part[k])
-                    else:
-                        term = <double> w_part[k] * (<double> x_part[k] - shift[k])
-                    weight[k] += w_part[k]
-                    total[k] += 0 if skip_zeros and w_part[k] == 0 else term
-            add_lanes(weight, weight_sum, weight_lost)
-            add_lanes(total, total_sum, total_lost)
         for k in range(LANES):
             weight_sum[k] += weight_lost[k]
             # Beyond the largest number what is lost is inf - inf.
@@ -833,11 +839,18 @@ cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating
                     weights, totals)
 
 
-cdef void weigh_shifted(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
-                        const floating* x, const floating* m, bint skip_zeros,
-                        double* weights, double* totals) noexcept nogil:
-    """weights = sum(w), totals = sum(w * (x - m)); 0 * x counts as 0 with skip_zeros."""
-    weigh_rows(pack, w_rows, w, x_rows, x, m, False, skip_zeros, weights, totals)
+cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                         const floating* x, double* weights, double* totals) noexcept nogil:
+    """weights = sum(w), totals = sum(w * x)."""
+    cdef floating unshifted[LANES]
+    fill(0, unshifted, LANES)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, False, False, weights, totals)
+
+
+cdef void weigh_differences(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                            const floating* x, const floating* m, double* weights, double* totals) noexcept nogil:
+    """weights = sum(w), totals = sum(w * (x - m)); 0 * (x - m) counts as 0."""
+    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, weights, totals)
 
 
 cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1216,10 +1229,8 @@ def softmax_backward(
     cdef const floating* g
     cdef const floating* p
     cdef floating* grad
-    cdef floating unshifted[LANES]
     cdef double weight[LANES]
     cdef double mean[LANES]
-    fill(0, unshifted, LANES)
     try:
         allocate(&pack, sizeof(floating), False, not (g_rows.direct and p_rows.direct and out_rows.direct))
         with nogil:
@@ -1227,7 +1238,7 @@ def softmax_backward(
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
                 p = load_rows(&pack, &p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                weigh_shifted(&pack, &p_rows, p, &g_rows, g, unshifted, False, weight, mean)
+                weigh_products(&pack, &p_rows, p, &g_rows, g, weight, mean)
                 compute_rows(TIMES_DIFFERENCE, &pack, &g_rows, g, &p_rows, p, mean, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
@@ -1247,10 +1258,8 @@ def log_softmax_backward(
     cdef const floating* g
     cdef const floating* log_p
     cdef floating* grad
-    cdef floating unshifted[LANES]
     cdef double sums[LANES]
     cdef double squares[LANES]
-    fill(0, unshifted, LANES)
     try:
         allocate(&pack, sizeof(floating), False, not (g_rows.direct and log_p_rows.direct and out_rows.direct))
         with nogil:
@@ -1258,7 +1267,7 @@ def log_softmax_backward(
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
                 log_p = load_rows(&pack, &log_p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                weigh_shifted(&pack, &g_rows, g, &g_rows, g, unshifted, False, sums, squares)
+                weigh_products(&pack, &g_rows, g, &g_rows, g, sums, squares)
                 compute_rows(LESS_EXP, &pack, &g_rows, g, &log_p_rows, log_p, sums, &out_rows, grad)
                 store_rows(&pack, &out_rows, grad, <floating*> pack.spare)
     finally:
@@ -1362,7 +1371,7 @@ def cross_entropy_dense(
                 logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
                 q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
                 max_rows(&pack, &x_rows, logits, m)
-                weigh_shifted(&pack, &q_rows, q, &x_rows, logits, m, True, weight, shifted)
+                weigh_differences(&pack, &q_rows, q, &x_rows, logits, m, weight, shifted)
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
                     exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)

@@ -51,7 +51,8 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
             part = [a[slices[i]] if isinstance(a, np.ndarray) else a for a in (logits, *arguments)]
             sums[i] = kernel(*part) or 0.0
 
-    helpers = _start(work, min(workers, len(slices)) - 1)
+    threads = 1 if workers == 1 else min(workers, usable_cpus(), len(slices))
+    helpers = _start(work, threads - 1)
     try:
         work()
     finally:
@@ -65,17 +66,17 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
 
 
 def thread_count(workers: Any) -> int:
-    """How many threads a call may use; negative numbers count down from all CPUs, which are -1."""
-    if type(workers) is int and workers == 1:
-        return 1
+    """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
     try:
         count = operator.index(workers)
     except TypeError:
         raise TypeError(f"workers is {workers!r}; accepted is an integer") from None
+    if count > 0:
+        return count
     cpus = usable_cpus()
     if count == 0 or count < -cpus:
         raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
-    return min(count, cpus) if count > 0 else cpus + 1 + count
+    return cpus + 1 + count
 
 
 def usable_cpus() -> int:

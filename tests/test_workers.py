@@ -149,7 +149,7 @@ def test_not_a_number(workers):
 
 
 def test_thread_count():
-    assert [_workers.thread_count(n) for n in (1, 3, 4, 5, 100, -1, -2, -4)] == [1, 3, 4, 4, 4, 4, 3, 1]
+    assert [_workers.thread_count(n) for n in (1, 3, 4, 5, 100, -1, -2, -4)] == [1, 3, 4, 5, 100, 4, 3, 1]
 
 
 @pytest.mark.parametrize(
