@@ -7,14 +7,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 # Vectors without -ffast-math: IEEE arithmetic, the order of every sum as written; only a * b + c may be fused.
-FLAGS = [
-    "-O3",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-ffp-contract=fast",
-    "-g0",
-    "-fno-tree-loop-distribute-patterns",
-]
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-g0"]
 if sys.platform == "win32":
     FLAGS = []
 

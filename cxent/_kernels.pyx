@@ -84,6 +84,11 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
+    // GCC makes calls and string instructions of small loops that set or copy, which costs more than the loops.
+    #if defined(__GNUC__) && !defined(__clang__)
+    #pragma GCC optimize ("no-tree-loop-distribute-patterns")
+    #endif
+
     static inline uint32_t float_bits(float x) { uint32_t b; memcpy(&b, &x, sizeof b); return b; }
     static inline uint64_t double_bits(double x) { uint64_t b; memcpy(&b, &x, sizeof b); return b; }
     static inline float float_from_bits(uint32_t b) { float x; memcpy(&x, &b, sizeof x); return x; }
@@ -474,6 +479,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
     cdef Py_ssize_t steps = steps_in(classes, width)
     cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
+    fill(0, counts, LANES)
     for group in range((rows - 1) * width // LANES + 1):
         first = group * (LANES // width)
         spread(m + first, rows - first, width, shift)
