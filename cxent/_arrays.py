@@ -25,6 +25,7 @@ Axis = int | Sequence[int] | None
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
+_CACHE_BYTES = 1 << 25
 _ACCEPTED = "accepted are float32, float64, integers and booleans"
 
 
@@ -71,6 +72,11 @@ def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -
             f"target{place} is {target[tuple(outside)]}; accepted are class indices from 0 to {layout.classes - 1}"
         )
     return labels
+
+
+def exceeds_cache(result: Array) -> bool:
+    """Whether a result is so large that the CPU's caches would not hold it: kernels then write it past them."""
+    return result.nbytes >= _CACHE_BYTES
 
 
 def single_axis(axis: Any) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _workers
-from ._arrays import Array, floating_array, layout_of, single_axis, target_view
+from ._arrays import Array, exceeds_cache, floating_array, layout_of, single_axis, target_view
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -257,11 +257,13 @@ def _evaluate(
 
     kernels = _dispatch.kernels
     kernel: Callable[..., float]
+    arguments = [layout.view(x), view, divisor, losses, grad]
     if name == "logits":
         kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
+        arguments.append(grad is not None and exceeds_cache(grad))
     else:
         kernel = kernels.from_probs_index if view.ndim == 2 else kernels.from_probs_dense
-    total = _workers.run(threads, kernel, layout.view(x), view, divisor, losses, grad)
+    total = _workers.run(threads, kernel, *arguments)
 
     if losses is not None:
         loss = layout.row_results(losses)

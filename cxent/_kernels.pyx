@@ -78,6 +78,7 @@ What was tried, in the cache where nothing else is said:
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, NAN, ldexp, log, log1p
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 cdef extern from *:
     """
@@ -105,6 +106,23 @@ cdef extern from *:
     #define prefetch_to_read(address) ((void) (address))
     #define prefetch_to_write(address) ((void) (address))
     #endif
+
+    // Write 64 bytes past the caches, so that what they replace is not read before.
+    #if defined(__x86_64__) || defined(_M_X64)
+    #include <immintrin.h>
+    static inline void write_line(char* target, const char* source) {
+    #ifdef __AVX512F__
+        _mm512_stream_si512((void*) target, _mm512_loadu_si512(source));
+    #else
+        for (int k = 0; k < 64; k += 16)
+            _mm_stream_si128((__m128i*) (target + k), _mm_loadu_si128((const __m128i*) (source + k)));
+    #endif
+    }
+    #define finish_writing() _mm_sfence()
+    #else
+    static inline void write_line(char* target, const char* source) { memcpy(target, source, 64); }
+    #define finish_writing() ((void) 0)
+    #endif
     """
     uint32_t float_bits(float x) noexcept nogil
     uint64_t double_bits(double x) noexcept nogil
@@ -112,6 +130,8 @@ cdef extern from *:
     double double_from_bits(uint64_t bits) noexcept nogil
     void prefetch_to_read(const void* address) noexcept nogil
     void prefetch_to_write(const void* address) noexcept nogil
+    void write_line(char* target, const char* source) noexcept nogil
+    void finish_writing() noexcept nogil
 
 ctypedef fused floating:
     float
@@ -123,6 +143,7 @@ cdef enum:
     SHORT = 48          # up to so many classes, a row has one lane, and 64 rows go together
     MIDDLING = 4096     # up to so many, NARROW lanes; beyond, all of them
     SIDE_BY_SIDE = 1024 # up to so many, rows that lie side by side in memory have one lane each
+    BUS_BOUND = 256     # from so many on, rows of float32 are computed faster than the memory takes them
     PACK_BYTES = 16384  # of rows of middling length that are treated together
 
 
@@ -458,10 +479,53 @@ cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t itemsize
             prefetch_to_read(start + line * 64)
 
 
+cdef struct Behind:
+    char* target            # in the array: where the next run of the last pack's results goes
+    const char* source      # in a tile
+    Py_ssize_t target_step  # bytes from a run to the next
+    Py_ssize_t source_step
+    Py_ssize_t run          # bytes of a run
+    Py_ssize_t runs         # that are left
+
+
+cdef void write_run(char* target, const char* source, Py_ssize_t n) noexcept nogil:
+    """Copy n bytes past the caches, but for the ends that do not fill a cache line."""
+    cdef Py_ssize_t start = min(n, -<Py_ssize_t> target & 63)
+    cdef Py_ssize_t end = n - ((n - start) & 63)
+    cdef Py_ssize_t k
+    memcpy(target, source, start)
+    for k in range(start, end, 64):
+        write_line(target + k, source + k)
+    memcpy(target + end, source + end, n - end)
+
+
+cdef inline void write_step(Behind* behind, Py_ssize_t width, Py_ssize_t itemsize) noexcept nogil:
+    """The next run: LANES numbers in whole cache lines, except at the ends of columns."""
+    cdef Py_ssize_t k
+    if behind.runs > 0:
+        if width > 1 or (<size_t> behind.target | behind.run) & 63 == 0:
+            for k in range(0, LANES * itemsize, 64):
+                write_line(behind.target + k, behind.source + k)
+        else:
+            write_run(behind.target, behind.source, behind.run)
+        behind.target += behind.target_step
+        behind.source += behind.source_step
+        behind.runs -= 1
+
+
+cdef void write_rest(Behind* behind) noexcept nogil:
+    """All runs that are left."""
+    while behind.runs > 0:
+        write_run(behind.target, behind.source, behind.run)
+        behind.target += behind.target_step
+        behind.source += behind.source_step
+        behind.runs -= 1
+
+
 cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
                            const floating* x, Py_ssize_t x_pitch, Ahead x_ahead, const floating* m,
-                           floating* e, Py_ssize_t e_pitch, Ahead e_ahead, bint keep, bint apart,
-                           double* sums) noexcept nogil:
+                           floating* e, Py_ssize_t e_pitch, Ahead e_ahead, Behind* behind, bint past_cache,
+                           bint keep, bint apart, double* sums) noexcept nogil:
     """e = exp(x - m), lifted, if kept; sums = sum(exp(x - m)), less 1 for one maximum if that is kept apart."""
     cdef double totals[256]
     cdef floating maxima_of_rows[256]
@@ -491,7 +555,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         if classes % width != 0:
             # The classes that do not fill a step, first: with others before them that are padded
             prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
-            if keep or e_ahead.start != NULL:
+            if not past_cache and (keep or e_ahead.start != NULL):
                 prefetch_step(e_ahead, group * steps + whole, sizeof(floating), True)
             load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, unpadded)
             for k in range(LANES):
@@ -505,7 +569,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
                 prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
-                if keep or e_ahead.start != NULL:
+                if past_cache:
+                    write_step(behind, width, sizeof(floating))
+                elif keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
                 load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, part)
                 exp_step(part, shift, apart, lane, maxima)
@@ -519,6 +585,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         collect(total, group, width, totals, sums, False)
         if apart:
             collect(maxima, group, width, maxima_of_rows, counts, False)
+    if past_cache:
+        write_rest(behind)
     if width == NARROW:
         fold_rows(totals, sums, False)
         if apart:
@@ -611,8 +679,10 @@ cdef struct Rows:
     Py_ssize_t inner_stride
     bint direct                 # used where they are; else from a tile
     bint adjacent               # 64 rows are one block of memory
+    bint past_cache             # results are written past the caches
     Py_ssize_t pitch            # numbers from a row to the next, where they are used
     Ahead ahead
+    Behind behind
 
 
 cdef struct Pack:
@@ -621,12 +691,13 @@ cdef struct Pack:
     Py_ssize_t total            # rows of the array
     Py_ssize_t width            # lanes of a row: 1, NARROW or LANES
     Py_ssize_t capacity         # rows of a full pack
+    Py_ssize_t lead             # rows by which the first pack is smaller
     Py_ssize_t first            # row of this pack
     Py_ssize_t rows             # in this pack
     void* memory
     char* tile
     char* second_tile
-    char* spare                 # for transposition
+    char* spare                 # for transposition, or for results that wait to be written
 
 
 cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
@@ -644,6 +715,7 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     else:
         pack.width = LANES
         pack.capacity = 1 if inner == 1 else 64 // itemsize  # of rows side by side, a cache line
+    pack.lead = 0
     pack.first = 0
     pack.rows = 0
     pack.memory = NULL
@@ -663,16 +735,32 @@ cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept n
                    and x.strides[0] % <Py_ssize_t> sizeof(floating) == 0)
     rows.adjacent = (pack.inner == 1 and x.strides[1] == sizeof(floating)
                      and x.strides[0] == pack.classes * <Py_ssize_t> sizeof(floating))
+    rows.past_cache = False
     rows.pitch = x.strides[0] // <Py_ssize_t> sizeof(floating) if rows.direct else pack.classes
     rows.ahead.start = rows.origin
     rows.ahead.step = 0
+    rows.behind.runs = 0
     return rows
+
+
+cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
+    """Have results written past the caches, if their memory has a form in which this is fast, and is not that of x."""
+    cdef bint in_blocks = x_rows.direct and rows.adjacent and itemsize == 4 and pack.classes >= BUS_BOUND
+    cdef bint in_columns = pack.width == 1 and pack.inner > 1 and rows.inner_stride == itemsize
+    if rows.origin == x_rows.origin or not (in_blocks or in_columns):
+        return
+    rows.past_cache = True
+    rows.direct = False
+    rows.pitch = pack.classes
+    if in_columns:
+        # Then all packs but the first start with a cache line
+        pack.lead = <Py_ssize_t> (<size_t> rows.origin % 64) // itemsize
 
 
 cdef int allocate(Pack* pack, Py_ssize_t itemsize, bint tile, bint second_tile) except -1 nogil:
     """Memory for the tiles that are needed."""
     cdef Py_ssize_t size = (pack.capacity * pack.classes * itemsize + 63) // 64 * 64
-    cdef Py_ssize_t tiles = 1 + second_tile + (pack.width == 1 and pack.inner == 1)
+    cdef Py_ssize_t tiles = 2 + second_tile
     if tile or second_tile or pack.width == 1:
         pack.memory = PyMem_RawMalloc(tiles * size + 64)
         if pack.memory == NULL:
@@ -686,7 +774,8 @@ cdef int allocate(Pack* pack, Py_ssize_t itemsize, bint tile, bint second_tile) 
 
 cdef inline bint next_pack(Pack* pack) noexcept nogil:
     pack.first += pack.rows
-    pack.rows = min(pack.capacity, pack.total - pack.first)
+    pack.rows = min(pack.capacity - pack.lead, pack.total - pack.first)
+    pack.lead = 0
     return pack.rows > 0
 
 
@@ -763,10 +852,49 @@ cdef inline floating* result_rows(const Pack* pack, Rows* rows, floating* tile) 
     return <floating*> (rows.origin + pack.first * rows.outer_stride) if rows.direct else tile
 
 
-cdef void store_rows(const Pack* pack, const Rows* rows, floating* tile, floating* spare) noexcept nogil:
+cdef void leave_behind(Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
+    """Have the results in the tile written while the next pack is computed: another tile takes its place."""
+    cdef Py_ssize_t inner_first = pack.first % pack.inner
+    cdef Py_ssize_t size = pack.rows * pack.classes * itemsize
+    cdef Behind* behind = &rows.behind
+    cdef Py_ssize_t head, body
+    behind.source = pack.tile
+    behind.target = rows.origin + pack.first // pack.inner * rows.outer_stride + inner_first * rows.inner_stride
+    if pack.width == 1:
+        behind.run = pack.rows * itemsize
+        behind.runs = pack.classes
+        behind.target_step = rows.class_stride
+        behind.source_step = LANES * itemsize
+    else:
+        # One block: runs are whole cache lines, and what is left on both sides is written now. At the end that are LANES
+        # numbers at least, because the next row's cut step comes first.
+        behind.run = behind.target_step = behind.source_step = LANES * itemsize
+        head = min(size, -<Py_ssize_t> behind.target & 63)
+        behind.runs = max(0, size - head - behind.run) // behind.run
+        body = behind.runs * behind.run
+        write_run(behind.target, behind.source, head)
+        write_run(behind.target + head + body, behind.source + head + body, size - head - body)
+        behind.target += head
+        behind.source += head
+    if pack.width < LANES:
+        # (A long row is written ahead of the exponentials that replace it.)
+        pack.tile, pack.spare = pack.spare, pack.tile
+
+
+cdef inline void finish_rows(Rows* rows) noexcept nogil:
+    """Write what is left."""
+    write_rest(&rows.behind)
+    if rows.past_cache:
+        finish_writing()
+
+
+cdef void store_rows(Pack* pack, Rows* rows, floating* tile, floating* spare) noexcept nogil:
     """The pack's results, from the tile to the array."""
     cdef Py_ssize_t quarter = LANES // 4 * pack.classes
     if rows.direct:
+        return
+    if rows.past_cache and (pack.inner == 1 or pack.first % pack.inner + pack.rows <= pack.inner):
+        leave_behind(pack, rows, sizeof(floating))
         return
     if pack.width > 1:
         copy_rows(pack, rows, tile, pack.classes, 1, False)
@@ -798,38 +926,50 @@ cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floati
         max_lanes(pack.classes, pack.rows, LANES, x, rows.pitch, m)
 
 
-cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                          const Rows* e_rows, floating* e, bint keep, bint apart, double* sums) noexcept nogil:
+cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m, Rows* e_rows,
+                          floating* e, bint past_cache, bint keep, bint apart, double* sums) noexcept nogil:
     if pack.width == 1:
-        exp_lanes(pack.classes, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, keep, apart, sums)
+        exp_lanes(pack.classes, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
+                  past_cache, keep, apart, sums)
     elif pack.width == NARROW:
-        exp_lanes(pack.classes, pack.rows, NARROW, x, x_rows.pitch, x_rows.ahead, m,
-                  e, e_rows.pitch, e_rows.ahead, keep, apart, sums)
+        exp_lanes(pack.classes, pack.rows, NARROW, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
+                  &e_rows.behind, past_cache, keep, apart, sums)
     else:
-        exp_lanes(pack.classes, pack.rows, LANES, x, x_rows.pitch, x_rows.ahead, m,
-                  e, e_rows.pitch, e_rows.ahead, keep, apart, sums)
+        exp_lanes(pack.classes, pack.rows, LANES, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
+                  &e_rows.behind, past_cache, keep, apart, sums)
 
 
 cdef void exp_and_sum(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                      const Rows* e_rows, floating* e, double* sums) noexcept nogil:
+                      Rows* e_rows, floating* e, double* sums) noexcept nogil:
     """e = exp(x - m), lifted, and sums = sum(exp(x - m))."""
-    exp_rows(pack, x_rows, x, m, e_rows, e, True, False, sums)
+    if e_rows.past_cache:
+        exp_rows(pack, x_rows, x, m, e_rows, e, True, True, False, sums)
+    else:
+        exp_rows(pack, x_rows, x, m, e_rows, e, False, True, False, sums)
 
 
 cdef void exp_and_rest(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                       const Rows* e_rows, floating* e, double* rest) noexcept nogil:
+                       Rows* e_rows, floating* e, double* rest) noexcept nogil:
     """e = exp(x - m), lifted, and rest = sum(exp(x - m)) - 1."""
-    exp_rows(pack, x_rows, x, m, e_rows, e, True, True, rest)
+    if e_rows.past_cache:
+        exp_rows(pack, x_rows, x, m, e_rows, e, True, True, True, rest)
+    else:
+        exp_rows(pack, x_rows, x, m, e_rows, e, False, True, True, rest)
 
 
 cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                  const Rows* out_rows, double* rest) noexcept nogil:
+                  Rows* out_rows, double* rest) noexcept nogil:
     """rest = sum(exp(x - m)) - 1. Results will be written to `out_rows`, which may be NULL."""
     cdef Rows no_rows
-    no_rows.pitch = 0
-    no_rows.ahead.start = NULL
-    no_rows.ahead.step = 0
-    exp_rows(pack, x_rows, x, m, <const Rows*> &no_rows if out_rows == NULL else out_rows, <floating*> NULL, False, True, rest)
+    if out_rows != NULL and out_rows.past_cache:
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, True, False, True, rest)
+    elif out_rows != NULL:
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, False, False, True, rest)
+    else:
+        no_rows.pitch = 0
+        no_rows.ahead.start = NULL
+        no_rows.ahead.step = 0
+        exp_rows(pack, x_rows, x, m, &no_rows, <floating*> NULL, False, False, True, rest)
 
 
 cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1104,15 +1244,23 @@ cdef struct Total:
     double lost[64]
 
 
-cdef inline void add_losses(const Pack* pack, const double* loss, double scale, Total* total) noexcept nogil:
-    cdef double value, term, added
+cdef inline void add_terms(const double* loss, Py_ssize_t n, double scale, double* value, double* lost) noexcept nogil:
+    cdef double sum, term, added
     cdef Py_ssize_t r
-    for r in range(pack.rows):
+    for r in range(n):
         term = scale * loss[r]
-        value = total.value[r] + term
-        added = value - total.value[r]
-        total.lost[r] += (total.value[r] - (value - added)) + (term - added)
-        total.value[r] = value
+        sum = value[r] + term
+        added = sum - value[r]
+        lost[r] += (value[r] - (sum - added)) + (term - added)
+        value[r] = sum
+
+
+cdef inline void add_losses(const Pack* pack, const double* loss, double scale, Total* total) noexcept nogil:
+    """To the sums that the rows' numbers say: where packs begin depends on the memory."""
+    cdef Py_ssize_t lane = pack.first % LANES
+    cdef Py_ssize_t n = min(pack.rows, LANES - lane)
+    add_terms(loss, n, scale, total.value + lane, total.lost + lane)
+    add_terms(loss + n, pack.rows - n, scale, total.value, total.lost)
 
 
 cdef inline double sum_of(const Total* total) noexcept nogil:
@@ -1130,6 +1278,7 @@ cdef inline double sum_of(const Total* total) noexcept nogil:
 def softmax(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
+    bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
@@ -1141,6 +1290,8 @@ def softmax(
     cdef floating factor[LANES]
     cdef double sums[LANES]
     cdef Py_ssize_t r
+    if past_cache:
+        keep_out_of_cache(&pack, &x_rows, &out_rows, sizeof(floating))
     try:
         allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
         with nogil:
@@ -1153,6 +1304,7 @@ def softmax(
                     factor[r] = <floating> (1 / sums[r])
                 scale_rows(&pack, &out_rows, p, factor)
                 store_rows(&pack, &out_rows, p, <floating*> pack.spare)
+            finish_rows(&out_rows)
     finally:
         PyMem_RawFree(pack.memory)
 
@@ -1160,6 +1312,7 @@ def softmax(
 def log_softmax(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
     floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
+    bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = (x - m) - log(1 + rest)."""
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
@@ -1171,6 +1324,8 @@ def log_softmax(
     cdef floating log_sum[LANES]
     cdef double rest[LANES]
     cdef Py_ssize_t r
+    if past_cache:
+        keep_out_of_cache(&pack, &x_rows, &out_rows, sizeof(floating))
     try:
         allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
         with nogil:
@@ -1183,6 +1338,7 @@ def log_softmax(
                     log_sum[r] = <floating> log_of_sum(rest[r])
                 shift_rows(&pack, &x_rows, logits, m, log_sum, &out_rows, log_p)
                 store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
+            finish_rows(&out_rows)
     finally:
         PyMem_RawFree(pack.memory)
 
@@ -1286,6 +1442,7 @@ def cross_entropy_index(
     double divisor,                 # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,          # OUT  (outer, inner), or None
     floating[:, :, :] grad,         # OUT  (outer, classes, inner), may be x, or None
+    bint past_cache,                # IN   whether `grad` is to be written past the caches
 ):
     """losses = lse - x_y, grad = (p - onehot(y)) / divisor; returns sum(losses) / divisor."""
     cdef bint with_grad = grad is not None
@@ -1309,6 +1466,8 @@ def cross_entropy_index(
     fill(0, total.lost, LANES)
     for r in range(LANES):
         label[r] = 0
+    if with_grad and past_cache:
+        keep_out_of_cache(&pack, &x_rows, &grad_rows, sizeof(floating))
     try:
         allocate(&pack, sizeof(floating), not (x_rows.direct and grad_rows.direct), False)
         with nogil:
@@ -1337,6 +1496,7 @@ def cross_entropy_index(
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
                     put_rows(&pack, losses, loss)
+            finish_rows(&grad_rows)
     finally:
         PyMem_RawFree(pack.memory)
     return sum_of(&total)
@@ -1348,6 +1508,7 @@ def cross_entropy_dense(
     double divisor,                  # IN   of the sum of the losses and of the gradient
     floating[:, :] losses,           # OUT  (outer, inner), or None
     floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be x but not target, or None
+    bint past_cache,                 # IN   whether `grad` is to be written past the caches
 ):
     """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q); returns sum(losses) / divisor."""
     cdef bint with_grad = grad is not None
@@ -1370,6 +1531,8 @@ def cross_entropy_dense(
     cdef Py_ssize_t r
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
+    if with_grad and past_cache:
+        keep_out_of_cache(&pack, &x_rows, &grad_rows, sizeof(floating))
     try:
         allocate(&pack, sizeof(floating), False, not (x_rows.direct and q_rows.direct and grad_rows.direct))
         with nogil:
@@ -1401,6 +1564,7 @@ def cross_entropy_dense(
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
                     put_rows(&pack, losses, loss)
+            finish_rows(&grad_rows)
     finally:
         PyMem_RawFree(pack.memory)
     return sum_of(&total)

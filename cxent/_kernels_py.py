@@ -1,7 +1,8 @@
 """The kernels in pure NumPy: the reference for the compiled ones, and their fallback.
 
 The same functions with the same arguments as ``_kernels.pyx``, whose opening note has the formulas. Everything is
-computed in float64 on arrays with the classes last, so that a row's bits depend on nothing but the row.
+computed in float64 on arrays with the classes last, so that a row's bits depend on nothing but the row. `past_cache`,
+how results are to be written, is the compiled ones' affair.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
 
 
 @np.errstate(all="ignore")
-def softmax(x: Array, out: Array) -> None:
+def softmax(x: Array, out: Array, past_cache: bool) -> None:
     _, _, e, rest = _exponentials(_rows(x))
     _store(e / (1 + rest), out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, out: Array) -> None:
+def log_softmax(x: Array, out: Array, past_cache: bool) -> None:
     _, shifted, _, rest = _exponentials(_rows(x))
     _store(shifted - np.log1p(rest), out)
 
@@ -77,7 +78,9 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
 
 
 @np.errstate(all="ignore")
-def cross_entropy_index(x: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
+def cross_entropy_index(
+    x: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None, past_cache: bool
+) -> float:
     _, shifted, e, rest = _exponentials(_rows(x))
     label = labels[..., np.newaxis]
     shifted_y = np.take_along_axis(shifted, label, axis=-1)
@@ -91,7 +94,9 @@ def cross_entropy_index(x: Array, labels: Array, divisor: float, losses: Array |
 
 
 @np.errstate(all="ignore")
-def cross_entropy_dense(x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
+def cross_entropy_dense(
+    x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None, past_cache: bool
+) -> float:
     _, shifted, e, rest = _exponentials(_rows(x))
     q = _rows(target)
     weight = _sum(q)

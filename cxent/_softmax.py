@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _workers
-from ._arrays import Array, Axis, Layout, floating_array, layout_of
+from ._arrays import Array, Axis, Layout, exceeds_cache, floating_array, layout_of
 
 
 def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1) -> NDArray[Any]:
@@ -74,7 +74,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x), probs)
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x), probs, exceeds_cache(probs))
     return layout.result(probs, out)
 
 
@@ -129,7 +129,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     log_probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(threads, _dispatch.kernels.log_softmax, layout.view(x), log_probs)
+    _workers.run(threads, _dispatch.kernels.log_softmax, layout.view(x), log_probs, exceeds_cache(log_probs))
     return layout.result(log_probs, out)
 
 
