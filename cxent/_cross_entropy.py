@@ -257,13 +257,13 @@ def _evaluate(
 
     kernels = _dispatch.kernels
     kernel: Callable[..., float]
-    arguments = [layout.view(x), view, divisor, losses, grad]
+    arguments: list[Any] = [view, divisor, losses, grad]
     if name == "logits":
         kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
         arguments.append(grad is not None and exceeds_cache(grad))
     else:
         kernel = kernels.from_probs_index if view.ndim == 2 else kernels.from_probs_dense
-    total = _workers.run(threads, kernel, *arguments)
+    total = _workers.run(threads, kernel, layout.view(x), *arguments)
 
     if losses is not None:
         loss = layout.row_results(losses)

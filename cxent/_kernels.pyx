@@ -479,16 +479,42 @@ cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t itemsize
             prefetch_to_read(start + line * 64)
 
 
+ctypedef enum Finish:
+    NOTHING             # no results wait to be written
+    COPY
+    SCALE               # a * number, lifted before
+    SHIFT               # (number - a) - b
+
+
 cdef struct Behind:
     char* target            # in the array: where the next run of the last pack's results goes
-    const char* source      # in a tile
+    const char* source      # their numbers, most often in a tile
     Py_ssize_t target_step  # bytes from a run to the next
     Py_ssize_t source_step
     Py_ssize_t run          # bytes of a run
     Py_ssize_t runs         # that are left
+    Finish finish           # what is still to be done with the numbers
+    double a
+    double b
 
 
-cdef void write_run(char* target, const char* source, Py_ssize_t n) noexcept nogil:
+cdef inline void finish(const Behind* behind, Finish how, const floating* source, floating* target,
+                        Py_ssize_t n) noexcept nogil:
+    cdef floating a = <floating> behind.a
+    cdef floating b = <floating> behind.b
+    cdef floating unlifted = <floating> unlift(source)
+    cdef Py_ssize_t k
+    if how == SCALE:
+        for k in range(n):
+            target[k] = a * (unlifted * source[k])
+    elif how == SHIFT:
+        for k in range(n):
+            target[k] = (source[k] - a) - b
+    else:
+        copy(source, target, n)
+
+
+cdef void write_piece(char* target, const char* source, Py_ssize_t n) noexcept nogil:
     """Copy n bytes past the caches, but for the ends that do not fill a cache line."""
     cdef Py_ssize_t start = min(n, -<Py_ssize_t> target & 63)
     cdef Py_ssize_t end = n - ((n - start) & 63)
@@ -499,32 +525,31 @@ cdef void write_run(char* target, const char* source, Py_ssize_t n) noexcept nog
     memcpy(target + end, source + end, n - end)
 
 
-cdef inline void write_step(Behind* behind, Py_ssize_t width, Py_ssize_t itemsize) noexcept nogil:
-    """The next run: LANES numbers in whole cache lines, except at the ends of columns."""
+cdef inline void write_run(Behind* behind, Finish how, Py_ssize_t width, const floating* kind) noexcept nogil:
+    """The next run: LANES numbers in whole cache lines, but for columns that are cut."""
+    cdef Py_ssize_t size = LANES * sizeof(floating)
+    cdef floating part[LANES]
     cdef Py_ssize_t k
-    if behind.runs > 0:
-        if width > 1 or (<size_t> behind.target | behind.run) & 63 == 0:
-            for k in range(0, LANES * itemsize, 64):
-                write_line(behind.target + k, behind.source + k)
-        else:
-            write_run(behind.target, behind.source, behind.run)
-        behind.target += behind.target_step
-        behind.source += behind.source_step
-        behind.runs -= 1
+    if width > 1 or (behind.run == size and <size_t> behind.target & 63 == 0):
+        finish(behind, how, <const floating*> behind.source, part, LANES)
+        for k in range(0, size, 64):
+            write_line(behind.target + k, <char*> part + k)
+    else:
+        write_piece(behind.target, behind.source, behind.run)
+    behind.target += behind.target_step
+    behind.source += behind.source_step
+    behind.runs -= 1
 
 
-cdef void write_rest(Behind* behind) noexcept nogil:
+cdef inline void write_rest(Behind* behind, Py_ssize_t width, const floating* kind) noexcept nogil:
     """All runs that are left."""
     while behind.runs > 0:
-        write_run(behind.target, behind.source, behind.run)
-        behind.target += behind.target_step
-        behind.source += behind.source_step
-        behind.runs -= 1
+        write_run(behind, behind.finish, width, kind)
 
 
 cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
                            const floating* x, Py_ssize_t x_pitch, Ahead x_ahead, const floating* m,
-                           floating* e, Py_ssize_t e_pitch, Ahead e_ahead, Behind* behind, bint past_cache,
+                           floating* e, Py_ssize_t e_pitch, Ahead e_ahead, Behind* behind, Finish finish,
                            bint keep, bint apart, double* sums) noexcept nogil:
     """e = exp(x - m), lifted, if kept; sums = sum(exp(x - m)), less 1 for one maximum if that is kept apart."""
     cdef double totals[256]
@@ -555,7 +580,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         if classes % width != 0:
             # The classes that do not fill a step, first: with others before them that are padded
             prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
-            if not past_cache and (keep or e_ahead.start != NULL):
+            if finish == NOTHING and (keep or e_ahead.start != NULL):
                 prefetch_step(e_ahead, group * steps + whole, sizeof(floating), True)
             load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, unpadded)
             for k in range(LANES):
@@ -569,8 +594,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
                 prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
-                if past_cache:
-                    write_step(behind, width, sizeof(floating))
+                if finish != NOTHING:
+                    if behind.runs > 0:
+                        write_run(behind, finish if width == LANES else COPY, width, x)
                 elif keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
                 load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, part)
@@ -585,8 +611,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
         collect(total, group, width, totals, sums, False)
         if apart:
             collect(maxima, group, width, maxima_of_rows, counts, False)
-    if past_cache:
-        write_rest(behind)
+    if finish != NOTHING:
+        write_rest(behind, width, x)
     if width == NARROW:
         fold_rows(totals, sums, False)
         if apart:
@@ -697,6 +723,7 @@ cdef struct Pack:
     void* memory
     char* tile
     char* second_tile
+    bint has_spare              # another tile:
     char* spare                 # for transposition, or for results that wait to be written
 
 
@@ -715,6 +742,7 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     else:
         pack.width = LANES
         pack.capacity = 1 if inner == 1 else 64 // itemsize  # of rows side by side, a cache line
+    pack.has_spare = pack.width == 1 and inner == 1
     pack.lead = 0
     pack.first = 0
     pack.rows = 0
@@ -740,6 +768,7 @@ cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept n
     rows.ahead.start = rows.origin
     rows.ahead.step = 0
     rows.behind.runs = 0
+    rows.behind.finish = COPY
     return rows
 
 
@@ -749,6 +778,7 @@ cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, P
     cdef bint in_columns = pack.width == 1 and pack.inner > 1 and rows.inner_stride == itemsize
     if rows.origin == x_rows.origin or not (in_blocks or in_columns):
         return
+    pack.has_spare = pack.width < LANES
     rows.past_cache = True
     rows.direct = False
     rows.pitch = pack.classes
@@ -760,7 +790,7 @@ cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, P
 cdef int allocate(Pack* pack, Py_ssize_t itemsize, bint tile, bint second_tile) except -1 nogil:
     """Memory for the tiles that are needed."""
     cdef Py_ssize_t size = (pack.capacity * pack.classes * itemsize + 63) // 64 * 64
-    cdef Py_ssize_t tiles = 2 + second_tile
+    cdef Py_ssize_t tiles = 1 + second_tile + pack.has_spare
     if tile or second_tile or pack.width == 1:
         pack.memory = PyMem_RawMalloc(tiles * size + 64)
         if pack.memory == NULL:
@@ -852,39 +882,51 @@ cdef inline floating* result_rows(const Pack* pack, Rows* rows, floating* tile) 
     return <floating*> (rows.origin + pack.first * rows.outer_stride) if rows.direct else tile
 
 
-cdef void leave_behind(Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
-    """Have the results in the tile written while the next pack is computed: another tile takes its place."""
+cdef inline void finish_later(Rows* rows, Finish finish, double a, double b) noexcept nogil:
+    """Have the numbers of a long row finished when they are written."""
+    rows.behind.finish = finish
+    rows.behind.a = a
+    rows.behind.b = b
+
+
+cdef void leave_behind(Pack* pack, Rows* rows, const floating* results) noexcept nogil:
+    """Have the results written while the next pack is computed: another tile takes the place of theirs."""
     cdef Py_ssize_t inner_first = pack.first % pack.inner
-    cdef Py_ssize_t size = pack.rows * pack.classes * itemsize
+    cdef Py_ssize_t size = pack.rows * pack.classes
     cdef Behind* behind = &rows.behind
+    cdef floating* target
     cdef Py_ssize_t head, body
-    behind.source = pack.tile
     behind.target = rows.origin + pack.first // pack.inner * rows.outer_stride + inner_first * rows.inner_stride
+    behind.source = <const char*> results
     if pack.width == 1:
-        behind.run = pack.rows * itemsize
+        behind.run = pack.rows * sizeof(floating)
         behind.runs = pack.classes
         behind.target_step = rows.class_stride
-        behind.source_step = LANES * itemsize
+        behind.source_step = LANES * sizeof(floating)
     else:
         # One block: runs are whole cache lines, and what is left on both sides is written now. At the end that are LANES
         # numbers at least, because the next row's cut step comes first.
-        behind.run = behind.target_step = behind.source_step = LANES * itemsize
-        head = min(size, -<Py_ssize_t> behind.target & 63)
-        behind.runs = max(0, size - head - behind.run) // behind.run
-        body = behind.runs * behind.run
-        write_run(behind.target, behind.source, head)
-        write_run(behind.target + head + body, behind.source + head + body, size - head - body)
-        behind.target += head
-        behind.source += head
+        target = <floating*> behind.target
+        head = min(size, (-<Py_ssize_t> target & 63) // <Py_ssize_t> sizeof(floating))
+        behind.run = behind.target_step = behind.source_step = LANES * sizeof(floating)
+        behind.runs = max(0, size - head - LANES) // LANES
+        body = behind.runs * LANES
+        finish(behind, behind.finish, results, target, head)
+        finish(behind, behind.finish, results + head + body, target + head + body, size - head - body)
+        behind.target = <char*> (target + head)
+        behind.source = <const char*> (results + head)
     if pack.width < LANES:
         # (A long row is written ahead of the exponentials that replace it.)
         pack.tile, pack.spare = pack.spare, pack.tile
 
 
-cdef inline void finish_rows(Rows* rows) noexcept nogil:
+cdef inline void finish_rows(const Pack* pack, Rows* rows, const floating[:, :, :] out) noexcept nogil:
     """Write what is left."""
-    write_rest(&rows.behind)
     if rows.past_cache:
+        if pack.width == 1:
+            write_rest(&rows.behind, 1, &out[0, 0, 0])
+        else:
+            write_rest(&rows.behind, LANES, &out[0, 0, 0])
         finish_writing()
 
 
@@ -894,7 +936,7 @@ cdef void store_rows(Pack* pack, Rows* rows, floating* tile, floating* spare) no
     if rows.direct:
         return
     if rows.past_cache and (pack.inner == 1 or pack.first % pack.inner + pack.rows <= pack.inner):
-        leave_behind(pack, rows, sizeof(floating))
+        leave_behind(pack, rows, tile)
         return
     if pack.width > 1:
         copy_rows(pack, rows, tile, pack.classes, 1, False)
@@ -927,34 +969,34 @@ cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floati
 
 
 cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m, Rows* e_rows,
-                          floating* e, bint past_cache, bint keep, bint apart, double* sums) noexcept nogil:
+                          floating* e, Finish finish, bint keep, bint apart, double* sums) noexcept nogil:
     if pack.width == 1:
         exp_lanes(pack.classes, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
-                  past_cache, keep, apart, sums)
+                  finish, keep, apart, sums)
     elif pack.width == NARROW:
         exp_lanes(pack.classes, pack.rows, NARROW, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
-                  &e_rows.behind, past_cache, keep, apart, sums)
+                  &e_rows.behind, finish, keep, apart, sums)
     else:
         exp_lanes(pack.classes, pack.rows, LANES, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
-                  &e_rows.behind, past_cache, keep, apart, sums)
+                  &e_rows.behind, finish, keep, apart, sums)
 
 
 cdef void exp_and_sum(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
                       Rows* e_rows, floating* e, double* sums) noexcept nogil:
     """e = exp(x - m), lifted, and sums = sum(exp(x - m))."""
     if e_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, e_rows, e, True, True, False, sums)
+        exp_rows(pack, x_rows, x, m, e_rows, e, SCALE, True, False, sums)
     else:
-        exp_rows(pack, x_rows, x, m, e_rows, e, False, True, False, sums)
+        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, False, sums)
 
 
 cdef void exp_and_rest(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
                        Rows* e_rows, floating* e, double* rest) noexcept nogil:
     """e = exp(x - m), lifted, and rest = sum(exp(x - m)) - 1."""
     if e_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, e_rows, e, True, True, True, rest)
+        exp_rows(pack, x_rows, x, m, e_rows, e, COPY, True, True, rest)
     else:
-        exp_rows(pack, x_rows, x, m, e_rows, e, False, True, True, rest)
+        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, True, rest)
 
 
 cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
@@ -962,14 +1004,14 @@ cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const
     """rest = sum(exp(x - m)) - 1. Results will be written to `out_rows`, which may be NULL."""
     cdef Rows no_rows
     if out_rows != NULL and out_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, True, False, True, rest)
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, SHIFT, False, True, rest)
     elif out_rows != NULL:
-        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, False, False, True, rest)
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, NOTHING, False, True, rest)
     else:
         no_rows.pitch = 0
         no_rows.ahead.start = NULL
         no_rows.ahead.step = 0
-        exp_rows(pack, x_rows, x, m, &no_rows, <floating*> NULL, False, False, True, rest)
+        exp_rows(pack, x_rows, x, m, &no_rows, <floating*> NULL, NOTHING, False, True, rest)
 
 
 cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1302,9 +1344,12 @@ def softmax(
                 exp_and_sum(&pack, &x_rows, logits, m, &out_rows, p, sums)
                 for r in range(pack.rows):
                     factor[r] = <floating> (1 / sums[r])
-                scale_rows(&pack, &out_rows, p, factor)
+                if out_rows.past_cache and pack.width == LANES:
+                    finish_later(&out_rows, SCALE, factor[0], 0)
+                else:
+                    scale_rows(&pack, &out_rows, p, factor)
                 store_rows(&pack, &out_rows, p, <floating*> pack.spare)
-            finish_rows(&out_rows)
+            finish_rows(&pack, &out_rows, out)
     finally:
         PyMem_RawFree(pack.memory)
 
@@ -1336,9 +1381,13 @@ def log_softmax(
                 rest_of(&pack, &x_rows, logits, m, &out_rows, rest)
                 for r in range(pack.rows):
                     log_sum[r] = <floating> log_of_sum(rest[r])
-                shift_rows(&pack, &x_rows, logits, m, log_sum, &out_rows, log_p)
+                if out_rows.past_cache and pack.width == LANES:
+                    finish_later(&out_rows, SHIFT, m[0], log_sum[0])
+                    log_p = <floating*> logits
+                else:
+                    shift_rows(&pack, &x_rows, logits, m, log_sum, &out_rows, log_p)
                 store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
-            finish_rows(&out_rows)
+            finish_rows(&pack, &out_rows, out)
     finally:
         PyMem_RawFree(pack.memory)
 
@@ -1496,7 +1545,8 @@ def cross_entropy_index(
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
                     put_rows(&pack, losses, loss)
-            finish_rows(&grad_rows)
+            if with_grad:
+                finish_rows(&pack, &grad_rows, grad)
     finally:
         PyMem_RawFree(pack.memory)
     return sum_of(&total)
@@ -1564,7 +1614,8 @@ def cross_entropy_dense(
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
                     put_rows(&pack, losses, loss)
-            finish_rows(&grad_rows)
+            if with_grad:
+                finish_rows(&pack, &grad_rows, grad)
     finally:
         PyMem_RawFree(pack.memory)
     return sum_of(&total)

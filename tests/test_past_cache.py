@@ -1,4 +1,4 @@
-"""Large results are written past the CPU's caches, in packs that wait for one another: the bits are those of small ones."""
+"""Large results are written past the CPU's caches, while the next pack is computed: with the bits of small ones."""
 
 import numpy as np
 import pytest
