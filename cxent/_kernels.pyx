@@ -272,8 +272,7 @@ cdef inline void add_lanes(const floating* lane, double* total, double* error) n
     for k in range(LANES):
         value = total[k] + lane[k]
         if floating is double:
-            added = value - total[k]
-            error[k] += (total[k] - (value - added)) + (lane[k] - added)
+            error[k] += lane[k] - (value - total[k])
         total[k] = value
 
 
@@ -606,8 +605,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             add_lanes(lane, total, lost)
             for k in range(LANES):
                 lane[k] = 0
-        for k in range(LANES):
-            total[k] += lost[k]
+        if floating is double:
+            for k in range(LANES):
+                total[k] += lost[k]
         collect(total, group, width, totals, sums, False)
         if apart:
             collect(maxima, group, width, maxima_of_rows, counts, False)
@@ -623,22 +623,25 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             sums[r] += counts[r] - 1
 
 
-cdef inline void weigh_step(const floating* w, const floating* x, const floating* shift, bint of_log, bint skip_zeros,
-                            double* weight, double* total) noexcept nogil:
-    """Add w and w * (x - shift), or w * log(x), to the lanes."""
-    cdef double term
+cdef inline void weigh_step(const floating* w, const floating* x, const floating* half_shift, bint of_log, bint skip_zeros,
+                            double* weight, floating* total) noexcept nogil:
+    """Add w to one lane, and half of w * (x - shift) to another, or of w * log(x)."""
+    cdef floating half = <floating> 0.5
+    cdef floating term
     cdef Py_ssize_t k
     for k in range(LANES):
         if of_log:
-            term = <double> w[k] * log_of(x[k])
+            term = half * <floating> log_of(x[k])
         else:
-            term = <double> w[k] * (<double> x[k] - shift[k])
+            term = half * x[k] - half_shift[k]  # the difference of two large numbers may be too large
+        term = 0 if skip_zeros and w[k] == 0 else w[k] * term
         weight[k] += w[k]
-        total[k] += 0 if skip_zeros and w[k] == 0 else term
+        total[k] += term
 
 
 cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
-                             const floating* w, Py_ssize_t w_pitch, const floating* x, Py_ssize_t x_pitch,
+                             const floating* w, Py_ssize_t w_pitch, Ahead w_ahead,
+                             const floating* x, Py_ssize_t x_pitch, Ahead x_ahead,
                              const floating* m, bint of_log, bint skip_zeros,
                              double* weights, double* totals) noexcept nogil:
     """weights = sum(w), totals = sum(w * (x - m)), or of w * log(x); 0 * x counts as 0 with skip_zeros."""
@@ -649,14 +652,16 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
     cdef double total_sum[LANES]
     cdef double total_lost[LANES]
     cdef double weight[LANES]
-    cdef double total[LANES]
+    cdef floating total[LANES]
     cdef floating shift[LANES]
+    cdef floating half_shift[LANES]
     cdef floating w_part[LANES]
     cdef floating x_part[LANES]
     cdef floating padding[LANES]
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t whole = classes // width
-    cdef Py_ssize_t group, first, block, step, k
+    cdef Py_ssize_t steps = steps_in(classes, width)
+    cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
     for group in range((rows - 1) * width // LANES + 1):
         first = group * (LANES // width)
@@ -668,32 +673,44 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
             total_lost[k] = 0
             weight[k] = 0
             total[k] = 0
+            half_shift[k] = <floating> 0.5 * shift[k]
         if classes % width != 0:
+            prefetch_step(w_ahead, group * steps + whole, sizeof(floating), False)
+            prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
             load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, width, w_part)
             load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, x_part)
             for k in range(LANES):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
-            weigh_step(w_part, x_part, shift, of_log, skip_zeros, weight, total)
+            weigh_step(w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
         for block in range((whole - 1) // steps_of(w) + 1):
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
+                prefetch_step(w_ahead, group * steps + step, sizeof(floating), False)
+                prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
                 load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, width, w_part)
                 load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, x_part)
-                weigh_step(w_part, x_part, shift, of_log, skip_zeros, weight, total)
-            add_lanes(weight, weight_sum, weight_lost)
+                weigh_step(w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
             add_lanes(total, total_sum, total_lost)
             for k in range(LANES):
-                weight[k] = 0
                 total[k] = 0
+            if floating is double:
+                add_lanes(weight, weight_sum, weight_lost)
+                for k in range(LANES):
+                    weight[k] = 0
         for k in range(LANES):
-            weight_sum[k] += weight_lost[k]
-            # Beyond the largest number what is lost is inf - inf.
-            total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
+            if floating is double:
+                weight_sum[k] += weight_lost[k]
+                # Beyond the largest number what is lost is inf - inf.
+                total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
+            else:
+                weight_sum[k] = weight[k]
         collect(weight_sum, group, width, weights_of_rows, weights, False)
         collect(total_sum, group, width, totals_of_rows, totals, False)
     if width == NARROW:
         fold_rows(weights_of_rows, weights, False)
         fold_rows(totals_of_rows, totals, False)
+    for r in range(rows):
+        totals[r] *= 2
 
 
 # --- rows in an array ----------------------------------------------------------------------------------------
@@ -1018,13 +1035,13 @@ cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating
                             const floating* x, const floating* m, bint of_log, bint skip_zeros,
                             double* weights, double* totals) noexcept nogil:
     if pack.width == 1:
-        weigh_lanes(pack.classes, LANES, 1, w, 1, x, 1, m, of_log, skip_zeros, weights, totals)
+        weigh_lanes(pack.classes, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
     elif pack.width == NARROW:
-        weigh_lanes(pack.classes, pack.rows, NARROW, w, w_rows.pitch, x, x_rows.pitch, m, of_log, skip_zeros,
-                    weights, totals)
+        weigh_lanes(pack.classes, pack.rows, NARROW, w, w_rows.pitch, w_rows.ahead, x, x_rows.pitch, x_rows.ahead, m,
+                    of_log, skip_zeros, weights, totals)
     else:
-        weigh_lanes(pack.classes, pack.rows, LANES, w, w_rows.pitch, x, x_rows.pitch, m, of_log, skip_zeros,
-                    weights, totals)
+        weigh_lanes(pack.classes, pack.rows, LANES, w, w_rows.pitch, w_rows.ahead, x, x_rows.pitch, x_rows.ahead, m,
+                    of_log, skip_zeros, weights, totals)
 
 
 cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1049,45 +1066,6 @@ cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, co
     weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, weights, totals)
 
 
-cdef inline Py_ssize_t find_one(const floating* e, Py_ssize_t classes) noexcept nogil:
-    """The place of a lifted 1."""
-    cdef floating one = <floating> (1 / unlift(e))
-    cdef Py_ssize_t start = 0
-    cdef int found = False
-    cdef Py_ssize_t k
-    # Step by step: a loop that stops at the first match does not become vectors.
-    while start + LANES < classes:
-        for k in range(LANES):
-            found |= e[start + k] == one
-        if found:
-            break
-        start += LANES
-    for k in range(start, min(start + LANES, classes)):
-        if e[k] == one:
-            return k
-    return 0
-
-
-cdef void find_tops(const Pack* pack, const Rows* rows, const floating* e, const double* rest,
-                           Py_ssize_t* tops) noexcept nogil:
-    """The place of the maximum in rows that have one maximum, whose rest is below 1."""
-    cdef floating one = <floating> (1 / unlift(e))
-    cdef floating top[LANES]
-    cdef Py_ssize_t r, c
-    if pack.width == 1:
-        for r in range(LANES):
-            top[r] = 0
-        for c in range(pack.classes):
-            for r in range(LANES):
-                top[r] = <floating> c if e[c * LANES + r] == one else top[r]
-        for r in range(pack.rows):
-            tops[r] = <Py_ssize_t> top[r]
-    else:
-        for r in range(pack.rows):
-            if rest[r] < 1:
-                tops[r] = find_one(e + r * rows.pitch, pack.classes)
-
-
 # --- numbers in lines -----------------------------------------------------------------------------------------
 #
 # A line is one class of 64 rows, where rows are columns of a tile, or one row.
@@ -1110,23 +1088,34 @@ cdef void scale_rows(const Pack* pack, const Rows* rows, floating* e, const floa
 
 
 cdef inline void subtract_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, floating* e, Py_ssize_t e_pitch,
-                                const floating* a, const floating* q, Py_ssize_t q_pitch, double b) noexcept nogil:
+                                const floating* a, const floating* q, Py_ssize_t q_pitch, double b,
+                                const floating* top, const floating* weight, const floating* others) noexcept nogil:
     cdef floating unlifted = <floating> unlift(e)
     cdef floating q_factor = <floating> b
+    cdef floating line_a, line_top, line_weight, line_others, exponential, target
     cdef Py_ssize_t line, k
     for line in range(lines):
+        line_a = a[0 if columns else line]
+        line_top = top[0 if columns else line]
+        line_weight = weight[0 if columns else line]
+        line_others = others[0 if columns else line]
         for k in range(length):
-            e[line * e_pitch + k] = ((a[k] if columns else a[line]) * (unlifted * e[line * e_pitch + k])
-                                     - q_factor * q[line * q_pitch + k])
+            if columns:
+                line_a, line_top, line_weight, line_others = a[k], top[k], weight[k], others[k]
+            exponential = e[line * e_pitch + k]
+            target = q[line * q_pitch + k]
+            e[line * e_pitch + k] = (q_factor * ((line_weight - target) + line_others) if exponential == line_top
+                                     else line_a * (unlifted * exponential) - q_factor * target)
 
 
 cdef void scale_and_subtract_rows(const Pack* pack, const Rows* rows, floating* e, const floating* a,
-                                  const Rows* q_rows, const floating* q, double b) noexcept nogil:
-    """e = a * e - b * q, e lifted before."""
+                                  const Rows* q_rows, const floating* q, double b,
+                                  const floating* top, const floating* weight, const floating* others) noexcept nogil:
+    """e = a * e - b * q, e lifted before; b * (weight - q + others) where e = top."""
     if pack.width == 1:
-        subtract_lines(pack.classes, LANES, True, e, LANES, a, q, LANES, b)
+        subtract_lines(pack.classes, LANES, True, e, LANES, a, q, LANES, b, top, weight, others)
     else:
-        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, q, q_rows.pitch, b)
+        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, q, q_rows.pitch, b, top, weight, others)
 
 
 cdef inline void shift_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* x, Py_ssize_t x_pitch,
@@ -1571,12 +1560,13 @@ def cross_entropy_dense(
     cdef floating* g
     cdef floating m[LANES]
     cdef floating factor[LANES]
+    cdef floating top[LANES]
+    cdef floating near_weight[LANES]
+    cdef floating others[LANES]
     cdef double rest[LANES]
     cdef double weight[LANES]
     cdef double shifted[LANES]
     cdef double loss[LANES]
-    cdef double others[LANES]
-    cdef Py_ssize_t top[LANES]
     cdef Total total
     cdef Py_ssize_t r
     fill(0, total.value, LANES)
@@ -1594,18 +1584,14 @@ def cross_entropy_dense(
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
                     exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
-                    find_tops(&pack, &grad_rows, g, rest, top)
                     for r in range(pack.rows):
                         factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
-                    for r in range(pack.rows):
-                        if rest[r] < 1:
-                            # p is near 1: Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
-                            others[r] = ((weight[r] - q[place_of(&pack, &q_rows, r, top[r])])
-                                         - weight[r] * (rest[r] / (1 + rest[r]))) / divisor
-                    scale_and_subtract_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor)
-                    for r in range(pack.rows):
-                        if rest[r] < 1:
-                            g[place_of(&pack, &grad_rows, r, top[r])] = <floating> others[r]
+                        # Where p is near 1, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
+                        top[r] = <floating> (1 / unlift(g) if rest[r] < 1 else NAN)
+                        near_weight[r] = <floating> weight[r]
+                        others[r] = <floating> ((weight[r] - near_weight[r]) - weight[r] * (rest[r] / (1 + rest[r])))
+                    scale_and_subtract_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor,
+                                            top, near_weight, others)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 else:
                     rest_of(&pack, &x_rows, logits, m, NULL, rest)

@@ -97,10 +97,12 @@ def cross_entropy_index(
 def cross_entropy_dense(
     x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None, past_cache: bool
 ) -> float:
-    _, shifted, e, rest = _exponentials(_rows(x))
+    logits = _rows(x)
+    m, shifted, e, rest = _exponentials(logits)
     q = _rows(target)
     weight = _sum(q)
-    total = _sum(np.where(q == 0, 0, q * shifted))
+    # Halves, because the difference of two large numbers may be too large.
+    total = 2 * _sum(np.where(q == 0, 0, q * (logits / 2 - m / 2)))
     if grad is not None:
         share = weight / (1 + rest)
         # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.

@@ -267,3 +267,12 @@ def test_against_scikit_learn():
     found = cxent.cross_entropy_with_grad(x, labels, reduction="none")
     assert_allclose(found[0], loss, rtol=1e-13)
     assert_allclose(found[1], grad, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_farther_apart_than_the_largest_number(dtype):
+    far = 0.9 * np.finfo(dtype).max
+    losses = cxent.cross_entropy(
+        np.array([[-far, far, 0]], dtype), np.array([[0.125, 0.75, 0.125]], dtype), reduction="none"
+    )
+    assert_allclose(losses, 0.375 * dtype(far), rtol=4 * np.finfo(dtype).eps)
