@@ -265,11 +265,11 @@ cdef inline Py_ssize_t steps_of(const floating* lane) noexcept nogil:
         return 2
 
 
-cdef inline void add_lanes(const floating* lane, double* total, double* error) noexcept nogil:
+cdef inline void add_lanes(Py_ssize_t lanes, const floating* lane, double* total, double* error) noexcept nogil:
     """total += lane: with compensation for float64; rounding in float64 is nothing to float32."""
     cdef double value, added
     cdef Py_ssize_t k
-    for k in range(LANES):
+    for k in range(lanes):
         value = total[k] + lane[k]
         if floating is double:
             error[k] += lane[k] - (value - total[k])
@@ -316,6 +316,18 @@ cdef inline floating fold_row(floating* lane, bint to_max) noexcept nogil:
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]))
 
 
+cdef inline floating fold_narrow(floating* lane, bint to_max) noexcept nogil:
+    """The sum, or the largest, of the NARROW lanes of one row, pairwise."""
+    cdef Py_ssize_t k
+    for k in range(8):
+        lane[k] = larger(lane[k], lane[k + 8]) if to_max else lane[k] + lane[k + 8]
+    for k in range(4):
+        lane[k] = larger(lane[k], lane[k + 4]) if to_max else lane[k] + lane[k + 4]
+    for k in range(2):
+        lane[k] = larger(lane[k], lane[k + 2]) if to_max else lane[k] + lane[k + 2]
+    return larger(lane[0], lane[1]) if to_max else lane[0] + lane[1]
+
+
 cdef inline void fold_rows(floating* lane, floating* folded, bint to_max) noexcept nogil:
     """The sums, or the largest, of the NARROW lanes of each of 16 rows, pairwise: all rows at once, transposed."""
     cdef floating turned[256]
@@ -349,49 +361,51 @@ cdef inline void fill(double number, floating* b, Py_ssize_t n) noexcept nogil:
         b[k] = <floating> number
 
 
-cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t width, floating* lane) noexcept nogil:
+cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width, floating* lane) noexcept nogil:
     """A number for each row, to all lanes of the row."""
     if width == 1:
-        copy(m, lane, LANES)
-    elif width == NARROW:
+        copy(m, lane, lanes)
+    elif width < lanes:
         fill(m[0], lane, NARROW)
         fill(m[1] if rows > 1 else m[0], lane + NARROW, NARROW)
         fill(m[2] if rows > 2 else m[0], lane + 2 * NARROW, NARROW)
         fill(m[3] if rows > 3 else m[0], lane + 3 * NARROW, NARROW)
     else:
-        fill(m[0], lane, LANES)
+        fill(m[0], lane, lanes)
 
 
-cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                            floating* part) noexcept nogil:
     """Row 0 stands in for rows that are missing."""
-    if width == NARROW:
+    if 1 < width < lanes:
         copy(x, part, NARROW)
         copy(x + (pitch if rows > 1 else 0), part + NARROW, NARROW)
         copy(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW)
         copy(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW)
     else:
-        copy(x, part, LANES)
+        copy(x, part, lanes)
 
 
-cdef inline void store_step(const floating* part, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void store_step(const floating* part, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                             floating* e) noexcept nogil:
-    if width == NARROW:
+    if 1 < width < lanes:
         copy(part, e, NARROW)
         copy(part + NARROW, e + (pitch if rows > 1 else 0), NARROW)
         copy(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW)
         copy(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW)
     else:
-        copy(part, e, LANES)
+        copy(part, e, lanes)
 
 
-cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t width, floating* lanes, floating* results,
-                         bint to_max) noexcept nogil:
-    """A group's lanes, folded to the results of its rows; those of NARROW rows are kept for `fold_rows`."""
+cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t lanes, Py_ssize_t width, floating* kept,
+                         floating* results, bint to_max) noexcept nogil:
+    """A group's lanes, folded to the results of its rows; those of four NARROW rows are kept for `fold_rows`."""
     if width == 1:
-        copy(lane, results, LANES)
+        copy(lane, results, lanes)
+    elif width < lanes:
+        copy(lane, kept + group * lanes, lanes)
     elif width == NARROW:
-        copy(lane, lanes + group * LANES, LANES)
+        results[group] = fold_narrow(lane, to_max)
     else:
         results[group] = fold_row(lane, to_max)
 
@@ -414,25 +428,26 @@ cdef inline Py_ssize_t start_of(Py_ssize_t step, Py_ssize_t classes, Py_ssize_t 
     return classes - width if step == 0 else (step - 1) * width
 
 
-cdef inline void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                            const floating* x, Py_ssize_t pitch, floating* m) noexcept nogil:
     """m = the largest number in each row, NaN left out: it comes back in the differences from m."""
-    cdef floating lanes[256]
+    cdef floating kept[256]
     cdef floating lane[LANES]
     cdef floating part[LANES]
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t group, first, step, k
-    for group in range((rows - 1) * width // LANES + 1):
-        first = group * (LANES // width)
-        for k in range(LANES):
+    for group in range((rows - 1) * width // lanes + 1):
+        first = group * (lanes // width)
+        for k in range(lanes):
             lane[k] = -INFINITY
         for step in range(steps_in(classes, width)):
-            load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first, width, part)
-            for k in range(LANES):
+            load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first, lanes, width,
+                      part)
+            for k in range(lanes):
                 lane[k] = larger(part[k], lane[k])
-        collect(lane, group, width, lanes, m, True)
-    if width == NARROW:
-        fold_rows(lanes, m, True)
+        collect(lane, group, lanes, width, kept, m, True)
+    if 1 < width < lanes:
+        fold_rows(kept, m, True)
 
 
 cdef inline int lift_of(const floating* e) noexcept nogil:
@@ -448,12 +463,12 @@ cdef inline double unlift(const floating* e) noexcept nogil:
     return ldexp(1, -lift_of(e))
 
 
-cdef inline void exp_step(floating* part, const floating* shift, bint apart,
+cdef inline void exp_step(Py_ssize_t lanes, floating* part, const floating* shift, bint apart,
                           floating* lane, floating* maxima) noexcept nogil:
     """part = exp(part - shift), lifted, and added to the lanes: all, or with the maxima counted apart."""
     cdef floating exponential
     cdef Py_ssize_t k
-    for k in range(LANES):
+    for k in range(lanes):
         exponential = exp_lifted(part[k] - shift[k], lift_of(part))
         if apart:
             lane[k] += 0 if part[k] >= shift[k] else exponential
@@ -468,10 +483,10 @@ cdef struct Ahead:
     Py_ssize_t step     # bytes from one step's numbers to the next
 
 
-cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t itemsize, bint to_write) noexcept nogil:
+cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t bytes, bint to_write) noexcept nogil:
     cdef char* start = ahead.start + step * ahead.step
     cdef Py_ssize_t line
-    for line in range(LANES * itemsize // 64):
+    for line in range(bytes // 64):
         if to_write:
             prefetch_to_write(start + line * 64)
         else:
@@ -546,7 +561,7 @@ cdef inline void write_rest(Behind* behind, Py_ssize_t width, const floating* ki
         write_run(behind, behind.finish, width, kind)
 
 
-cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                            const floating* x, Py_ssize_t x_pitch, Ahead x_ahead, const floating* m,
                            floating* e, Py_ssize_t e_pitch, Ahead e_ahead, Behind* behind, Finish finish,
                            bint keep, bint apart, double* sums) noexcept nogil:
@@ -568,52 +583,52 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
     cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
     fill(0, counts, LANES)
-    for group in range((rows - 1) * width // LANES + 1):
-        first = group * (LANES // width)
-        spread(m + first, rows - first, width, shift)
-        for k in range(LANES):
+    for group in range((rows - 1) * width // lanes + 1):
+        first = group * (lanes // width)
+        spread(m + first, rows - first, lanes, width, shift)
+        for k in range(lanes):
             total[k] = 0
             lost[k] = 0
             lane[k] = 0
             maxima[k] = 0
         if classes % width != 0:
             # The classes that do not fill a step, first: with others before them that are padded
-            prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
+            prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
             if finish == NOTHING and (keep or e_ahead.start != NULL):
-                prefetch_step(e_ahead, group * steps + whole, sizeof(floating), True)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, unpadded)
-            for k in range(LANES):
+                prefetch_step(e_ahead, group * steps + whole, lanes * sizeof(floating), True)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, unpadded)
+            for k in range(lanes):
                 part[k] = unpadded[k] + padding[k]
-            exp_step(part, shift, apart, lane, maxima)
+            exp_step(lanes, part, shift, apart, lane, maxima)
             if keep:
                 # What is padded stays as it is: if results are written over x, a later step reads it there
-                for k in range(LANES):
+                for k in range(lanes):
                     part[k] = unpadded[k] if padding[k] < 0 else part[k]
-                store_step(part, e_pitch, rows - first, width, e + first * e_pitch + classes - width)
+                store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + classes - width)
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
-                prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
+                prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
                 if finish != NOTHING:
                     if behind.runs > 0:
                         write_run(behind, finish if width == LANES else COPY, width, x)
                 elif keep or e_ahead.start != NULL:
-                    prefetch_step(e_ahead, group * steps + step, sizeof(floating), True)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, part)
-                exp_step(part, shift, apart, lane, maxima)
+                    prefetch_step(e_ahead, group * steps + step, lanes * sizeof(floating), True)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, part)
+                exp_step(lanes, part, shift, apart, lane, maxima)
                 if keep:
-                    store_step(part, e_pitch, rows - first, width, e + first * e_pitch + step * width * class_step)
-            add_lanes(lane, total, lost)
-            for k in range(LANES):
+                    store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + step * width * class_step)
+            add_lanes(lanes, lane, total, lost)
+            for k in range(lanes):
                 lane[k] = 0
         if floating is double:
-            for k in range(LANES):
+            for k in range(lanes):
                 total[k] += lost[k]
-        collect(total, group, width, totals, sums, False)
+        collect(total, group, lanes, width, totals, sums, False)
         if apart:
-            collect(maxima, group, width, maxima_of_rows, counts, False)
+            collect(maxima, group, lanes, width, maxima_of_rows, counts, False)
     if finish != NOTHING:
         write_rest(behind, width, x)
-    if width == NARROW:
+    if 1 < width < lanes:
         fold_rows(totals, sums, False)
         if apart:
             fold_rows(maxima_of_rows, counts, False)
@@ -623,13 +638,13 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width
             sums[r] += counts[r] - 1
 
 
-cdef inline void weigh_step(const floating* w, const floating* x, const floating* half_shift, bint of_log, bint skip_zeros,
+cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating* x, const floating* half_shift, bint of_log, bint skip_zeros,
                             double* weight, floating* total) noexcept nogil:
     """Add w to one lane, and half of w * (x - shift) to another, or of w * log(x)."""
     cdef floating half = <floating> 0.5
     cdef floating term
     cdef Py_ssize_t k
-    for k in range(LANES):
+    for k in range(lanes):
         if of_log:
             term = half * <floating> log_of(x[k])
         else:
@@ -639,7 +654,7 @@ cdef inline void weigh_step(const floating* w, const floating* x, const floating
         total[k] += term
 
 
-cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t width,
+cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                              const floating* w, Py_ssize_t w_pitch, Ahead w_ahead,
                              const floating* x, Py_ssize_t x_pitch, Ahead x_ahead,
                              const floating* m, bint of_log, bint skip_zeros,
@@ -663,10 +678,10 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
     cdef Py_ssize_t steps = steps_in(classes, width)
     cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
-    for group in range((rows - 1) * width // LANES + 1):
-        first = group * (LANES // width)
-        spread(m + first, rows - first, width, shift)
-        for k in range(LANES):
+    for group in range((rows - 1) * width // lanes + 1):
+        first = group * (lanes // width)
+        spread(m + first, rows - first, lanes, width, shift)
+        for k in range(lanes):
             weight_sum[k] = 0
             weight_lost[k] = 0
             total_sum[k] = 0
@@ -675,38 +690,38 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t wid
             total[k] = 0
             half_shift[k] = <floating> 0.5 * shift[k]
         if classes % width != 0:
-            prefetch_step(w_ahead, group * steps + whole, sizeof(floating), False)
-            prefetch_step(x_ahead, group * steps + whole, sizeof(floating), False)
-            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, width, w_part)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, width, x_part)
-            for k in range(LANES):
+            prefetch_step(w_ahead, group * steps + whole, lanes * sizeof(floating), False)
+            prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
+            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, lanes, width, w_part)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, x_part)
+            for k in range(lanes):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
-            weigh_step(w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
+            weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
         for block in range((whole - 1) // steps_of(w) + 1):
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
-                prefetch_step(w_ahead, group * steps + step, sizeof(floating), False)
-                prefetch_step(x_ahead, group * steps + step, sizeof(floating), False)
-                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, width, w_part)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, width, x_part)
-                weigh_step(w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
-            add_lanes(total, total_sum, total_lost)
-            for k in range(LANES):
+                prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
+                prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
+                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, lanes, width, w_part)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, x_part)
+                weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
+            add_lanes(lanes, total, total_sum, total_lost)
+            for k in range(lanes):
                 total[k] = 0
             if floating is double:
-                add_lanes(weight, weight_sum, weight_lost)
-                for k in range(LANES):
+                add_lanes(lanes, weight, weight_sum, weight_lost)
+                for k in range(lanes):
                     weight[k] = 0
-        for k in range(LANES):
+        for k in range(lanes):
             if floating is double:
                 weight_sum[k] += weight_lost[k]
                 # Beyond the largest number what is lost is inf - inf.
                 total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
             else:
                 weight_sum[k] = weight[k]
-        collect(weight_sum, group, width, weights_of_rows, weights, False)
-        collect(total_sum, group, width, totals_of_rows, totals, False)
-    if width == NARROW:
+        collect(weight_sum, group, lanes, width, weights_of_rows, weights, False)
+        collect(total_sum, group, lanes, width, totals_of_rows, totals, False)
+    if 1 < width < lanes:
         fold_rows(weights_of_rows, weights, False)
         fold_rows(totals_of_rows, totals, False)
     for r in range(rows):
@@ -733,6 +748,7 @@ cdef struct Pack:
     Py_ssize_t inner
     Py_ssize_t total            # rows of the array
     Py_ssize_t width            # lanes of a row: 1, NARROW or LANES
+    bint few                    # only so many rows that NARROW lanes hold them all, or one of them
     Py_ssize_t capacity         # rows of a full pack
     Py_ssize_t lead             # rows by which the first pack is smaller
     Py_ssize_t first            # row of this pack
@@ -759,6 +775,7 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     else:
         pack.width = LANES
         pack.capacity = 1 if inner == 1 else 64 // itemsize  # of rows side by side, a cache line
+    pack.few = pack.total <= NARROW if pack.width == 1 else pack.total <= 3 and pack.width == NARROW
     pack.has_spare = pack.width == 1 and inner == 1
     pack.lead = 0
     pack.first = 0
@@ -795,6 +812,7 @@ cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, P
     cdef bint in_columns = pack.width == 1 and pack.inner > 1 and rows.inner_stride == itemsize
     if rows.origin == x_rows.origin or not (in_blocks or in_columns):
         return
+    pack.few = False
     pack.has_spare = pack.width < LANES
     rows.past_cache = True
     rows.direct = False
@@ -876,11 +894,11 @@ cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, flo
     if pack.width == 1 and pack.rows < LANES:
         for n in range(LANES * pack.classes):
             tile[n] = 0
-            if pack.inner == 1:
+            if pack.inner == 1 and not pack.few:
                 spare[n] = 0
     if pack.width > 1:
         copy_rows(pack, rows, tile, pack.classes, 1, True)
-    elif pack.inner > 1:
+    elif pack.inner > 1 or pack.few:
         copy_rows(pack, rows, tile, 1, LANES, True)
     else:
         if not rows.adjacent or pack.rows < LANES:
@@ -957,7 +975,7 @@ cdef void store_rows(Pack* pack, Rows* rows, floating* tile, floating* spare) no
         return
     if pack.width > 1:
         copy_rows(pack, rows, tile, pack.classes, 1, False)
-    elif pack.inner > 1:
+    elif pack.inner > 1 or pack.few:
         copy_rows(pack, rows, tile, 1, LANES, False)
     else:
         deinterleave(tile, spare, quarter)
@@ -978,24 +996,38 @@ cdef inline Py_ssize_t place_of(const Pack* pack, const Rows* rows, Py_ssize_t r
 
 cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floating* m) noexcept nogil:
     if pack.width == 1:
-        max_lanes(pack.classes, LANES, 1, x, 1, m)
+        if pack.few:
+            max_lanes(pack.classes, NARROW, NARROW, 1, x, 1, m)
+        else:
+            max_lanes(pack.classes, LANES, LANES, 1, x, 1, m)
     elif pack.width == NARROW:
-        max_lanes(pack.classes, pack.rows, NARROW, x, rows.pitch, m)
+        if pack.few:
+            max_lanes(pack.classes, pack.rows, NARROW, NARROW, x, rows.pitch, m)
+        else:
+            max_lanes(pack.classes, pack.rows, LANES, NARROW, x, rows.pitch, m)
     else:
-        max_lanes(pack.classes, pack.rows, LANES, x, rows.pitch, m)
+        max_lanes(pack.classes, pack.rows, LANES, LANES, x, rows.pitch, m)
 
 
 cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m, Rows* e_rows,
                           floating* e, Finish finish, bint keep, bint apart, double* sums) noexcept nogil:
     if pack.width == 1:
-        exp_lanes(pack.classes, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
-                  finish, keep, apart, sums)
+        if pack.few and finish == NOTHING:
+            exp_lanes(pack.classes, NARROW, NARROW, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
+                      finish, keep, apart, sums)
+        else:
+            exp_lanes(pack.classes, LANES, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
+                      finish, keep, apart, sums)
     elif pack.width == NARROW:
-        exp_lanes(pack.classes, pack.rows, NARROW, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
-                  &e_rows.behind, finish, keep, apart, sums)
+        if pack.few and finish == NOTHING:
+            exp_lanes(pack.classes, pack.rows, NARROW, NARROW, x, x_rows.pitch, x_rows.ahead, m,
+                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
+        else:
+            exp_lanes(pack.classes, pack.rows, LANES, NARROW, x, x_rows.pitch, x_rows.ahead, m,
+                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
     else:
-        exp_lanes(pack.classes, pack.rows, LANES, x, x_rows.pitch, x_rows.ahead, m, e, e_rows.pitch, e_rows.ahead,
-                  &e_rows.behind, finish, keep, apart, sums)
+        exp_lanes(pack.classes, pack.rows, LANES, LANES, x, x_rows.pitch, x_rows.ahead, m,
+                  e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
 
 
 cdef void exp_and_sum(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
@@ -1035,13 +1067,22 @@ cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating
                             const floating* x, const floating* m, bint of_log, bint skip_zeros,
                             double* weights, double* totals) noexcept nogil:
     if pack.width == 1:
-        weigh_lanes(pack.classes, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
+        if pack.few:
+            weigh_lanes(pack.classes, NARROW, NARROW, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
+                        of_log, skip_zeros, weights, totals)
+        else:
+            weigh_lanes(pack.classes, LANES, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
+                        of_log, skip_zeros, weights, totals)
     elif pack.width == NARROW:
-        weigh_lanes(pack.classes, pack.rows, NARROW, w, w_rows.pitch, w_rows.ahead, x, x_rows.pitch, x_rows.ahead, m,
-                    of_log, skip_zeros, weights, totals)
+        if pack.few:
+            weigh_lanes(pack.classes, pack.rows, NARROW, NARROW, w, w_rows.pitch, w_rows.ahead,
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
+        else:
+            weigh_lanes(pack.classes, pack.rows, LANES, NARROW, w, w_rows.pitch, w_rows.ahead,
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
     else:
-        weigh_lanes(pack.classes, pack.rows, LANES, w, w_rows.pitch, w_rows.ahead, x, x_rows.pitch, x_rows.ahead, m,
-                    of_log, skip_zeros, weights, totals)
+        weigh_lanes(pack.classes, pack.rows, LANES, LANES, w, w_rows.pitch, w_rows.ahead,
+                    x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
 
 
 cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1223,7 +1264,7 @@ cdef void take_at_labels(const Pack* pack, const Rows* rows, const floating* x, 
     """at_label = the number of each row at its label."""
     cdef floating wanted[LANES]
     cdef Py_ssize_t r, c
-    if pack.width == 1:  # comparing all classes is faster than to jump about in the tile
+    if pack.width == 1 and not pack.few:  # comparing all classes is faster than to jump about in the tile
         for r in range(LANES):
             wanted[r] = <floating> label[r]
             at_label[r] = 0
@@ -1232,7 +1273,7 @@ cdef void take_at_labels(const Pack* pack, const Rows* rows, const floating* x, 
                 at_label[r] = x[c * LANES + r] if wanted[r] == c else at_label[r]
     else:
         for r in range(pack.rows):
-            at_label[r] = x[r * rows.pitch + label[r]]
+            at_label[r] = x[place_of(pack, rows, r, label[r])]
 
 
 cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label, const floating* at_label,
@@ -1241,7 +1282,7 @@ cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label
     cdef floating wanted[LANES]
     cdef floating number[LANES]
     cdef Py_ssize_t r, c
-    if pack.width == 1:
+    if pack.width == 1 and not pack.few:
         for r in range(LANES):
             wanted[r] = <floating> label[r]
             number[r] = at_label[r]
@@ -1250,7 +1291,7 @@ cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label
                 x[c * LANES + r] = number[r] if wanted[r] == c else x[c * LANES + r]
     else:
         for r in range(pack.rows):
-            x[r * rows.pitch + label[r]] = at_label[r]
+            x[place_of(pack, rows, r, label[r])] = at_label[r]
 
 
 cdef inline void put_rows(const Pack* pack, floating[:, :] out, const double* results) noexcept nogil:
