@@ -355,6 +355,14 @@ cdef inline void copy(const floating* a, floating* b, Py_ssize_t n) noexcept nog
         b[k] = a[k]
 
 
+cdef inline void copy_part(const floating* a, floating* b, Py_ssize_t n, bint in_loop) noexcept nogil:
+    """GCC makes vectors of a copy that is in a loop, but single numbers of one that stands alone."""
+    if in_loop:
+        copy(a, b, n)
+    else:
+        memcpy(b, a, n * sizeof(floating))
+
+
 cdef inline void fill(double number, floating* b, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(n):
@@ -375,26 +383,26 @@ cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t lanes, Py
 
 
 cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
-                           floating* part) noexcept nogil:
+                           floating* part, bint in_loop) noexcept nogil:
     """Row 0 stands in for rows that are missing."""
     if 1 < width < lanes:
-        copy(x, part, NARROW)
-        copy(x + (pitch if rows > 1 else 0), part + NARROW, NARROW)
-        copy(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW)
-        copy(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW)
+        copy_part(x, part, NARROW, in_loop)
+        copy_part(x + (pitch if rows > 1 else 0), part + NARROW, NARROW, in_loop)
+        copy_part(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW, in_loop)
+        copy_part(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW, in_loop)
     else:
-        copy(x, part, lanes)
+        copy_part(x, part, lanes, in_loop)
 
 
 cdef inline void store_step(const floating* part, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
-                            floating* e) noexcept nogil:
+                            floating* e, bint in_loop) noexcept nogil:
     if 1 < width < lanes:
-        copy(part, e, NARROW)
-        copy(part + NARROW, e + (pitch if rows > 1 else 0), NARROW)
-        copy(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW)
-        copy(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW)
+        copy_part(part, e, NARROW, in_loop)
+        copy_part(part + NARROW, e + (pitch if rows > 1 else 0), NARROW, in_loop)
+        copy_part(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW, in_loop)
+        copy_part(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW, in_loop)
     else:
-        copy(part, e, lanes)
+        copy_part(part, e, lanes, in_loop)
 
 
 cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t lanes, Py_ssize_t width, floating* kept,
@@ -442,7 +450,7 @@ cdef inline void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             lane[k] = -INFINITY
         for step in range(steps_in(classes, width)):
             load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first, lanes, width,
-                      part)
+                      part, True)
             for k in range(lanes):
                 lane[k] = larger(part[k], lane[k])
         collect(lane, group, lanes, width, kept, m, True)
@@ -596,7 +604,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
             if finish == NOTHING and (keep or e_ahead.start != NULL):
                 prefetch_step(e_ahead, group * steps + whole, lanes * sizeof(floating), True)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, unpadded)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, unpadded, False)
             for k in range(lanes):
                 part[k] = unpadded[k] + padding[k]
             exp_step(lanes, part, shift, apart, lane, maxima)
@@ -604,7 +612,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                 # What is padded stays as it is: if results are written over x, a later step reads it there
                 for k in range(lanes):
                     part[k] = unpadded[k] if padding[k] < 0 else part[k]
-                store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + classes - width)
+                store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + classes - width, False)
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
@@ -613,10 +621,10 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                         write_run(behind, finish if width == LANES else COPY, width, x)
                 elif keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, lanes * sizeof(floating), True)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, part)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, part, True)
                 exp_step(lanes, part, shift, apart, lane, maxima)
                 if keep:
-                    store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + step * width * class_step)
+                    store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + step * width * class_step, True)
             add_lanes(lanes, lane, total, lost)
             for k in range(lanes):
                 lane[k] = 0
@@ -692,8 +700,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
         if classes % width != 0:
             prefetch_step(w_ahead, group * steps + whole, lanes * sizeof(floating), False)
             prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
-            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, lanes, width, w_part)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, x_part)
+            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, lanes, width, w_part, False)
+            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, x_part, False)
             for k in range(lanes):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
@@ -702,8 +710,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
                 prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
-                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, lanes, width, w_part)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, x_part)
+                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
+                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
                 weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
             add_lanes(lanes, total, total_sum, total_lost)
             for k in range(lanes):
@@ -1538,7 +1546,7 @@ def cross_entropy_index(
     cdef floating grad_at_label[LANES]
     cdef double rest[LANES]
     cdef double loss[LANES]
-    cdef double share, others
+    cdef floating share, others
     cdef Total total
     cdef Py_ssize_t r
     fill(0, total.value, LANES)
@@ -1560,11 +1568,12 @@ def cross_entropy_index(
                     exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
                     take_at_labels(&pack, &grad_rows, g, label, e_at_label)
                     for r in range(pack.rows):
-                        share = 1 / (divisor + divisor * rest[r])
+                        share = 1 / <floating> (divisor + divisor * rest[r])
                         # 1 - p_y without cancellation: the share of the other classes
-                        others = rest[r] if at_label[r] == m[r] else 1 + (rest[r] - e_at_label[r] * unlift(g))
-                        factor[r] = <floating> share
-                        grad_at_label[r] = <floating> (-others * share)
+                        others = <floating> rest[r]
+                        others = others if at_label[r] == m[r] else 1 + (others - <floating> unlift(g) * e_at_label[r])
+                        factor[r] = share
+                        grad_at_label[r] = -others * share
                     scale_rows(&pack, &grad_rows, g, factor)
                     put_at_labels(&pack, &grad_rows, label, grad_at_label, g)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
