@@ -18,8 +18,9 @@ an allocator that keeps freed memory; `peers.py` has them all. Runs are interlea
 
 Speeds are in 10^9 elements (logits) a second; 1 x 10 is in microseconds a call, results allocated. *Ratio* is cxent's
 speed to that of the best peer, and *copy* its speed to that of `np.copyto` of the logits, which reads and writes what
-a softmax must. **Bold** is where a peer is faster. "Soft" targets are probabilities, the others class indices. A dash:
-the peer has no such operation, or not for this dtype or axis.
+a softmax must (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. "Soft"
+targets are probabilities, the others class indices. A dash: the peer has no such operation, or not for this dtype or
+axis.
 """
 
 

@@ -143,7 +143,7 @@ cdef enum:
     SHORT = 48          # up to so many classes, a row has one lane, and 64 rows go together
     MIDDLING = 4096     # up to so many, NARROW lanes; beyond, all of them
     SIDE_BY_SIDE = 1024 # up to so many, rows that lie side by side in memory have one lane each
-    BUS_BOUND = 256     # from so many on, rows of float32 are computed faster than the memory takes them
+    BUS_BOUND = 255     # beyond, rows of float32 are computed faster than the memory takes them
     PACK_BYTES = 16384  # of rows of middling length that are treated together
 
 
@@ -816,7 +816,8 @@ cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept n
 
 cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
     """Have results written past the caches, if their memory has a form in which this is fast, and is not that of x."""
-    cdef bint in_blocks = x_rows.direct and rows.adjacent and itemsize == 4 and pack.classes >= BUS_BOUND
+    cdef Py_ssize_t long_enough = BUS_BOUND if itemsize == 4 else MIDDLING  # that memory, not arithmetic, is the limit
+    cdef bint in_blocks = x_rows.direct and rows.adjacent and pack.classes > long_enough
     cdef bint in_columns = pack.width == 1 and pack.inner > 1 and rows.inner_stride == itemsize
     if rows.origin == x_rows.origin or not (in_blocks or in_columns):
         return
