@@ -28,9 +28,10 @@ a row has the same bits in any batch:
     more                             64 classes of one row           1 row
     any, but rows lie side by side   one class of 64 rows            64 rows, copied to a tile
 
-Rows that lie side by side (inner > 1) and have more than 1,024 classes are gathered, and treated as long ones. The
-number of lanes that a row has (1, 16 or 64: its *width*) is a literal where these loops are called, so that the
-compiler sees constant bounds; inline functions are therefore really inlined.
+Rows that lie side by side (inner > 1) and have more than 1,024 classes are gathered, and treated as long ones. A call
+on so few rows that 16 lanes hold them (16 short ones, or up to 3 middling ones, one after the other) takes 16 numbers a
+step. The number of lanes that a row has (1, 16 or 64: its *width*) is a literal where these loops are called, so that
+the compiler sees constant bounds; inline functions are therefore really inlined.
 
 *Vectors.* No ``-ffast-math``: the order of every sum is written here, and the compiler makes vectors of it
 because each sum runs in LANES independent lanes. A lane takes 8 numbers of float32, or 2 of float64, before it is
@@ -45,29 +46,41 @@ in turn (``interleave``): perfect shuffles, for any number of classes, and all o
 *Memory.* A row is read for its maximum (which brings it into the cache), read again for its exponentials, which
 go to the output, and these are scaled in place. While exponentials are computed, the next pack is prefetched.
 
-Measured: softmax in 10^9 elements a second, one core of an AMD EPYC (Zen 5, AVX-512), GCC 12.2, November 2026, arrays of
-200 MB:
+Results that the caches would not hold (`past_cache`) take another way. They are computed in a tile, and written from there
+past the caches, step by step, while the exponentials of the next pack are computed (`Behind`); long rows get their factor,
+or their shift, only then. What they replace is not read before, so that a number costs 8 bytes of traffic and not 12,
+and the memory works while the arithmetic does. Rows of float64 up to 4,096 classes, and those of float32 up to 255, are
+limited by arithmetic, and go the first way.
 
-    rows of                              3     10     48    100  1,000  32,000 classes
-    np.copyto                          4.5    4.6    4.4    4.5    4.5    4.5
-    as written here                    1.5    2.1    1.7    2.7    3.0    3.5
-    without prefetching                1.2    0.9    1.2    0.6    1.1    2.2
-    results past the cache             0.8    1.6           2.4    2.9    3.3
+Measured: softmax in 10^9 elements a second, one core of an AMD EPYC (Zen 5, AVX-512), GCC 12.2, November 2026, float32 arrays
+of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and their second axis as classes:
+
+    rows of                              3     10     48    100  1,000  32,000  128,256   21, side by side
+    np.copyto                          4.4    4.6    4.3    4.4    4.7     4.2      4.5     4.6
+    as written here                    1.5    2.1    1.6    2.7    3.6     5.2      4.5     3.1
+    results through the cache          1.5    2.1    1.6    2.7    3.0     3.5      3.0     1.7
+    without prefetching                0.8    1.2    1.4    1.6    2.6     3.6      3.5     2.0
 
 What was tried, in the cache where nothing else is said:
 
 - exp in Horner's order, and the power of 2 multiplied instead of fused: 7 % slower each.
-- Folding the lanes to one number every 8 steps, not at the end of a row: 1.3 times slower at 1,000 classes. The fold
-  waits for itself; adding lanes to totals does not.
 - Counting the maxima costs 20 % of the exponentials' time. To look for the place of one maximum instead, and put -inf
   there, costs a second pass, and 15 ns a row.
 - A transposition number by number: 0.27 ns a number, and 0.19 to 0.47 in other loop orders; three shuffles 0.10.
-- Four rows of 16 lanes whose packs were 4 rows instead of 16: 1.5 times slower at 100 classes, since the folds of one
+- Four rows of 16 lanes whose packs were 4 rows instead of 16: 1.4 times slower at 100 classes, since the folds of one
   pack wait for its sums, and the next pack for both. Folding 16 rows at once costs less than 4 times 4.
+- 64 lanes instead of 16 at 600 classes: 0.75 times the speed; at 1,000, 0.87.
 - The cut step last, or a test for it in the loop: 0.75 times the speed at 1,000 classes. Without the test the compiler
   keeps the lanes in registers.
-- Results written past the cache, to save the reading of what is overwritten: np.copyto gains by it, these loops lose,
-  since they cannot compute while they write.
+- A copy of 16 numbers that stands alone, as in the cut step, GCC makes of single numbers, and of vectors in a loop. With
+  memcpy in the cut step (and only there: in the loops it costs 10 %) a softmax of 100 classes went from 2.8 to 3.6.
+- The results of long rows written past the caches in one burst when the row is done: 4.5 instead of 4.0 at 32,000 classes;
+  during the next row 5.7; scaled only then 6.3; one tile instead of two 6.5 (all in a loop in C, without rest).
+- The next row's maximum in the same loop, instead of prefetching: 2.3. The row is read from memory once, as it is.
+- The writing in pieces of 8 steps: 10 % slower than in every step. Prefetching in such pieces: 30 %.
+- Soft labels summed in float64 lanes: 1.3 times slower at 100 classes, where float32 lanes of 8 numbers lose nothing that is
+  promised. The place of the maximum looked for, for the gradient there: 1.3 times slower at 10 classes than to compare
+  every number with it.
 - Scatter instructions, which GCC makes of ``g[label[r]] = ...``: slower than to compare all classes in a tile.
 - A clamp of the argument of exp before the polynomial keeps GCC from making vectors: it threads the constant
   branch. The select comes last.
@@ -266,7 +279,10 @@ cdef inline Py_ssize_t steps_of(const floating* lane) noexcept nogil:
 
 
 cdef inline void add_lanes(Py_ssize_t lanes, const floating* lane, double* total, double* error) noexcept nogil:
-    """total += lane: with compensation for float64; rounding in float64 is nothing to float32."""
+    """total += lane: with compensation for float64; rounding in float64 is nothing to float32.
+
+    (Dekker's, exact if a total is larger than what is added to it, which soon it is.)
+    """
     cdef double value, added
     cdef Py_ssize_t k
     for k in range(lanes):
@@ -764,8 +780,8 @@ cdef struct Pack:
     void* memory
     char* tile
     char* second_tile
-    bint has_spare              # another tile:
-    char* spare                 # for transposition, or for results that wait to be written
+    char* spare                 # another tile, for transposition, or for results that wait to be written
+    bint has_spare
 
 
 cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
