@@ -171,7 +171,7 @@ class Layout:
         safe = (
             out.dtype == dtype
             and out.flags.aligned
-            and all(_is_same(out, a) or not np.may_share_memory(out, a) for a in in_place)
+            and all(not np.may_share_memory(out, a) or _is_same(out, a) for a in in_place)
             and not any(np.may_share_memory(out, a) for a in read_later)
         )
         return self.view(out) if safe else np.empty(self._view_shape, dtype)
@@ -220,9 +220,9 @@ def _class_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+    if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
-    if out.dtype.newbyteorder("=") != dtype:
+    if out.dtype != dtype and out.dtype.newbyteorder("=") != dtype:
         raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}; accepted is {shape}")

@@ -26,12 +26,12 @@ a row has the same bits in any batch:
     up to 48 (SHORT)                 one class of 64 rows            64 rows, transposed in a tile
     up to 4,096 (MIDDLING)           16 classes of each of 4 rows    4 to 16 rows
     more                             64 classes of one row           1 row
-    any, but rows lie side by side   one class of 64 rows            64 rows, copied to a tile
+    up to 4,096, rows side by side   one class of 64 rows            64 rows, copied to a tile
 
-Rows that lie side by side (inner > 1) and have more than 1,024 classes are gathered, and treated as long ones. A call
-on so few rows that 16 lanes hold them (16 short ones, or up to 3 middling ones, one after the other) takes 16 numbers a
-step. The number of lanes that a row has (1, 16 or 64: its *width*) is a literal where these loops are called, so that
-the compiler sees constant bounds; inline functions are therefore really inlined.
+Rows that lie side by side (inner > 1) and have more classes are gathered, and treated as long ones. A call on so few
+rows that 16 lanes hold them (16 short ones, or up to 3 middling ones, one after the other) takes 16 numbers a step.
+The number of lanes that a row has (1, 16 or 64: its *width*) is a literal where these loops are called, so that the
+compiler sees constant bounds; inline functions are therefore really inlined.
 
 *Vectors.* No ``-ffast-math``: the order of every sum is written here, and the compiler makes vectors of it
 because each sum runs in LANES independent lanes. A lane takes 8 numbers of float32, or 2 of float64, before it is
@@ -46,14 +46,14 @@ in turn (``interleave``): perfect shuffles, for any number of classes, and all o
 *Memory.* A row is read for its maximum (which brings it into the cache), read again for its exponentials, which
 go to the output, and these are scaled in place. While exponentials are computed, the next pack is prefetched.
 
-Results that the caches would not hold (`past_cache`) take another way. They are computed in a tile, and written from there
-past the caches, step by step, while the exponentials of the next pack are computed (`Behind`); long rows get their factor,
-or their shift, only then. What they replace is not read before, so that a number costs 8 bytes of traffic and not 12,
-and the memory works while the arithmetic does. Rows of float64 up to 4,096 classes, and those of float32 up to 255, are
-limited by arithmetic, and go the first way.
+Results that the caches would not hold (`past_cache`) take another way. They are computed in a tile, and written from
+there past the caches, step by step, while the exponentials of the next pack are computed (`Behind`); long rows get
+their factor, or their shift, only then. What they replace is not read before, so that a number costs 8 bytes of
+traffic and not 12, and the memory works while the arithmetic does. Rows of float64 up to 4,096 classes, and those of
+float32 up to 255, are limited by arithmetic, and go the first way.
 
-Measured: softmax in 10^9 elements a second, one core of an AMD EPYC (Zen 5, AVX-512), GCC 12.2, November 2026, float32 arrays
-of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and their second axis as classes:
+Measured: softmax in 10^9 elements a second, one core of an AMD EPYC (Zen 5, AVX-512), GCC 12.2, November 2026,
+float32 arrays of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and their second axis as classes:
 
     rows of                              3     10     48    100  1,000  32,000  128,256   21, side by side
     np.copyto                          4.4    4.6    4.3    4.4    4.7     4.2      4.5     4.6
@@ -69,18 +69,21 @@ What was tried, in the cache where nothing else is said:
 - A transposition number by number: 0.27 ns a number, and 0.19 to 0.47 in other loop orders; three shuffles 0.10.
 - Four rows of 16 lanes whose packs were 4 rows instead of 16: 1.4 times slower at 100 classes, since the folds of one
   pack wait for its sums, and the next pack for both. Folding 16 rows at once costs less than 4 times 4.
+- Rows side by side with 1,500 to 4,000 classes gathered, as those with more are: 0.3 to 0.5 times the speed.
 - 64 lanes instead of 16 at 600 classes: 0.75 times the speed; at 1,000, 0.87.
 - The cut step last, or a test for it in the loop: 0.75 times the speed at 1,000 classes. Without the test the compiler
   keeps the lanes in registers.
-- A copy of 16 numbers that stands alone, as in the cut step, GCC makes of single numbers, and of vectors in a loop. With
-  memcpy in the cut step (and only there: in the loops it costs 10 %) a softmax of 100 classes went from 2.8 to 3.6.
-- The results of long rows written past the caches in one burst when the row is done: 4.5 instead of 4.0 at 32,000 classes;
-  during the next row 5.7; scaled only then 6.3; one tile instead of two 6.5 (all in a loop in C, without rest).
+- A copy of 16 numbers that stands alone, as in the cut step, GCC makes of single numbers, and of vectors in a loop.
+  With memcpy in the cut step (and only there: in the loops it costs 10 %) a softmax of 100 classes went from 2.8 to
+  3.6.
+- The results of long rows written past the caches in one burst when the row is done: 4.5 instead of 4.0 at 32,000
+  classes; during the next row 5.7; scaled only then 6.3; one tile instead of two 6.5 (all in a loop in C, without
+  rest).
 - The next row's maximum in the same loop, instead of prefetching: 2.3. The row is read from memory once, as it is.
 - The writing in pieces of 8 steps: 10 % slower than in every step. Prefetching in such pieces: 30 %.
-- Soft labels summed in float64 lanes: 1.3 times slower at 100 classes, where float32 lanes of 8 numbers lose nothing that is
-  promised. The place of the maximum looked for, for the gradient there: 1.3 times slower at 10 classes than to compare
-  every number with it.
+- Soft labels summed in float64 lanes: 1.3 times slower at 100 classes, where float32 lanes of 8 numbers lose nothing
+  that is promised. The place of the maximum looked for, for the gradient there: 1.3 times slower at 10 classes than
+  to compare every number with it.
 - Scatter instructions, which GCC makes of ``g[label[r]] = ...``: slower than to compare all classes in a tile.
 - A clamp of the argument of exp before the polynomial keeps GCC from making vectors: it threads the constant
   branch. The select comes last.
@@ -89,7 +92,7 @@ What was tried, in the cache where nothing else is said:
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
-from libc.math cimport INFINITY, NAN, ldexp, log, log1p
+from libc.math cimport INFINITY, NAN, ldexp, log
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -154,8 +157,7 @@ cdef enum:
     LANES = 64          # numbers in one step of every inner loop: so many partial sums run side by side
     NARROW = 16         # lanes of a row of middling length; four such rows go together
     SHORT = 48          # up to so many classes, a row has one lane, and 64 rows go together
-    MIDDLING = 4096     # up to so many, NARROW lanes; beyond, all of them
-    SIDE_BY_SIDE = 1024 # up to so many, rows that lie side by side in memory have one lane each
+    MIDDLING = 4096     # up to so many, NARROW lanes, or one if rows lie side by side; beyond, all of them
     BUS_BOUND = 255     # beyond, rows of float32 are computed faster than the memory takes them
     PACK_BYTES = 16384  # of rows of middling length that are treated together
 
@@ -385,7 +387,8 @@ cdef inline void fill(double number, floating* b, Py_ssize_t n) noexcept nogil:
         b[k] = <floating> number
 
 
-cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width, floating* lane) noexcept nogil:
+cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
+                        floating* lane) noexcept nogil:
     """A number for each row, to all lanes of the row."""
     if width == 1:
         copy(m, lane, lanes)
@@ -465,8 +468,8 @@ cdef inline void max_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
         for k in range(lanes):
             lane[k] = -INFINITY
         for step in range(steps_in(classes, width)):
-            load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first, lanes, width,
-                      part, True)
+            load_step(x + first * pitch + start_of(step, classes, width) * class_step, pitch, rows - first,
+                      lanes, width, part, True)
             for k in range(lanes):
                 lane[k] = larger(part[k], lane[k])
         collect(lane, group, lanes, width, kept, m, True)
@@ -601,6 +604,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
     cdef floating part[LANES]
     cdef floating unpadded[LANES]
     cdef floating padding[LANES]
+    cdef const floating* x_first
+    cdef floating* e_first
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t whole = classes // width
     cdef Py_ssize_t steps = steps_in(classes, width)
@@ -609,6 +614,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
     fill(0, counts, LANES)
     for group in range((rows - 1) * width // lanes + 1):
         first = group * (lanes // width)
+        x_first = x + first * x_pitch
+        e_first = e + first * e_pitch
         spread(m + first, rows - first, lanes, width, shift)
         for k in range(lanes):
             total[k] = 0
@@ -620,7 +627,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
             if finish == NOTHING and (keep or e_ahead.start != NULL):
                 prefetch_step(e_ahead, group * steps + whole, lanes * sizeof(floating), True)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, unpadded, False)
+            load_step(x_first + classes - width, x_pitch, rows - first, lanes, width, unpadded, False)
             for k in range(lanes):
                 part[k] = unpadded[k] + padding[k]
             exp_step(lanes, part, shift, apart, lane, maxima)
@@ -628,7 +635,7 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                 # What is padded stays as it is: if results are written over x, a later step reads it there
                 for k in range(lanes):
                     part[k] = unpadded[k] if padding[k] < 0 else part[k]
-                store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + classes - width, False)
+                store_step(part, e_pitch, rows - first, lanes, width, e_first + classes - width, False)
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
@@ -637,10 +644,10 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                         write_run(behind, finish if width == LANES else COPY, width, x)
                 elif keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, lanes * sizeof(floating), True)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, part, True)
+                load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, part, True)
                 exp_step(lanes, part, shift, apart, lane, maxima)
                 if keep:
-                    store_step(part, e_pitch, rows - first, lanes, width, e + first * e_pitch + step * width * class_step, True)
+                    store_step(part, e_pitch, rows - first, lanes, width, e_first + step * width * class_step, True)
             add_lanes(lanes, lane, total, lost)
             for k in range(lanes):
                 lane[k] = 0
@@ -662,8 +669,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             sums[r] += counts[r] - 1
 
 
-cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating* x, const floating* half_shift, bint of_log, bint skip_zeros,
-                            double* weight, floating* total) noexcept nogil:
+cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating* x, const floating* half_shift,
+                            bint of_log, bint skip_zeros, double* weight, floating* total) noexcept nogil:
     """Add w to one lane, and half of w * (x - shift) to another, or of w * log(x)."""
     cdef floating half = <floating> 0.5
     cdef floating term
@@ -697,6 +704,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
     cdef floating w_part[LANES]
     cdef floating x_part[LANES]
     cdef floating padding[LANES]
+    cdef const floating* w_first
+    cdef const floating* x_first
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t whole = classes // width
     cdef Py_ssize_t steps = steps_in(classes, width)
@@ -704,6 +713,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
     set_padding(classes, width, padding)
     for group in range((rows - 1) * width // lanes + 1):
         first = group * (lanes // width)
+        w_first = w + first * w_pitch
+        x_first = x + first * x_pitch
         spread(m + first, rows - first, lanes, width, shift)
         for k in range(lanes):
             weight_sum[k] = 0
@@ -716,8 +727,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
         if classes % width != 0:
             prefetch_step(w_ahead, group * steps + whole, lanes * sizeof(floating), False)
             prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
-            load_step(w + first * w_pitch + classes - width, w_pitch, rows - first, lanes, width, w_part, False)
-            load_step(x + first * x_pitch + classes - width, x_pitch, rows - first, lanes, width, x_part, False)
+            load_step(w_first + classes - width, w_pitch, rows - first, lanes, width, w_part, False)
+            load_step(x_first + classes - width, x_pitch, rows - first, lanes, width, x_part, False)
             for k in range(lanes):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
@@ -726,8 +737,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
                 prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
-                load_step(w + first * w_pitch + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
-                load_step(x + first * x_pitch + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
+                load_step(w_first + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
+                load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
                 weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
             add_lanes(lanes, total, total_sum, total_lost)
             for k in range(lanes):
@@ -790,10 +801,10 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     pack.classes = classes
     pack.inner = inner
     pack.total = outer * inner
-    if classes <= SHORT or (inner > 1 and classes <= SIDE_BY_SIDE):
+    if classes <= SHORT or (inner > 1 and classes <= MIDDLING):
         pack.width = 1
         pack.capacity = LANES
-    elif classes <= MIDDLING and inner == 1:
+    elif classes <= MIDDLING:
         pack.width = NARROW
         pack.capacity = max(4, min(16, PACK_BYTES // (classes * itemsize) // 4 * 4))
     else:
@@ -964,8 +975,8 @@ cdef void leave_behind(Pack* pack, Rows* rows, const floating* results) noexcept
         behind.target_step = rows.class_stride
         behind.source_step = LANES * sizeof(floating)
     else:
-        # One block: runs are whole cache lines, and what is left on both sides is written now. At the end that are LANES
-        # numbers at least, because the next row's cut step comes first.
+        # One block: runs are whole cache lines, and what is left on both sides is written now. At the end that are
+        # LANES numbers at least, because the next row's cut step comes first.
         target = <floating*> behind.target
         head = min(size, (-<Py_ssize_t> target & 63) // <Py_ssize_t> sizeof(floating))
         behind.run = behind.target_step = behind.source_step = LANES * sizeof(floating)
