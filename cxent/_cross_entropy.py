@@ -14,6 +14,8 @@ from ._arrays import Array, exceeds_cache, floating_array, layout_of, single_axi
 
 Reduction = Literal["mean", "sum", "none"]
 
+_ALWAYS_FITS = 1e38
+
 
 def cross_entropy(
     logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean", workers: int = 1
@@ -268,6 +270,13 @@ def _evaluate(
     if losses is not None:
         loss = layout.row_results(losses)
     else:
-        with np.errstate(over="ignore"):  # a loss beyond float32 is inf, as it is without a reduction
-            loss = x.dtype.type(total if divisor else math.nan)
+        loss = _scalar(total if divisor else math.nan, x.dtype)
     return loss, None if grad is None else layout.result(grad, out)
+
+
+def _scalar(total: float, dtype: np.dtype[Any]) -> Any:
+    """The total in the logits' dtype: inf, without a warning, if it is too large for that."""
+    if abs(total) < _ALWAYS_FITS:  # the context below would be an eighth of a small call
+        return dtype.type(total)
+    with np.errstate(over="ignore"):
+        return dtype.type(total)
