@@ -319,31 +319,20 @@ cdef inline floating larger(floating a, floating b) noexcept nogil:
     return a if a > b else b
 
 
-cdef inline floating fold_row(floating* lane, bint to_max) noexcept nogil:
-    """The sum, or the largest, of the LANES lanes of one row, pairwise."""
+cdef inline floating fold_row(floating* lane, Py_ssize_t lanes, bint to_max) noexcept nogil:
+    """The sum, or the largest, of the lanes of one row, 64 or 16, pairwise."""
     cdef Py_ssize_t k
-    for k in range(32):
-        lane[k] = larger(lane[k], lane[k + 32]) if to_max else lane[k] + lane[k + 32]
-    for k in range(16):
-        lane[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
+    if lanes == LANES:
+        for k in range(32):
+            lane[k] = larger(lane[k], lane[k + 32]) if to_max else lane[k] + lane[k + 32]
+        for k in range(16):
+            lane[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
     for k in range(8):
         lane[k] = larger(lane[k], lane[k + 8]) if to_max else lane[k] + lane[k + 8]
     if to_max:
         return larger(larger(larger(lane[0], lane[4]), larger(lane[2], lane[6])),
                       larger(larger(lane[1], lane[5]), larger(lane[3], lane[7])))
     return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]))
-
-
-cdef inline floating fold_narrow(floating* lane, bint to_max) noexcept nogil:
-    """The sum, or the largest, of the NARROW lanes of one row, pairwise."""
-    cdef Py_ssize_t k
-    for k in range(8):
-        lane[k] = larger(lane[k], lane[k + 8]) if to_max else lane[k] + lane[k + 8]
-    for k in range(4):
-        lane[k] = larger(lane[k], lane[k + 4]) if to_max else lane[k] + lane[k + 4]
-    for k in range(2):
-        lane[k] = larger(lane[k], lane[k + 2]) if to_max else lane[k] + lane[k + 2]
-    return larger(lane[0], lane[1]) if to_max else lane[0] + lane[1]
 
 
 cdef inline void fold_rows(floating* lane, floating* folded, bint to_max) noexcept nogil:
@@ -431,10 +420,8 @@ cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t lanes, Py_
         copy(lane, results, lanes)
     elif width < lanes:
         copy(lane, kept + group * lanes, lanes)
-    elif width == NARROW:
-        results[group] = fold_narrow(lane, to_max)
     else:
-        results[group] = fold_row(lane, to_max)
+        results[group] = fold_row(lane, lanes, to_max)
 
 
 cdef inline void set_padding(Py_ssize_t classes, Py_ssize_t width, floating* padding) noexcept nogil:
