@@ -91,6 +91,9 @@ What was tried, in the cache where nothing else is said:
   6.7 units in the last place, two by up to 5.2: equal terms all round the same way.
 """
 
+import numpy
+
+from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, NAN, ldexp, log
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -160,6 +163,7 @@ cdef enum:
     MIDDLING = 4096     # up to so many, NARROW lanes, or one if rows lie side by side; beyond, all of them
     BUS_BOUND = 255     # beyond, rows of float32 are computed faster than the memory takes them
     PACK_BYTES = 16384  # of rows of middling length that are treated together
+    SMALL_BYTES = 1 << 18   # up to so many, plain arrays take the short way
 
 
 # --- exp and log -------------------------------------------------------------------------------------------
@@ -766,6 +770,7 @@ cdef struct Rows:
 
 
 cdef struct Pack:
+    Py_ssize_t itemsize
     Py_ssize_t classes
     Py_ssize_t inner
     Py_ssize_t total            # rows of the array
@@ -785,6 +790,7 @@ cdef struct Pack:
 cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
     """How the rows are computed: it depends on the number of classes, and on whether rows lie side by side."""
     cdef Pack pack
+    pack.itemsize = itemsize
     pack.classes = classes
     pack.inner = inner
     pack.total = outer * inner
@@ -809,23 +815,26 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     return pack
 
 
-cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept nogil:
+cdef inline Rows rows_at(const Pack* pack, const void* origin, Py_ssize_t outer_stride, Py_ssize_t class_stride,
+                         Py_ssize_t inner_stride, Py_ssize_t itemsize) noexcept nogil:
     cdef Rows rows
-    rows.origin = <char*> &x[0, 0, 0]
-    rows.outer_stride = x.strides[0]
-    rows.class_stride = x.strides[1]
-    rows.inner_stride = x.strides[2]
-    rows.direct = (pack.width > 1 and pack.inner == 1 and x.strides[1] == sizeof(floating)
-                   and x.strides[0] % <Py_ssize_t> sizeof(floating) == 0)
-    rows.adjacent = (pack.inner == 1 and x.strides[1] == sizeof(floating)
-                     and x.strides[0] == pack.classes * <Py_ssize_t> sizeof(floating))
+    rows.origin = <char*> origin
+    rows.outer_stride = outer_stride
+    rows.class_stride = class_stride
+    rows.inner_stride = inner_stride
+    rows.direct = (pack.width > 1 and pack.inner == 1 and class_stride == itemsize and outer_stride % itemsize == 0)
+    rows.adjacent = pack.inner == 1 and class_stride == itemsize and outer_stride == pack.classes * itemsize
     rows.past_cache = False
-    rows.pitch = x.strides[0] // <Py_ssize_t> sizeof(floating) if rows.direct else pack.classes
+    rows.pitch = outer_stride // itemsize if rows.direct else pack.classes
     rows.ahead.start = rows.origin
     rows.ahead.step = 0
     rows.behind.runs = 0
     rows.behind.finish = COPY
     return rows
+
+
+cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept nogil:
+    return rows_at(pack, &x[0, 0, 0], x.strides[0], x.strides[1], x.strides[2], sizeof(floating))
 
 
 cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
@@ -978,13 +987,13 @@ cdef void leave_behind(Pack* pack, Rows* rows, const floating* results) noexcept
         pack.tile, pack.spare = pack.spare, pack.tile
 
 
-cdef inline void finish_rows(const Pack* pack, Rows* rows, const floating[:, :, :] out) noexcept nogil:
+cdef inline void finish_rows(const Pack* pack, Rows* rows, const floating* kind) noexcept nogil:
     """Write what is left."""
     if rows.past_cache:
         if pack.width == 1:
-            write_rest(&rows.behind, 1, &out[0, 0, 0])
+            write_rest(&rows.behind, 1, kind)
         else:
-            write_rest(&rows.behind, LANES, &out[0, 0, 0])
+            write_rest(&rows.behind, LANES, kind)
         finish_writing()
 
 
@@ -1257,29 +1266,51 @@ cdef inline void compute_rows(Formula formula, const Pack* pack, const Rows* x_r
 
 # --- one number for each row -----------------------------------------------------------------------------------
 
-cdef inline bint in_one_run(const Pack* pack, Py_ssize_t outer_stride, Py_ssize_t inner_stride,
-                            Py_ssize_t itemsize) noexcept nogil:
-    """Whether the numbers for the rows of the pack are neighbours in memory."""
+cdef struct RowValues:
+    char* origin                # of the array; NULL if there is none
+    Py_ssize_t outer_stride
+    Py_ssize_t inner_stride
+
+
+cdef inline RowValues values_at(const void* origin, Py_ssize_t outer_stride, Py_ssize_t inner_stride) noexcept nogil:
+    cdef RowValues values
+    values.origin = <char*> origin
+    values.outer_stride = outer_stride
+    values.inner_stride = inner_stride
+    return values
+
+
+cdef inline RowValues labels_of(const int64_t[:, :] labels) noexcept nogil:
+    return values_at(&labels[0, 0], labels.strides[0], labels.strides[1])
+
+
+cdef inline RowValues results_of(const floating[:, :] results) noexcept nogil:
+    if results is None:
+        return values_at(NULL, 0, 0)
+    return values_at(&results[0, 0], results.strides[0], results.strides[1])
+
+
+cdef inline bint in_one_run(const Pack* pack, const RowValues* values, Py_ssize_t itemsize) noexcept nogil:
+    """Whether the values for the rows of the pack are neighbours in memory."""
     if pack.inner == 1:
-        return outer_stride == itemsize
-    return inner_stride == itemsize and pack.first % pack.inner + pack.rows <= pack.inner
+        return values.outer_stride == itemsize
+    return values.inner_stride == itemsize and pack.first % pack.inner + pack.rows <= pack.inner
 
 
-cdef inline void take_labels(const Pack* pack, const int64_t[:, :] labels, int64_t* label) noexcept nogil:
-    cdef Py_ssize_t i = pack.first // pack.inner
-    cdef Py_ssize_t k = pack.first % pack.inner
-    cdef const int64_t* run = &labels[i, k]
+cdef inline char* value_at(const Pack* pack, const RowValues* values, Py_ssize_t row) noexcept nogil:
+    """Where the value for a row of the array is."""
+    return values.origin + row // pack.inner * values.outer_stride + row % pack.inner * values.inner_stride
+
+
+cdef inline void take_labels(const Pack* pack, const RowValues* labels, int64_t* label) noexcept nogil:
+    cdef const int64_t* run = <const int64_t*> value_at(pack, labels, pack.first)
     cdef Py_ssize_t r
-    if in_one_run(pack, labels.strides[0], labels.strides[1], sizeof(int64_t)):
+    if in_one_run(pack, labels, sizeof(int64_t)):
         for r in range(pack.rows):
             label[r] = run[r]
-        return
-    for r in range(pack.rows):
-        label[r] = labels[i, k]
-        k += 1
-        if k == pack.inner:
-            k = 0
-            i += 1
+    else:
+        for r in range(pack.rows):
+            label[r] = (<const int64_t*> value_at(pack, labels, pack.first + r))[0]
 
 
 cdef void take_at_labels(const Pack* pack, const Rows* rows, const floating* x, const int64_t* label,
@@ -1317,21 +1348,16 @@ cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label
             x[place_of(pack, rows, r, label[r])] = at_label[r]
 
 
-cdef inline void put_rows(const Pack* pack, floating[:, :] out, const double* results) noexcept nogil:
-    cdef Py_ssize_t i = pack.first // pack.inner
-    cdef Py_ssize_t k = pack.first % pack.inner
-    cdef floating* run = &out[i, k]
+cdef inline void put_rows(const Pack* pack, const RowValues* out, const double* results,
+                          const floating* kind) noexcept nogil:
+    cdef floating* run = <floating*> value_at(pack, out, pack.first)
     cdef Py_ssize_t r
-    if in_one_run(pack, out.strides[0], out.strides[1], sizeof(floating)):
+    if in_one_run(pack, out, sizeof(floating)):
         for r in range(pack.rows):
             run[r] = <floating> results[r]
-        return
-    for r in range(pack.rows):
-        out[i, k] = <floating> results[r]
-        k += 1
-        if k == pack.inner:
-            k = 0
-            i += 1
+    else:
+        for r in range(pack.rows):
+            (<floating*> value_at(pack, out, pack.first + r))[0] = <floating> results[r]
 
 
 cdef struct Total:
@@ -1369,6 +1395,215 @@ cdef inline double sum_of(const Total* total) noexcept nogil:
 
 
 # --- the kernels -----------------------------------------------------------------------------------------------
+#
+# `kind` is a pointer, of which only the type matters: that of the numbers.
+
+cdef int run_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache, const floating* kind) except -1 nogil:
+    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
+    cdef const floating* logits
+    cdef floating* p
+    cdef floating m[LANES]
+    cdef floating factor[LANES]
+    cdef double sums[LANES]
+    cdef Py_ssize_t r
+    if past_cache:
+        keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
+    try:
+        allocate(pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        while next_pack(pack):
+            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            p = result_rows(pack, out_rows, <floating*> pack.tile)
+            max_rows(pack, x_rows, logits, m)
+            exp_and_sum(pack, x_rows, logits, m, out_rows, p, sums)
+            for r in range(pack.rows):
+                factor[r] = <floating> (1 / sums[r])
+            if out_rows.past_cache and pack.width == LANES:
+                finish_later(out_rows, SCALE, factor[0], 0)
+            else:
+                scale_rows(pack, out_rows, p, factor)
+            store_rows(pack, out_rows, p, <floating*> pack.spare)
+        finish_rows(pack, out_rows, kind)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return 0
+
+
+cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache,
+                         const floating* kind) except -1 nogil:
+    """out = (x - m) - log(1 + rest)."""
+    cdef const floating* logits
+    cdef floating* log_p
+    cdef floating m[LANES]
+    cdef floating log_sum[LANES]
+    cdef double rest[LANES]
+    cdef Py_ssize_t r
+    if past_cache:
+        keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
+    try:
+        allocate(pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        while next_pack(pack):
+            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            log_p = result_rows(pack, out_rows, <floating*> pack.tile)
+            max_rows(pack, x_rows, logits, m)
+            rest_of(pack, x_rows, logits, m, out_rows, rest)
+            for r in range(pack.rows):
+                log_sum[r] = <floating> log_of_sum(rest[r])
+            if out_rows.past_cache and pack.width == LANES:
+                finish_later(out_rows, SHIFT, m[0], log_sum[0])
+                log_p = <floating*> logits
+            else:
+                shift_rows(pack, x_rows, logits, m, log_sum, out_rows, log_p)
+            store_rows(pack, out_rows, log_p, <floating*> pack.spare)
+        finish_rows(pack, out_rows, kind)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return 0
+
+
+cdef int run_logsumexp(Pack* pack, Rows* x_rows, const RowValues* out, const floating* kind) except -1 nogil:
+    """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
+    cdef const floating* logits
+    cdef floating m[LANES]
+    cdef double rest[LANES]
+    cdef double lse[LANES]
+    cdef int infinite
+    cdef Py_ssize_t r, c
+    try:
+        allocate(pack, sizeof(floating), not x_rows.direct, False)
+        while next_pack(pack):
+            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            max_rows(pack, x_rows, logits, m)
+            rest_of(pack, x_rows, logits, m, NULL, rest)
+            infinite = False
+            for r in range(pack.rows):
+                lse[r] = m[r] + log_of_sum(rest[r])
+                infinite |= m[r] - m[r] != 0
+            for r in range(pack.rows if infinite else 0):
+                if m[r] - m[r] != 0:
+                    lse[r] = m[r]
+                    for c in range(pack.classes):  # NaN stays
+                        if logits[place_of(pack, x_rows, r, c)] != logits[place_of(pack, x_rows, r, c)]:
+                            lse[r] = NAN
+            put_rows(pack, out, lse, kind)
+    finally:
+        PyMem_RawFree(pack.memory)
+    return 0
+
+
+cdef int run_index(Pack* pack, Rows* x_rows, const RowValues* labels, double divisor, const RowValues* losses,
+                   Rows* grad_rows, bint past_cache, double* total_loss, const floating* kind) except -1 nogil:
+    """losses = lse - x_y, grad = (p - onehot(y)) / divisor, total_loss = sum(losses) / divisor."""
+    cdef bint with_grad = grad_rows != NULL
+    cdef const floating* logits
+    cdef floating* g
+    cdef int64_t label[LANES]  # that of rows missing in the last pack does not matter, but must be a number
+    cdef floating m[LANES]
+    cdef floating at_label[LANES]
+    cdef floating factor[LANES]
+    cdef floating e_at_label[LANES]
+    cdef floating grad_at_label[LANES]
+    cdef double rest[LANES]
+    cdef double loss[LANES]
+    cdef floating share, others
+    cdef Total total
+    cdef Py_ssize_t r
+    fill(0, total.value, LANES)
+    fill(0, total.lost, LANES)
+    for r in range(LANES):
+        label[r] = 0
+    if with_grad and past_cache:
+        keep_out_of_cache(pack, x_rows, grad_rows, sizeof(floating))
+    try:
+        allocate(pack, sizeof(floating), not (x_rows.direct and (not with_grad or grad_rows.direct)), False)
+        while next_pack(pack):
+            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            take_labels(pack, labels, label)
+            take_at_labels(pack, x_rows, logits, label, at_label)
+            max_rows(pack, x_rows, logits, m)
+            if with_grad:
+                g = result_rows(pack, grad_rows, <floating*> pack.tile)
+                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, rest)
+                take_at_labels(pack, grad_rows, g, label, e_at_label)
+                for r in range(pack.rows):
+                    share = 1 / <floating> (divisor + divisor * rest[r])
+                    # 1 - p_y without cancellation: the share of the other classes
+                    others = <floating> rest[r]
+                    others = others if at_label[r] == m[r] else 1 + (others - <floating> unlift(g) * e_at_label[r])
+                    factor[r] = share
+                    grad_at_label[r] = -others * share
+                scale_rows(pack, grad_rows, g, factor)
+                put_at_labels(pack, grad_rows, label, grad_at_label, g)
+                store_rows(pack, grad_rows, g, <floating*> pack.spare)
+            else:
+                rest_of(pack, x_rows, logits, m, NULL, rest)
+            for r in range(pack.rows):
+                loss[r] = (<double> m[r] - at_label[r]) + log_of_sum(rest[r])
+            add_losses(pack, loss, 1 / divisor, &total)
+            if losses.origin != NULL:
+                put_rows(pack, losses, loss, kind)
+        if with_grad:
+            finish_rows(pack, grad_rows, kind)
+    finally:
+        PyMem_RawFree(pack.memory)
+    total_loss[0] = sum_of(&total)
+    return 0
+
+
+cdef int run_dense(Pack* pack, Rows* x_rows, Rows* q_rows, double divisor, const RowValues* losses,
+                   Rows* grad_rows, bint past_cache, double* total_loss, const floating* kind) except -1 nogil:
+    """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q), total_loss = sum(losses) / divisor."""
+    cdef bint with_grad = grad_rows != NULL
+    cdef const floating* logits
+    cdef const floating* q
+    cdef floating* g
+    cdef floating m[LANES]
+    cdef floating factor[LANES]
+    cdef floating top[LANES]
+    cdef floating near_weight[LANES]
+    cdef floating others[LANES]
+    cdef double rest[LANES]
+    cdef double weight[LANES]
+    cdef double shifted[LANES]
+    cdef double loss[LANES]
+    cdef Total total
+    cdef Py_ssize_t r
+    fill(0, total.value, LANES)
+    fill(0, total.lost, LANES)
+    if with_grad and past_cache:
+        keep_out_of_cache(pack, x_rows, grad_rows, sizeof(floating))
+    try:
+        allocate(pack, sizeof(floating), False, not (x_rows.direct and q_rows.direct and (not with_grad or grad_rows.direct)))
+        while next_pack(pack):
+            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            q = load_rows(pack, q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+            max_rows(pack, x_rows, logits, m)
+            weigh_differences(pack, q_rows, q, x_rows, logits, m, weight, shifted)
+            if with_grad:
+                g = result_rows(pack, grad_rows, <floating*> pack.tile)
+                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, rest)
+                for r in range(pack.rows):
+                    factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
+                    # Where p is near 1, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
+                    top[r] = <floating> (1 / unlift(g) if rest[r] < 1 else NAN)
+                    near_weight[r] = <floating> weight[r]
+                    others[r] = <floating> ((weight[r] - near_weight[r]) - weight[r] * (rest[r] / (1 + rest[r])))
+                scale_and_subtract_rows(pack, grad_rows, g, factor, q_rows, q, 1 / divisor,
+                                        top, near_weight, others)
+                store_rows(pack, grad_rows, g, <floating*> pack.spare)
+            else:
+                rest_of(pack, x_rows, logits, m, NULL, rest)
+            for r in range(pack.rows):
+                loss[r] = weight[r] * log_of_sum(rest[r]) - shifted[r]
+            add_losses(pack, loss, 1 / divisor, &total)
+            if losses.origin != NULL:
+                put_rows(pack, losses, loss, kind)
+        if with_grad:
+            finish_rows(pack, grad_rows, kind)
+    finally:
+        PyMem_RawFree(pack.memory)
+    total_loss[0] = sum_of(&total)
+    return 0
+
 
 def softmax(
     const floating[:, :, :] x,      # IN   (outer, classes, inner)
@@ -1379,32 +1614,8 @@ def softmax(
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
     cdef Rows out_rows = rows_of(&pack, out)
-    cdef const floating* logits
-    cdef floating* p
-    cdef floating m[LANES]
-    cdef floating factor[LANES]
-    cdef double sums[LANES]
-    cdef Py_ssize_t r
-    if past_cache:
-        keep_out_of_cache(&pack, &x_rows, &out_rows, sizeof(floating))
-    try:
-        allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
-        with nogil:
-            while next_pack(&pack):
-                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
-                p = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                max_rows(&pack, &x_rows, logits, m)
-                exp_and_sum(&pack, &x_rows, logits, m, &out_rows, p, sums)
-                for r in range(pack.rows):
-                    factor[r] = <floating> (1 / sums[r])
-                if out_rows.past_cache and pack.width == LANES:
-                    finish_later(&out_rows, SCALE, factor[0], 0)
-                else:
-                    scale_rows(&pack, &out_rows, p, factor)
-                store_rows(&pack, &out_rows, p, <floating*> pack.spare)
-            finish_rows(&pack, &out_rows, out)
-    finally:
-        PyMem_RawFree(pack.memory)
+    with nogil:
+        run_softmax(&pack, &x_rows, &out_rows, past_cache, &x[0, 0, 0])
 
 
 def log_softmax(
@@ -1416,33 +1627,8 @@ def log_softmax(
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
     cdef Rows out_rows = rows_of(&pack, out)
-    cdef const floating* logits
-    cdef floating* log_p
-    cdef floating m[LANES]
-    cdef floating log_sum[LANES]
-    cdef double rest[LANES]
-    cdef Py_ssize_t r
-    if past_cache:
-        keep_out_of_cache(&pack, &x_rows, &out_rows, sizeof(floating))
-    try:
-        allocate(&pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
-        with nogil:
-            while next_pack(&pack):
-                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
-                log_p = result_rows(&pack, &out_rows, <floating*> pack.tile)
-                max_rows(&pack, &x_rows, logits, m)
-                rest_of(&pack, &x_rows, logits, m, &out_rows, rest)
-                for r in range(pack.rows):
-                    log_sum[r] = <floating> log_of_sum(rest[r])
-                if out_rows.past_cache and pack.width == LANES:
-                    finish_later(&out_rows, SHIFT, m[0], log_sum[0])
-                    log_p = <floating*> logits
-                else:
-                    shift_rows(&pack, &x_rows, logits, m, log_sum, &out_rows, log_p)
-                store_rows(&pack, &out_rows, log_p, <floating*> pack.spare)
-            finish_rows(&pack, &out_rows, out)
-    finally:
-        PyMem_RawFree(pack.memory)
+    with nogil:
+        run_log_softmax(&pack, &x_rows, &out_rows, past_cache, &x[0, 0, 0])
 
 
 def logsumexp(
@@ -1452,32 +1638,9 @@ def logsumexp(
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
-    cdef const floating* logits
-    cdef floating m[LANES]
-    cdef double rest[LANES]
-    cdef double lse[LANES]
-    cdef int infinite
-    cdef Py_ssize_t r, c
-    try:
-        allocate(&pack, sizeof(floating), not x_rows.direct, False)
-        with nogil:
-            while next_pack(&pack):
-                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
-                max_rows(&pack, &x_rows, logits, m)
-                rest_of(&pack, &x_rows, logits, m, NULL, rest)
-                infinite = False
-                for r in range(pack.rows):
-                    lse[r] = m[r] + log_of_sum(rest[r])
-                    infinite |= m[r] - m[r] != 0
-                for r in range(pack.rows if infinite else 0):
-                    if m[r] - m[r] != 0:
-                        lse[r] = m[r]
-                        for c in range(pack.classes):  # NaN stays
-                            if logits[place_of(&pack, &x_rows, r, c)] != logits[place_of(&pack, &x_rows, r, c)]:
-                                lse[r] = NAN
-                put_rows(&pack, out, lse)
-    finally:
-        PyMem_RawFree(pack.memory)
+    cdef RowValues results = results_of(out)
+    with nogil:
+        run_logsumexp(&pack, &x_rows, &results, &x[0, 0, 0])
 
 
 def softmax_backward(
@@ -1550,60 +1713,14 @@ def cross_entropy_index(
     cdef bint with_grad = grad is not None
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
+    cdef RowValues label_values = labels_of(labels)
+    cdef RowValues results = results_of(losses)
     cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
-    cdef const floating* logits
-    cdef floating* g
-    cdef int64_t label[LANES]  # that of rows missing in the last pack does not matter, but must be a number
-    cdef floating m[LANES]
-    cdef floating at_label[LANES]
-    cdef floating factor[LANES]
-    cdef floating e_at_label[LANES]
-    cdef floating grad_at_label[LANES]
-    cdef double rest[LANES]
-    cdef double loss[LANES]
-    cdef floating share, others
-    cdef Total total
-    cdef Py_ssize_t r
-    fill(0, total.value, LANES)
-    fill(0, total.lost, LANES)
-    for r in range(LANES):
-        label[r] = 0
-    if with_grad and past_cache:
-        keep_out_of_cache(&pack, &x_rows, &grad_rows, sizeof(floating))
-    try:
-        allocate(&pack, sizeof(floating), not (x_rows.direct and grad_rows.direct), False)
-        with nogil:
-            while next_pack(&pack):
-                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
-                take_labels(&pack, labels, label)
-                take_at_labels(&pack, &x_rows, logits, label, at_label)
-                max_rows(&pack, &x_rows, logits, m)
-                if with_grad:
-                    g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
-                    take_at_labels(&pack, &grad_rows, g, label, e_at_label)
-                    for r in range(pack.rows):
-                        share = 1 / <floating> (divisor + divisor * rest[r])
-                        # 1 - p_y without cancellation: the share of the other classes
-                        others = <floating> rest[r]
-                        others = others if at_label[r] == m[r] else 1 + (others - <floating> unlift(g) * e_at_label[r])
-                        factor[r] = share
-                        grad_at_label[r] = -others * share
-                    scale_rows(&pack, &grad_rows, g, factor)
-                    put_at_labels(&pack, &grad_rows, label, grad_at_label, g)
-                    store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
-                else:
-                    rest_of(&pack, &x_rows, logits, m, NULL, rest)
-                for r in range(pack.rows):
-                    loss[r] = (<double> m[r] - at_label[r]) + log_of_sum(rest[r])
-                add_losses(&pack, loss, 1 / divisor, &total)
-                if losses is not None:
-                    put_rows(&pack, losses, loss)
-            if with_grad:
-                finish_rows(&pack, &grad_rows, grad)
-    finally:
-        PyMem_RawFree(pack.memory)
-    return sum_of(&total)
+    cdef double total
+    with nogil:
+        run_index(&pack, &x_rows, &label_values, divisor, &results, &grad_rows if with_grad else NULL, past_cache,
+                  &total, &x[0, 0, 0])
+    return total
 
 
 def cross_entropy_dense(
@@ -1619,57 +1736,13 @@ def cross_entropy_dense(
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
     cdef Rows q_rows = rows_of(&pack, target)
+    cdef RowValues results = results_of(losses)
     cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
-    cdef const floating* logits
-    cdef const floating* q
-    cdef floating* g
-    cdef floating m[LANES]
-    cdef floating factor[LANES]
-    cdef floating top[LANES]
-    cdef floating near_weight[LANES]
-    cdef floating others[LANES]
-    cdef double rest[LANES]
-    cdef double weight[LANES]
-    cdef double shifted[LANES]
-    cdef double loss[LANES]
-    cdef Total total
-    cdef Py_ssize_t r
-    fill(0, total.value, LANES)
-    fill(0, total.lost, LANES)
-    if with_grad and past_cache:
-        keep_out_of_cache(&pack, &x_rows, &grad_rows, sizeof(floating))
-    try:
-        allocate(&pack, sizeof(floating), False, not (x_rows.direct and q_rows.direct and grad_rows.direct))
-        with nogil:
-            while next_pack(&pack):
-                logits = load_rows(&pack, &x_rows, <floating*> pack.tile, <floating*> pack.spare)
-                q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
-                max_rows(&pack, &x_rows, logits, m)
-                weigh_differences(&pack, &q_rows, q, &x_rows, logits, m, weight, shifted)
-                if with_grad:
-                    g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
-                    exp_and_rest(&pack, &x_rows, logits, m, &grad_rows, g, rest)
-                    for r in range(pack.rows):
-                        factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
-                        # Where p is near 1, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
-                        top[r] = <floating> (1 / unlift(g) if rest[r] < 1 else NAN)
-                        near_weight[r] = <floating> weight[r]
-                        others[r] = <floating> ((weight[r] - near_weight[r]) - weight[r] * (rest[r] / (1 + rest[r])))
-                    scale_and_subtract_rows(&pack, &grad_rows, g, factor, &q_rows, q, 1 / divisor,
-                                            top, near_weight, others)
-                    store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
-                else:
-                    rest_of(&pack, &x_rows, logits, m, NULL, rest)
-                for r in range(pack.rows):
-                    loss[r] = weight[r] * log_of_sum(rest[r]) - shifted[r]
-                add_losses(&pack, loss, 1 / divisor, &total)
-                if losses is not None:
-                    put_rows(&pack, losses, loss)
-            if with_grad:
-                finish_rows(&pack, &grad_rows, grad)
-    finally:
-        PyMem_RawFree(pack.memory)
-    return sum_of(&total)
+    cdef double total
+    with nogil:
+        run_dense(&pack, &x_rows, &q_rows, divisor, &results, &grad_rows if with_grad else NULL, past_cache,
+                  &total, &x[0, 0, 0])
+    return total
 
 
 def from_probs_index(
@@ -1716,6 +1789,7 @@ def from_probs_dense(
     cdef const floating* p
     cdef const floating* q
     cdef floating* g
+    cdef RowValues results = results_of(losses)
     cdef double divisors[LANES]
     cdef double weight[LANES]
     cdef double loss[LANES]
@@ -1739,10 +1813,21 @@ def from_probs_dense(
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
                 add_losses(&pack, loss, 1 / divisor, &total)
                 if losses is not None:
-                    put_rows(&pack, losses, loss)
+                    put_rows(&pack, &results, loss, p)
     finally:
         PyMem_RawFree(pack.memory)
     return sum_of(&total)
+
+
+cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes) noexcept nogil:
+    cdef uint64_t last = classes - 1
+    cdef uint64_t label
+    cdef uint64_t signs = 0
+    cdef Py_ssize_t k
+    for k in range(n):
+        label = <uint64_t> (<const int64_t*> (start + k * stride))[0]
+        signs |= label | (last - label)  # the highest bit: whether either is negative
+    return signs >> 63 == 0
 
 
 def labels_in_range(
@@ -1750,21 +1835,166 @@ def labels_in_range(
     Py_ssize_t classes,             # IN
 ):
     """Whether every label is in 0..classes-1."""
-    cdef Py_ssize_t lines = labels.shape[0]
-    cdef Py_ssize_t length = labels.shape[1]
-    cdef Py_ssize_t pitch = labels.strides[0] // <Py_ssize_t> sizeof(int64_t)
-    cdef Py_ssize_t step = labels.strides[1] // <Py_ssize_t> sizeof(int64_t)
-    cdef uint64_t last = classes - 1
-    cdef uint64_t label
-    cdef uint64_t signs = 0
-    cdef const int64_t* start
-    cdef Py_ssize_t line, k
-    if length == 1:
-        lines, length, pitch, step = 1, lines, 0, pitch
+    cdef RowValues values = labels_of(labels)
+    cdef Py_ssize_t outer = labels.shape[0]
+    cdef Py_ssize_t inner = labels.shape[1]
+    cdef bint inside = True
+    cdef Py_ssize_t i
     with nogil:
-        for line in range(lines):
-            start = &labels[0, 0] + line * pitch
-            for k in range(length):
-                label = <uint64_t> start[k * step]
-                signs |= label | (last - label)  # the highest bit: whether either is negative
-    return signs >> 63 == 0
+        if inner == 1:
+            inside = all_in_range(values.origin, outer, values.outer_stride, classes)
+        else:
+            for i in range(outer):
+                inside &= all_in_range(values.origin + i * values.outer_stride, inner, values.inner_stride, classes)
+    return inside
+
+
+# --- small calls -----------------------------------------------------------------------------------------------
+#
+# The checks and views of a call take longer than the arithmetic of a few hundred numbers. These functions are a shorter
+# way for what most small calls bring, plain arrays. For all else they return None, and the general way is taken.
+
+cdef object ndarray = numpy.ndarray
+cdef object empty = numpy.empty
+cdef object float32 = numpy.dtype(numpy.float32)
+cdef object float64 = numpy.dtype(numpy.float64)
+cdef object int64 = numpy.dtype(numpy.int64)
+
+
+cdef struct Plain:
+    char* start
+    Py_ssize_t itemsize
+    Py_ssize_t ndim
+    Py_ssize_t size
+    Py_ssize_t classes      # of the last axis
+
+
+cdef bint is_plain(object array, Plain* plain) except -1:
+    """Whether it is an array of numbers of the dtypes above, not large, of at most two dimensions, in C order."""
+    cdef Py_buffer memory
+    cdef bint accepted
+    if type(array) is not ndarray:
+        return False
+    dtype = array.dtype
+    if dtype is not float32 and dtype is not float64 and dtype is not int64:
+        return False
+    PyObject_GetBuffer(array, &memory, PyBUF_STRIDES)
+    plain.start = <char*> memory.buf
+    plain.itemsize = memory.itemsize
+    plain.ndim = memory.ndim
+    plain.size = memory.len // memory.itemsize
+    plain.classes = memory.shape[memory.ndim - 1] if memory.ndim > 0 else 1
+    accepted = (memory.ndim <= 2 and 0 < memory.len <= SMALL_BYTES and PyBuffer_IsContiguous(&memory, b"C")
+                and <size_t> memory.buf % <size_t> memory.itemsize == 0)
+    PyBuffer_Release(&memory)  # whoever calls holds the array
+    return accepted
+
+
+cdef bint are_plain_logits(object array, object axis, Plain* plain) except -1:
+    """Whether it is such an array of floating-point numbers, with its last axis as the class axis."""
+    return (type(axis) is int and is_plain(array, plain) and plain.ndim > 0 and array.dtype is not int64
+            and (axis == -1 or axis == plain.ndim - 1))
+
+
+cdef inline Pack plain_pack(const Plain* x) noexcept nogil:
+    return pack_of(x.size // x.classes, x.classes, 1, x.itemsize)
+
+
+cdef inline Rows plain_rows(const Pack* pack, const Plain* x) noexcept nogil:
+    return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.itemsize)
+
+
+cdef object plain_softmax(object x, object axis, bint of_log):
+    cdef Plain plain_x, plain_out
+    cdef Pack pack
+    cdef Rows x_rows, out_rows
+    if not are_plain_logits(x, axis, &plain_x):
+        return None
+    out = empty(x.shape, x.dtype)
+    is_plain(out, &plain_out)
+    pack = plain_pack(&plain_x)
+    x_rows = plain_rows(&pack, &plain_x)
+    out_rows = plain_rows(&pack, &plain_out)
+    with nogil:
+        if of_log and pack.itemsize == sizeof(float):
+            run_log_softmax(&pack, &x_rows, &out_rows, False, <float*> NULL)
+        elif of_log:
+            run_log_softmax(&pack, &x_rows, &out_rows, False, <double*> NULL)
+        elif pack.itemsize == sizeof(float):
+            run_softmax(&pack, &x_rows, &out_rows, False, <float*> NULL)
+        else:
+            run_softmax(&pack, &x_rows, &out_rows, False, <double*> NULL)
+    return out
+
+
+def small_softmax(x, axis):
+    """The softmax of a small plain array over its last axis."""
+    return plain_softmax(x, axis, False)
+
+
+def small_log_softmax(x, axis):
+    """The log-softmax of a small plain array over its last axis."""
+    return plain_softmax(x, axis, True)
+
+
+def small_logsumexp(x, axis):
+    """The logsumexp of a small plain array over its last axis."""
+    cdef Plain plain_x, plain_out
+    cdef Pack pack
+    cdef Rows x_rows
+    cdef RowValues results
+    if not are_plain_logits(x, axis, &plain_x):
+        return None
+    out = empty(x.shape[:plain_x.ndim - 1], x.dtype)
+    is_plain(out, &plain_out)
+    pack = plain_pack(&plain_x)
+    x_rows = plain_rows(&pack, &plain_x)
+    results = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
+    with nogil:
+        if pack.itemsize == sizeof(float):
+            run_logsumexp(&pack, &x_rows, &results, <float*> NULL)
+        else:
+            run_logsumexp(&pack, &x_rows, &results, <double*> NULL)
+    return out if plain_x.ndim > 1 else out[()]
+
+
+def small_cross_entropy(logits, target, axis, bint mean, bint with_grad):
+    """The sum, or the mean, of the losses of small plain arrays with the classes last, and the gradient or None."""
+    cdef Plain plain_x, plain_target, plain_grad
+    cdef Pack pack
+    cdef Rows x_rows, q_rows, grad_rows
+    cdef RowValues labels
+    cdef RowValues no_losses = values_at(NULL, 0, 0)
+    cdef Rows* written = &grad_rows if with_grad else <Rows*> NULL
+    cdef double divisor
+    cdef double total = 0
+    cdef bint by_index
+    if not (are_plain_logits(logits, axis, &plain_x) and is_plain(target, &plain_target)):
+        return None
+    pack = plain_pack(&plain_x)
+    by_index = plain_target.ndim == plain_x.ndim - 1 and plain_target.size == pack.total and target.dtype is int64
+    if by_index:
+        if not all_in_range(plain_target.start, pack.total, sizeof(int64_t), pack.classes):
+            return None
+    elif not (plain_target.ndim == plain_x.ndim and plain_target.size == plain_x.size
+              and plain_target.classes == pack.classes and target.dtype is logits.dtype):
+        return None
+    grad = None
+    x_rows = plain_rows(&pack, &plain_x)
+    if with_grad:
+        grad = empty(logits.shape, logits.dtype)
+        is_plain(grad, &plain_grad)
+        grad_rows = plain_rows(&pack, &plain_grad)
+    labels = values_at(plain_target.start, sizeof(int64_t), sizeof(int64_t))
+    q_rows = plain_rows(&pack, &plain_target)
+    divisor = <double> pack.total if mean else 1.0
+    with nogil:
+        if by_index and pack.itemsize == sizeof(float):
+            run_index(&pack, &x_rows, &labels, divisor, &no_losses, written, False, &total, <float*> NULL)
+        elif by_index:
+            run_index(&pack, &x_rows, &labels, divisor, &no_losses, written, False, &total, <double*> NULL)
+        elif pack.itemsize == sizeof(float):
+            run_dense(&pack, &x_rows, &q_rows, divisor, &no_losses, written, False, &total, <float*> NULL)
+        else:
+            run_dense(&pack, &x_rows, &q_rows, divisor, &no_losses, written, False, &total, <double*> NULL)
+    return total, grad

@@ -71,6 +71,8 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
            [0.5       , 0.5       , 0.        ]])
     """
     threads = _workers.thread_count(workers)
+    if out is None and (small := _dispatch.kernels.small_softmax(x, axis)) is not None:
+        return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, in_place=[x])
@@ -126,6 +128,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     -8.2799e-08
     """
     threads = _workers.thread_count(workers)
+    if out is None and (small := _dispatch.kernels.small_log_softmax(x, axis)) is not None:
+        return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     log_probs = layout.output(out, x.dtype, in_place=[x])
@@ -174,6 +178,8 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, workers:
            [1.38629436]])
     """
     threads = _workers.thread_count(workers)
+    if not keepdims and (small := _dispatch.kernels.small_logsumexp(x, axis)) is not None:
+        return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     sums = layout.empty_row_results(x.dtype)

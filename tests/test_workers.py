@@ -18,8 +18,9 @@ WORKERS = [1, 2, 3, -1]
 
 
 @pytest.fixture(autouse=True)
-def many_small_parts(monkeypatch):
+def many_small_parts(monkeypatch, close_the_short_way):
     """Calls of a test's size are split, over more threads than this machine may have CPUs."""
+    close_the_short_way()
     monkeypatch.setattr(_workers, "_PART", 1000)
     monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
 
@@ -191,7 +192,7 @@ from cxent import _workers
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is what is tested
 _workers._PART, _workers.usable_cpus = 1000, lambda: 2
-x = np.random.default_rng(0).standard_normal((100, 100))
+x = np.random.default_rng(0).standard_normal((100, 1000))
 expected = cxent.softmax(x)
 
 def check():

@@ -1,0 +1,119 @@
+"""The shorter way of small calls gives what the general way gives, and leaves to that all that is not plain."""
+
+import numpy as np
+import pytest
+
+import cxent
+
+SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
+OF_LOGITS = ["small_softmax", "small_log_softmax", "small_logsumexp"]
+BYTES = 1 << 18  # up to so many
+
+
+def results(x, labels, q):
+    for axis in {-1, x.ndim - 1}:
+        yield cxent.softmax(x, axis)
+        yield cxent.log_softmax(x, axis)
+        yield cxent.logsumexp(x, axis)
+        for target in (labels, q):
+            for reduction in ("mean", "sum"):
+                yield cxent.cross_entropy(x, target, axis=axis, reduction=reduction)
+                yield from cxent.cross_entropy_with_grad(x, target, axis=axis, reduction=reduction)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
+    rng = np.random.default_rng(0)
+    x = (3 * rng.standard_normal(shape)).astype(dtype)
+    labels = np.array(rng.integers(0, shape[-1], shape[:-1]))
+    q = rng.random(shape).astype(dtype)
+    short = list(results(x, labels, q))
+    close_the_short_way()
+    for a, b in zip(short, results(x, labels, q), strict=True):
+        assert type(a) is type(b)
+        assert (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def test_losses_too_large_for_the_dtype(close_the_short_way):
+    x = np.array([[3e38, -3e38]] * 3, np.float32)
+    labels = np.ones(3, int)
+    assert cxent.cross_entropy(x, labels, reduction="sum") == np.inf
+    close_the_short_way()
+    assert cxent.cross_entropy(x, labels, reduction="sum") == np.inf
+
+
+class Named(np.ndarray):
+    """A subclass, whose methods may do anything."""
+
+
+PLAIN = np.ones((4, 10), np.float32)
+NOT_PLAIN = {
+    "a list": PLAIN.tolist(),
+    "a scalar": np.float32(1),
+    "no dimension": PLAIN[0, 0, ...],
+    "three dimensions": PLAIN[np.newaxis],
+    "no rows": PLAIN[:0],
+    "no classes": PLAIN[:, :0],
+    "strided": PLAIN[:, ::2],
+    "F order": np.asfortranarray(PLAIN),
+    "byte-swapped": PLAIN.astype(PLAIN.dtype.newbyteorder()),
+    "misaligned": np.zeros(161, np.uint8)[1:].view(np.float32).reshape(4, 10),
+    "integers": np.ones((4, 10), np.int64),
+    "float16": PLAIN.astype(np.float16),
+    "complex": PLAIN.astype(complex),
+    "objects": PLAIN.astype(object),
+    "a subclass": PLAIN.view(Named),
+    "masked": np.ma.masked_array(PLAIN),
+    "large": np.ones((1, BYTES // 4 + 1), np.float32),
+}
+
+
+@pytest.mark.parametrize("x", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_what_is_not_plain_goes_the_general_way(kernels, x):
+    for name in OF_LOGITS:
+        assert getattr(kernels, name)(x, -1) is None
+    assert kernels.small_cross_entropy(x, np.zeros(4, int), -1, True, True) is None
+    assert kernels.small_cross_entropy(x, x, -1, True, True) is None
+
+
+@pytest.mark.parametrize("axis", [0, -2, 2, None, (1,), 1.0, True, np.int64(1), "last"], ids=str)
+def test_other_axes_go_the_general_way(kernels, axis):
+    for name in OF_LOGITS:
+        assert getattr(kernels, name)(PLAIN, axis) is None
+    assert kernels.small_cross_entropy(PLAIN, np.zeros(4, int), axis, True, False) is None
+
+
+TARGETS = {
+    "too few labels": np.zeros(3, int),
+    "a label too large": np.array([0, 0, 10, 0]),
+    "a negative label": np.array([0, -1, 0, 0]),
+    "labels as a column": np.zeros((4, 1), int),
+    "other integers": np.zeros(4, np.int32),
+    "labels that are not integers": np.zeros(4, np.float32),
+    "integers in the shape of probabilities": np.ones((4, 10), int),
+    "another dtype": np.ones((4, 10)),
+    "another shape": np.ones((10, 4), np.float32),
+    "a list": [0, 0, 0, 0],
+}
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_other_targets_go_the_general_way(kernels, target):
+    assert kernels.small_cross_entropy(PLAIN, target, -1, True, True) is None
+
+
+def test_plain_arrays_go_the_short_way(kernels):
+    if kernels.__name__.endswith("_py"):
+        pytest.skip("the pure kernels have no shorter way")
+    largest = np.ones((1, BYTES // 4), np.float32)
+    read_only = PLAIN.copy()
+    read_only.flags.writeable = False
+    for x in (PLAIN, PLAIN.astype(float), PLAIN[1:3], PLAIN[0], largest, read_only):
+        for name in OF_LOGITS:
+            assert getattr(kernels, name)(x, -1) is not None
+        for target in (np.zeros(x.shape[:-1], int), x):
+            loss, grad = kernels.small_cross_entropy(x, target, x.ndim - 1, True, True)
+            assert np.isfinite(loss)
+            assert grad.shape == x.shape
+            assert kernels.small_cross_entropy(x, target, -1, False, False)[1] is None
