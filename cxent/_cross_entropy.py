@@ -250,8 +250,8 @@ def _evaluate(
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
     threads = _workers.thread_count(workers)
-    if name == "logits" and out is None and reduction != "none":
-        small = _dispatch.kernels.small_cross_entropy(value, target, axis, reduction == "mean", with_grad)
+    if name == "logits" and reduction != "none":
+        small = _dispatch.kernels.small_cross_entropy(value, target, axis, out, reduction == "mean", with_grad)
         if small is not None:
             return _scalar(small[0], value.dtype), small[1]  # type: ignore[union-attr]  # it is an array
     x = floating_array(value, name)

@@ -1384,10 +1384,10 @@ cdef inline void add_losses(const Pack* pack, const double* loss, double scale, 
     add_terms(loss + n, pack.rows - n, scale, total.value, total.lost)
 
 
-cdef inline double sum_of(const Total* total) noexcept nogil:
+cdef inline double sum_of(const Pack* pack, const Total* total) noexcept nogil:
     cdef Sum all_rows = [0, 0]
     cdef Py_ssize_t r
-    for r in range(LANES):
+    for r in range(min(<Py_ssize_t> LANES, pack.total)):
         add(&all_rows, total.value[r])
         if total.value[r] - total.value[r] == 0:  # beyond the largest number, what is lost is inf - inf
             all_rows.error += total.lost[r]
@@ -1545,7 +1545,7 @@ cdef int run_index(Pack* pack, Rows* x_rows, const RowValues* labels, double div
             finish_rows(pack, grad_rows, kind)
     finally:
         PyMem_RawFree(pack.memory)
-    total_loss[0] = sum_of(&total)
+    total_loss[0] = sum_of(pack, &total)
     return 0
 
 
@@ -1601,7 +1601,7 @@ cdef int run_dense(Pack* pack, Rows* x_rows, Rows* q_rows, double divisor, const
             finish_rows(pack, grad_rows, kind)
     finally:
         PyMem_RawFree(pack.memory)
-    total_loss[0] = sum_of(&total)
+    total_loss[0] = sum_of(pack, &total)
     return 0
 
 
@@ -1816,7 +1816,7 @@ def from_probs_dense(
                     put_rows(&pack, &results, loss, p)
     finally:
         PyMem_RawFree(pack.memory)
-    return sum_of(&total)
+    return sum_of(&pack, &total)
 
 
 cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes) noexcept nogil:
@@ -1867,6 +1867,7 @@ cdef struct Plain:
     Py_ssize_t ndim
     Py_ssize_t size
     Py_ssize_t classes      # of the last axis
+    bint read_only
 
 
 cdef bint is_plain(object array, Plain* plain) except -1:
@@ -1884,6 +1885,7 @@ cdef bint is_plain(object array, Plain* plain) except -1:
     plain.ndim = memory.ndim
     plain.size = memory.len // memory.itemsize
     plain.classes = memory.shape[memory.ndim - 1] if memory.ndim > 0 else 1
+    plain.read_only = memory.readonly
     accepted = (memory.ndim <= 2 and 0 < memory.len <= SMALL_BYTES and PyBuffer_IsContiguous(&memory, b"C")
                 and <size_t> memory.buf % <size_t> memory.itemsize == 0)
     PyBuffer_Release(&memory)  # whoever calls holds the array
@@ -1904,14 +1906,31 @@ cdef inline Rows plain_rows(const Pack* pack, const Plain* x) noexcept nogil:
     return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.itemsize)
 
 
-cdef object plain_softmax(object x, object axis, bint of_log):
+cdef bint are_apart(const Plain* a, const Plain* b) noexcept:
+    return a.start + a.size * a.itemsize <= b.start or b.start + b.size * b.itemsize <= a.start
+
+
+cdef object plain_output(object out, object x, const Plain* plain_x, Plain* plain_out):
+    """Memory for a result like x: `out`, if it is that; None if that is not plain or overlaps x in part."""
+    if out is None:
+        out = empty(x.shape, x.dtype)
+        is_plain(out, plain_out)
+    elif not (is_plain(out, plain_out) and out.dtype is x.dtype and plain_out.ndim == plain_x.ndim
+              and plain_out.size == plain_x.size and plain_out.classes == plain_x.classes and not plain_out.read_only
+              and (plain_out.start == plain_x.start or are_apart(plain_out, plain_x))):
+        return None
+    return out
+
+
+cdef object plain_softmax(object x, object axis, object out, bint of_log):
     cdef Plain plain_x, plain_out
     cdef Pack pack
     cdef Rows x_rows, out_rows
     if not are_plain_logits(x, axis, &plain_x):
         return None
-    out = empty(x.shape, x.dtype)
-    is_plain(out, &plain_out)
+    out = plain_output(out, x, &plain_x, &plain_out)
+    if out is None:
+        return None
     pack = plain_pack(&plain_x)
     x_rows = plain_rows(&pack, &plain_x)
     out_rows = plain_rows(&pack, &plain_out)
@@ -1927,14 +1946,14 @@ cdef object plain_softmax(object x, object axis, bint of_log):
     return out
 
 
-def small_softmax(x, axis):
+def small_softmax(x, axis, out):
     """The softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, False)
+    return plain_softmax(x, axis, out, False)
 
 
-def small_log_softmax(x, axis):
+def small_log_softmax(x, axis, out):
     """The log-softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, True)
+    return plain_softmax(x, axis, out, True)
 
 
 def small_logsumexp(x, axis):
@@ -1958,7 +1977,7 @@ def small_logsumexp(x, axis):
     return out if plain_x.ndim > 1 else out[()]
 
 
-def small_cross_entropy(logits, target, axis, bint mean, bint with_grad):
+def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
     """The sum, or the mean, of the losses of small plain arrays with the classes last, and the gradient or None."""
     cdef Plain plain_x, plain_target, plain_grad
     cdef Pack pack
@@ -1982,8 +2001,9 @@ def small_cross_entropy(logits, target, axis, bint mean, bint with_grad):
     grad = None
     x_rows = plain_rows(&pack, &plain_x)
     if with_grad:
-        grad = empty(logits.shape, logits.dtype)
-        is_plain(grad, &plain_grad)
+        grad = plain_output(out, logits, &plain_x, &plain_grad)
+        if grad is None or not are_apart(&plain_grad, &plain_target):
+            return None
         grad_rows = plain_rows(&pack, &plain_grad)
     labels = values_at(plain_target.start, sizeof(int64_t), sizeof(int64_t))
     q_rows = plain_rows(&pack, &plain_target)

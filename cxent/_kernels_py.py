@@ -146,11 +146,11 @@ def labels_in_range(labels: Array, classes: int) -> bool:
 # What compiled kernels have for small calls, where they save most of the time; here it would save nothing.
 
 
-def small_softmax(x: object, axis: object) -> None:
+def small_softmax(x: object, axis: object, out: object) -> None:
     return None
 
 
-def small_log_softmax(x: object, axis: object) -> None:
+def small_log_softmax(x: object, axis: object, out: object) -> None:
     return None
 
 
@@ -158,5 +158,5 @@ def small_logsumexp(x: object, axis: object) -> None:
     return None
 
 
-def small_cross_entropy(logits: object, target: object, axis: object, mean: bool, with_grad: bool) -> None:
+def small_cross_entropy(logits: object, target: object, axis: object, out: object, mean: bool, with_grad: bool) -> None:
     return None

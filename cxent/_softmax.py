@@ -71,7 +71,7 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
            [0.5       , 0.5       , 0.        ]])
     """
     threads = _workers.thread_count(workers)
-    if out is None and (small := _dispatch.kernels.small_softmax(x, axis)) is not None:
+    if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
         return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
@@ -128,7 +128,7 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     -8.2799e-08
     """
     threads = _workers.thread_count(workers)
-    if out is None and (small := _dispatch.kernels.small_log_softmax(x, axis)) is not None:
+    if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
         return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")

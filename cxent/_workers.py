@@ -67,6 +67,8 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
 
 def thread_count(workers: Any) -> int:
     """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
+    if type(workers) is int and workers > 0:  # in small calls every check counts
+        return workers
     try:
         count = operator.index(workers)
     except TypeError:
