@@ -911,8 +911,11 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
 cdef inline void aim(const Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
     """Where the next pack's rows are, to be prefetched."""
     cdef Py_ssize_t first = pack.first + pack.rows
-    rows.ahead.start = rows.origin + first // pack.inner * rows.outer_stride + first % pack.inner * rows.inner_stride
     rows.ahead.step = LANES * itemsize if pack.inner == 1 else rows.class_stride
+    if first == pack.total:  # what lies behind the array would drive from the cache what is needed
+        first = pack.first
+        rows.ahead.step = 0
+    rows.ahead.start = rows.origin + first // pack.inner * rows.outer_stride + first % pack.inner * rows.inner_stride
 
 
 cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, floating* spare) noexcept nogil:
