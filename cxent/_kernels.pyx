@@ -898,6 +898,11 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
                         column[j] = number[j]
                     else:
                         number[j] = column[j]
+            elif row_step == 1 and rows.inner_stride == sizeof(floating):
+                if gather:
+                    memcpy(column, number, run * sizeof(floating))
+                else:
+                    memcpy(number, column, run * sizeof(floating))
             else:
                 for j in range(run):
                     number = <floating*> (start + c * rows.class_stride + j * rows.inner_stride)
