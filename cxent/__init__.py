@@ -4,7 +4,9 @@ from ._cross_entropy import (
     cross_entropy,
     cross_entropy_from_probs,
     cross_entropy_from_probs_with_grad,
+    cross_entropy_hvp,
     cross_entropy_with_grad,
+    cross_entropy_with_hess,
 )
 from ._dispatch import show_config
 from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward, softmax_jacobian
@@ -15,7 +17,9 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_from_probs",
     "cross_entropy_from_probs_with_grad",
+    "cross_entropy_hvp",
     "cross_entropy_with_grad",
+    "cross_entropy_with_hess",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",

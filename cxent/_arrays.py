@@ -8,8 +8,9 @@ NumPy's ``reshape`` decides whether a view is possible or a copy is needed.
 from __future__ import annotations
 
 import math
+import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -49,11 +50,18 @@ def layout_of(x: Array, axis: Axis, name: str) -> Layout:
     return layout
 
 
-def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -> Array:
-    """The target as kernels take it: labels ``(outer, inner)`` or probabilities ``(outer, classes, inner)``."""
+def target_view(
+    value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike, ignore_index: int | None = None
+) -> tuple[Array | None, Array | None, int | None]:
+    """The target as kernels take it: labels ``(outer, inner)`` and the one that is ignored, or probabilities."""
     target = _real_array(value, "target")
     if target.shape == layout.shape:
-        return layout.view(_readable(target, dtype))
+        if ignore_index is not None:
+            raise ValueError(
+                f"ignore_index is {ignore_index} and target has shape {target.shape}, which is that of class "
+                "probabilities; accepted is an ignore_index with class indices alone"
+            )
+        return None, layout.view(_readable(target, dtype)), None
     if target.shape != layout.row_shape:
         raise ValueError(
             f"target has shape {target.shape}; accepted for {name} of shape {layout.shape} are "
@@ -65,13 +73,42 @@ def target_view(value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike) -
             "accepted for these are integers: convert it with astype(int)"
         )
     labels = layout.row_view(_readable(target, _INT64))
-    if not _dispatch.kernels.labels_in_range(labels, layout.classes):
-        outside = np.argwhere((target < 0) | (target >= layout.classes))[0]
+    ignored = _as_label(ignore_index, target.dtype)
+    if not _dispatch.kernels.labels_in_range(labels, layout.classes, ignored):
+        outside = np.argwhere(((target < 0) | (target >= layout.classes)) & (target != ignore_index))[0]
         place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
+        or_ignored = "" if ignore_index is None else f", and {ignore_index}, the ignore_index"
         raise IndexError(
             f"target{place} is {target[tuple(outside)]}; accepted are class indices from 0 to {layout.classes - 1}"
+            f"{or_ignored}"
         )
-    return labels
+    return labels, None, ignored
+
+
+def class_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+    """One weight for each class, in `dtype`."""
+    return _weights(value, "weight", (layout.classes,), "one for each class", dtype)
+
+
+def row_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+    """One weight for each row, as ``(outer, inner)``."""
+    return layout.row_view(_weights(value, "sample_weight", layout.row_shape, "one for each row", dtype))
+
+
+def integer_or_none(value: Any, name: str) -> int | None:
+    try:
+        return None if value is None else operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; accepted are an integer and None") from None
+
+
+def number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
+    """A number that is accepted, as a float."""
+    if not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
+    if not accepts(float(value)):
+        raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
+    return float(value)
 
 
 def exceeds_cache(result: Array) -> bool:
@@ -151,6 +188,10 @@ class Layout:
         """Memory for one result per row, as ``(outer, inner)``."""
         return np.empty(self._row_view_shape, dtype)
 
+    def broadcast(self, class_values: Array) -> Array:
+        """One value for each class as ``(outer, classes, inner)``, without a copy."""
+        return np.broadcast_to(class_values[:, np.newaxis], self._view_shape)
+
     def row_results(self, row_view: Array) -> Any:
         """What the caller gets of one result per row; a scalar for a row without other axes."""
         results = self._row_order.undo(row_view)
@@ -196,6 +237,24 @@ def _real_array(value: ArrayLike, name: str) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}")
     return array
+
+
+def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, dtype: DTypeLike) -> Array:
+    array = _real_array(value, name)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}; accepted is {shape}, {meaning}")
+    weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        wrong = array[~(np.isfinite(weights) & (weights >= 0))].flat[0]
+        raise ValueError(f"{name} has {wrong}; accepted are numbers from 0 on, neither infinite nor NaN")
+    return weights
+
+
+def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
+    """As it is found among labels of that dtype in int64, where large ones wrap; None if it cannot be there."""
+    if ignore_index is None or dtype.kind not in "iu" or not np.iinfo(dtype).min <= ignore_index <= np.iinfo(dtype).max:
+        return None
+    return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 
 
 def _readable(array: Array, dtype: DTypeLike) -> Array:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _workers
-from ._arrays import Array, exceeds_cache, floating_array, layout_of, single_axis, target_view
+from ._arrays import (
+    Array,
+    Layout,
+    class_weights,
+    exceeds_cache,
+    floating_array,
+    integer_or_none,
+    layout_of,
+    number,
+    row_weights,
+    single_axis,
+    target_view,
+)
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -18,17 +30,34 @@ _ALWAYS_FITS = 1e38
 
 
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean", workers: int = 1
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+    return_lse: bool = False,
+    workers: int = 1,
 ) -> Any:
     """Cross-entropy of logits with class indices or class probabilities.
 
     ``loss = lse(x) - x_y`` for a class index y, and ``loss = Q * lse(x) - sum_j q_j x_j`` for class probabilities q,
-    with ``Q = sum_j q_j``; lse is the `logsumexp`.
+    with ``Q = sum_j q_j``; lse is the `logsumexp`. The options make of this::
+
+        x_j  = u_j / temperature, or with a cap  x_j = softcap * tanh(u_j / (temperature * softcap)),   u the logits
+        q'_j = weight_j * ((1 - label_smoothing) * q_j + label_smoothing / C),   q one-hot for a class index
+        loss = s * (sum_j q'_j * lse(x) - sum_j q'_j x_j) + s * z_loss * lse(x)^2,   s the row's sample_weight
 
     Parameters
     ----------
     logits : array_like
-        Logits x, of any shape with at least one class. float32 and float64 are computed as such, integers and
+        Logits, of any shape with at least one class. float32 and float64 are computed as such, integers and
         booleans in float64.
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
@@ -37,45 +66,73 @@ def cross_entropy(
     axis : int, default -1
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
+    weight : array_like of shape (C,), optional
+        A weight for each class, from 0 on; converted to the dtype of the logits.
+    sample_weight : array_like, optional
+        A weight for each row, from 0 on, in the shape of the logits without the class axis; converted to their dtype.
+        A row of weight 0 does not count, whatever it holds.
+    ignore_index : int, optional
+        Rows with this class index do not count: their loss and their gradient are 0. It may be any integer, and is
+        for class indices alone.
+    label_smoothing : float, default 0
+        From 0 to 1: how much of each target is spread evenly over all classes.
+    z_loss : float, default 0
+        The factor of the squared logsumexp, which keeps logits from drifting [2]_.
+    softcap : float, optional
+        The bound that logits approach smoothly [3]_.
+    temperature : float, default 1
+        What logits are divided by.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined. The mean divides by the number of rows; over zero rows it is NaN.
+        How the losses of the rows are combined. The mean divides their sum by D, and that of the z terms by Dz. For
+        class indices D is the sum of ``s * weight_y``, and for probabilities that of s, as in PyTorch; Dz is the sum
+        of s; all over the rows that count. Over no rows the mean is NaN.
+    return_lse : bool, default False
+        Whether to return the logsumexp of each row too, of x as above.
     workers : int, default 1
         How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
         use. The results have the same bits for any number.
 
     Returns
     -------
-    scalar or ndarray
+    loss : scalar or ndarray
         The loss in the dtype of the logits; with reduction "none" one per row, in the shape of the logits without the
         class axis.
+    lse : scalar or ndarray
+        The logsumexp of each row, if `return_lse`.
 
     Raises
     ------
     TypeError
         If an array is complex, object, string or masked, the logits have another floating type than float32 and
-        float64, or class indices are not integers.
+        float64, class indices are not integers, or an option is not a number.
     ValueError
-        If the shapes do not match, there are no classes, the reduction is unknown, or `workers` is 0 or below -CPUs.
+        If shapes do not match, there are no classes, an option is out of its range, weights are negative or not
+        finite, probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.
     IndexError
-        If a class index is not in 0..C-1; it names the first. Negative indices do not wrap.
+        If a class index is not in 0..C-1, nor `ignore_index`; it names the first. Negative indices do not wrap.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
     See Also
     --------
     cross_entropy_with_grad : the loss and its gradient.
+    cross_entropy_with_hess : these and the diagonal of the Hessian.
     cross_entropy_from_probs : for predictions that are probabilities already.
 
     Notes
     -----
     With m the largest logit, the loss is ``(m - x_y) + log1p(r)``, where r sums the exponentials of all the other
-    ``x_j - m`` [1]_. A small loss therefore keeps all its digits. A probability that is exactly 0
+    ``x_j - m`` [1]_. A small loss therefore keeps all its digits. A term whose q' is exactly 0
     takes no part, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64.
+    With a cap, differences of x are computed from those of u, so that they keep their digits.
 
     References
     ----------
     .. [1] P. Blanchard, D. J. Higham and N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
        IMA Journal of Numerical Analysis 41(4), 2021.
+    .. [2] A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", Journal of Machine Learning Research
+       24(240), 2023.
+    .. [3] Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv:2408.00118, 2024.
 
     Examples
     --------
@@ -91,9 +148,30 @@ def cross_entropy(
 
     >>> print(f"{cross_entropy(np.float32([17, 0, 0]), 0):.4e}")
     8.2799e-08
+
+    The options:
+
+    >>> print(cross_entropy(logits, [0, 2], weight=[1, 1, 3]).round(8))
+    0.12888372
+    >>> print(cross_entropy(logits, [0, 2], sample_weight=[1, 0]).round(8))
+    0.40760596
+    >>> print(cross_entropy(logits, [0, -100], ignore_index=-100).round(8))
+    0.40760596
+    >>> print(cross_entropy(logits, [0, 2], label_smoothing=0.1).round(8))
+    0.40512447
+    >>> print(cross_entropy(logits, [0, 2], z_loss=1e-2).round(8))
+    0.33221949
+    >>> print(cross_entropy(logits, [0, 2], softcap=2.0, temperature=0.5).round(8))
+    0.41726788
+    >>> loss, lse = cross_entropy(logits, [0, 2], return_lse=True)
+    >>> lse
+    array([2.40760596, 4.0359763 ])
     """
-    loss, _ = _evaluate("logits", logits, target, axis, reduction, with_grad=False, workers=workers)
-    return loss
+    numbers = (label_smoothing, z_loss, softcap, temperature)
+    results = _of_logits(
+        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers, return_lse=return_lse
+    )
+    return (results.loss, results.lse) if return_lse else results.loss
 
 
 def cross_entropy_with_grad(
@@ -101,18 +179,32 @@ def cross_entropy_with_grad(
     target: ArrayLike,
     *,
     axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    temperature: float = 1.0,
     reduction: Reduction = "mean",
+    return_lse: bool = False,
     out: NDArray[Any] | None = None,
     workers: int = 1,
-) -> tuple[Any, NDArray[Any]]:
+) -> Any:
     """Cross-entropy and its gradient with respect to the logits, in one pass.
 
     ``dloss/dx_j = Q * p_j - q_j``, with p the softmax of the logits, q the target row (for a class index: one-hot)
-    and ``Q = sum_j q_j``. With reduction "mean" this is divided by the number of rows.
+    and ``Q = sum_j q_j``. With reduction "mean" this is divided by the number of rows. The options, which
+    `cross_entropy` explains, make of this::
+
+        dloss/dx_j = s / D * (sum_k q'_k * p_j - q'_j) + s / Dz * 2 * z_loss * lse(x) * p_j
+        dloss/du_j = (1 - (x_j / softcap)^2) / temperature * dloss/dx_j
 
     Parameters
     ----------
-    logits, target, axis, reduction, workers
+    logits, target, axis, workers
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
@@ -124,6 +216,8 @@ def cross_entropy_with_grad(
         As `cross_entropy` returns it.
     grad : ndarray
         The gradient in the shape of the logits: `out`, if given.
+    lse : scalar or ndarray
+        The logsumexp of each row, if `return_lse`.
 
     Raises
     ------
@@ -147,8 +241,153 @@ def cross_entropy_with_grad(
     >>> grad
     array([[-0.16737952,  0.12236424,  0.04501529],
            [ 0.00883421,  0.00883421, -0.01766842]])
+    >>> loss, grad = cross_entropy_with_grad(logits, [0, -1], ignore_index=-1, label_smoothing=0.1)
+    >>> grad
+    array([[-0.26809238,  0.21139514,  0.05669724],
+           [ 0.        ,  0.        ,  0.        ]])
     """
-    return _evaluate("logits", logits, target, axis, reduction, with_grad=True, out=out, workers=workers)
+    numbers = (label_smoothing, z_loss, softcap, temperature)
+    results = _of_logits(
+        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
+        return_lse=return_lse, with_grad=True, out=out,
+    )  # fmt: skip
+    return (results.loss, results.grad, results.lse) if return_lse else (results.loss, results.grad)
+
+
+def cross_entropy_with_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+    workers: int = 1,
+) -> tuple[Any, NDArray[Any], NDArray[Any]]:
+    """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
+
+    ``d2loss/dx_j2 = s / D * Q * p_j * (1 - p_j)``, with ``Q = sum_k q'_k``; divided by the squared temperature, too.
+    `cross_entropy` explains s, D and q'.
+
+    Parameters
+    ----------
+    logits, target, axis, workers
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction
+        As in `cross_entropy`.
+    out : ndarray, optional
+        Where to put the gradient; as in `cross_entropy_with_grad`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As `cross_entropy` returns it.
+    grad : ndarray
+        The gradient in the shape of the logits: `out`, if given.
+    hess : ndarray
+        The diagonal of the Hessian, in the same shape.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `cross_entropy_with_grad`.
+
+    See Also
+    --------
+    cross_entropy_hvp : the product of the whole Hessian with a vector.
+    cxent.boosting.softmax_objective : for gradient boosting, which wants these.
+
+    Notes
+    -----
+    Where p is near 1, ``1 - p`` is the sum of all the other probabilities, and keeps its digits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import cross_entropy_with_hess
+    >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
+    >>> loss, grad, hess = cross_entropy_with_hess(logits, [0, 2], reduction="sum")
+    >>> hess
+    array([[0.22269543, 0.18483645, 0.08192507],
+           [0.01735625, 0.01735625, 0.03408815]])
+    """
+    numbers = (label_smoothing, 0.0, None, temperature)
+    results = _of_logits(
+        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
+        with_grad=True, with_hess=True, out=out,
+    )  # fmt: skip
+    return results.loss, results.grad, results.hess
+
+
+def cross_entropy_hvp(
+    logits: ArrayLike,
+    target: ArrayLike,
+    v: ArrayLike,
+    *,
+    axis: int = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    temperature: float = 1.0,
+    reduction: Reduction = "mean",
+    out: NDArray[Any] | None = None,
+    workers: int = 1,
+) -> NDArray[Any]:
+    """The product of the Hessian of the cross-entropy with a vector, row by row.
+
+    ``(H v)_j = s / D * Q * p_j * (v_j - sum_k p_k v_k)``, with ``Q = sum_k q'_k``; divided by the squared temperature,
+    too. `cross_entropy` explains s, D and q'. The Hessian itself, C * C numbers a row, is not computed.
+
+    Parameters
+    ----------
+    logits, target, axis, workers
+        As in `cross_entropy`.
+    v : array_like
+        The vectors, in the shape of the logits.
+    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction
+        As in `cross_entropy`.
+    out : ndarray, optional
+        Where to put the product, with the shape and dtype of the logits. It may be the logits themselves.
+
+    Returns
+    -------
+    ndarray
+        The product in the shape of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `cross_entropy_with_grad`, and if `v` has another shape.
+
+    Examples
+    --------
+    >>> from cxent import cross_entropy_hvp
+    >>> logits = [[2.0, 1.0, 0.0], [0.0, 0.0, 4.0]]
+    >>> cross_entropy_hvp(logits, [0, 2], [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], reduction="sum")
+    array([[ 0.22269543, -0.1628034 , -0.05989202],
+           [-0.01704408, -0.01704408,  0.03408815]])
+    """
+    threads = _workers.thread_count(workers)
+    x = floating_array(logits, "logits")
+    vector = floating_array(v, "v")
+    if vector.shape != x.shape:
+        raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
+    numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
+    given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers.label_smoothing, reduction)
+    layout = given.layout
+    vector = layout.view(vector.astype(x.dtype, copy=False))
+    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x / numbers.temperature), product, False)
+    _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
+    scale = _target_sums(given, numbers.label_smoothing) / (given.divisor * numbers.temperature**2)
+    np.multiply(product, scale[:, np.newaxis], out=product, where=(scale != 0)[:, np.newaxis])
+    np.copyto(product, 0, where=(scale == 0)[:, np.newaxis])  # rows that do not count may be NaN
+    return layout.result(product, out)
 
 
 def cross_entropy_from_probs(
@@ -187,7 +426,7 @@ def cross_entropy_from_probs(
     >>> cross_entropy_from_probs(probs, [0, 1], reduction="none")
     array([0.69314718, 0.22314355])
     """
-    loss, _ = _evaluate("probs", probs, target, axis, reduction, with_grad=False)
+    loss, _ = _of_probs(probs, target, axis, reduction)
     return loss
 
 
@@ -232,50 +471,201 @@ def cross_entropy_from_probs_with_grad(
     array([[-1.   ,  0.   ,  0.   ],
            [ 0.   , -0.625,  0.   ]])
     """
-    return _evaluate("probs", probs, target, axis, reduction, with_grad=True, out=out)
+    return _of_probs(probs, target, axis, reduction, with_grad=True, out=out)
 
 
-def _evaluate(
-    name: Literal["logits", "probs"],
-    value: ArrayLike,
+class _Numbers(NamedTuple):
+    """The options that are numbers."""
+
+    label_smoothing: float
+    z_loss: float
+    softcap: float  # 0: none
+    temperature: float
+
+
+_OFF = _Numbers(0.0, 0.0, 0.0, 1.0)
+
+
+def _check_numbers(label_smoothing: Any, z_loss: Any, softcap: Any, temperature: Any) -> _Numbers:
+    return _Numbers(
+        number(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1),
+        number(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf),
+        0.0
+        if softcap is None
+        else number(softcap, "softcap", "a finite number above 0, or None", lambda k: 0 < k < math.inf),
+        number(temperature, "temperature", "a finite number above 0", lambda t: 0 < t < math.inf),
+    )
+
+
+_checked_numbers = lru_cache(maxsize=64)(_check_numbers)  # the checks would be a third of a small call
+
+
+class _Results(NamedTuple):
+    loss: Any
+    lse: Any
+    grad: Any
+    hess: Any
+
+
+def _of_logits(
+    logits: ArrayLike,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    numbers: tuple[Any, Any, Any, Any],
+    reduction: Reduction,
+    workers: int,
+    *,
+    return_lse: bool = False,
+    with_grad: bool = False,
+    with_hess: bool = False,
+    out: Array | None = None,
+) -> _Results:
+    """What is wanted of a loss of logits: check, make views, run the kernel, reduce."""
+    _check_reduction(reduction)
+    threads = _workers.thread_count(workers)
+    try:
+        checked = _checked_numbers(*numbers)
+    except TypeError:  # what cannot be hashed is no number either
+        checked = _check_numbers(*numbers)
+    if (
+        checked == _OFF
+        and weight is None
+        and sample_weight is None
+        and ignore_index is None
+        and reduction != "none"
+        and not (return_lse or with_hess)
+    ):
+        small = _dispatch.kernels.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
+        if small is not None:
+            return _Results(_scalar(small[0], logits.dtype), None, small[1], None)  # type: ignore[union-attr]
+
+    x = floating_array(logits, "logits")
+    given = _given(x, target, axis, weight, sample_weight, ignore_index, checked.label_smoothing, reduction)
+    layout = given.layout
+    grad = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays()) if with_grad else None
+    hess = layout.output(None, x.dtype, in_place=[x]) if with_hess else None
+    losses = layout.empty_row_results(x.dtype) if reduction == "none" else None
+    lse = layout.empty_row_results(x.dtype) if return_lse else None
+    total = _workers.run(
+        threads,
+        _dispatch.kernels.cross_entropy,
+        layout.view(x),
+        given.labels,
+        given.probs,
+        None if given.class_weights is None else layout.broadcast(given.class_weights),
+        given.row_weights,
+        given.ignored,
+        *checked,
+        given.divisor,
+        given.z_divisor,
+        losses,
+        lse,
+        grad,
+        hess,
+        grad is not None and exceeds_cache(grad),
+    )
+    return _Results(
+        _scalar(total if given.divisor else math.nan, x.dtype) if losses is None else layout.row_results(losses),
+        None if lse is None else layout.row_results(lse),
+        None if grad is None else layout.result(grad, out),
+        None if hess is None else layout.result(hess, None),
+    )
+
+
+def _of_probs(
+    probs: ArrayLike,
     target: ArrayLike,
     axis: int,
     reduction: Reduction,
     *,
-    with_grad: bool,
+    with_grad: bool = False,
     out: Array | None = None,
-    workers: int = 1,
 ) -> tuple[Any, Any]:
-    """The loss, and the gradient if it is wanted: check, make views, run the kernel, reduce."""
+    """The loss of predicted probabilities, and the gradient if it is wanted."""
+    _check_reduction(reduction)
+    p = floating_array(probs, "probs")
+    layout = layout_of(p, single_axis(axis), "probs")
+    labels, q, _ = target_view(target, layout, "probs", p.dtype)
+    read_later = [a for a in (labels, q) if a is not None]
+    grad = layout.output(out, p.dtype, in_place=[p], read_later=read_later) if with_grad else None
+    losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
+    divisor = layout.row_count if reduction == "mean" else 1
+    kernels = _dispatch.kernels
+    if labels is not None:
+        total = kernels.from_probs_index(layout.view(p), labels, divisor, losses, grad)
+    else:
+        assert q is not None
+        total = kernels.from_probs_dense(layout.view(p), q, divisor, losses, grad)
+    loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
+    return loss, None if grad is None else layout.result(grad, out)
+
+
+def _check_reduction(reduction: Any) -> None:
     if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
-    threads = _workers.thread_count(workers)
-    if name == "logits" and reduction != "none":
-        small = _dispatch.kernels.small_cross_entropy(value, target, axis, out, reduction == "mean", with_grad)
-        if small is not None:
-            return _scalar(small[0], value.dtype), small[1]  # type: ignore[union-attr]  # it is an array
-    x = floating_array(value, name)
-    layout = layout_of(x, single_axis(axis), name)
-    view = target_view(target, layout, name, x.dtype)
-    grad = layout.output(out, x.dtype, in_place=[x], read_later=[view]) if with_grad else None
-    losses = layout.empty_row_results(x.dtype) if reduction == "none" else None
-    divisor = layout.row_count if reduction == "mean" else 1
 
-    kernels = _dispatch.kernels
-    kernel: Callable[..., float]
-    arguments: list[Any] = [view, divisor, losses, grad]
-    if name == "logits":
-        kernel = kernels.cross_entropy_index if view.ndim == 2 else kernels.cross_entropy_dense
-        arguments.append(grad is not None and exceeds_cache(grad))
-    else:
-        kernel = kernels.from_probs_index if view.ndim == 2 else kernels.from_probs_dense
-    total = _workers.run(threads, kernel, layout.view(x), *arguments)
 
-    if losses is not None:
-        loss = layout.row_results(losses)
+class _Given(NamedTuple):
+    """A checked target and its weights, as kernels take them, and what the sums of a mean are divided by."""
+
+    layout: Layout
+    labels: Array | None
+    probs: Array | None
+    ignored: int | None
+    class_weights: Array | None
+    row_weights: Array | None
+    divisor: float
+    z_divisor: float
+
+    def arrays(self) -> list[Array]:
+        return [a for a in (self.labels, self.probs, self.class_weights, self.row_weights) if a is not None]
+
+
+def _given(
+    x: Array,
+    target: ArrayLike,
+    axis: int,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    ignore_index: int | None,
+    label_smoothing: float,
+    reduction: Reduction,
+) -> _Given:
+    _check_reduction(reduction)
+    layout = layout_of(x, single_axis(axis), "logits")
+    ignore_index = integer_or_none(ignore_index, "ignore_index")
+    labels, probs, ignored = target_view(target, layout, "logits", x.dtype, ignore_index)
+    by_class = None if weight is None else class_weights(weight, layout, x.dtype)
+    by_row = None if sample_weight is None else row_weights(sample_weight, layout, x.dtype)
+    if reduction != "mean":
+        divisor, z_divisor = 1.0, 1.0
+    elif labels is None or (by_class is None and by_row is None and ignored is None):
+        divisor = z_divisor = float(layout.row_count if by_row is None else by_row.sum(dtype=np.float64))
     else:
-        loss = _scalar(total if divisor else math.nan, x.dtype)
-    return loss, None if grad is None else layout.result(grad, out)
+        divisor, z_divisor = _dispatch.kernels.sums_of_weights(
+            labels, by_row, None if by_class is None else by_class.astype(np.float64), ignored
+        )
+    if by_class is None and label_smoothing:
+        by_class = np.ones(layout.classes, x.dtype)
+    return _Given(layout, labels, probs, ignored, by_class, by_row, divisor, z_divisor)
+
+
+def _target_sums(given: _Given, label_smoothing: float) -> Array:
+    """s * Q of each row, as ``(outer, inner)`` in float64; 0 for rows that do not count."""
+    even = label_smoothing / given.layout.classes
+    weights = np.ones(given.layout.classes) if given.class_weights is None else given.class_weights.astype(np.float64)
+    if given.labels is not None:
+        counts = given.labels != given.ignored
+        sums = (1 - label_smoothing) * weights[np.where(counts, given.labels, 0)] + even * weights.sum()
+        sums = np.where(counts, sums, 0)
+    else:
+        assert given.probs is not None
+        smoothed = (1 - label_smoothing) * given.probs.astype(np.float64) + even
+        sums = np.einsum("ick,c->ik", smoothed, weights)
+    return np.asarray(sums if given.row_weights is None else sums * given.row_weights)
 
 
 def _scalar(total: float, dtype: np.dtype[Any]) -> Any:

@@ -169,8 +169,8 @@ cdef enum:
 
 # --- exp and log -------------------------------------------------------------------------------------------
 
-cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
-    """exp(x) * 2^lift for x <= 0, to about 1 ulp; 0 where this is below the smallest normal number; NaN for NaN.
+cdef inline floating exp_less(floating x, int lift, floating less) noexcept nogil:
+    """exp(x) * 2^lift - less for x <= 0, to about 1 ulp; exp counts as 0 below the smallest normal number. NaN for NaN.
 
     exp(x) = 2^k * exp(r) with k = round(x / ln 2) and |r| <= ln(2)/2. Adding 1.5 * 2^(mantissa bits) rounds to
     an integer, which then stands in the lowest bits. ln 2 is subtracted in two parts, the first exact.
@@ -187,8 +187,8 @@ cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
         q = (<float> 0.49999994 + <float> 0.166665211 * r) + r2 * (
             (<float> 0.0416683927 + <float> 0.00836874545 * r) + r2 * <float> 0.00138145348)
         power = float_from_bits((float_bits(shifted) + <uint32_t> (127 + lift)) << 23)
-        q = power + power * (r + r2 * q)
-        return <float> 0.0 if x < <float> (-0.6931471 * (126 + lift)) else q
+        q = (power - less) + power * (r + r2 * q)
+        return 0 - less if x < <float> (-0.6931471 * (126 + lift)) else q
     else:
         shifted = x * 1.4426950408889634 + 6755399441055744.0
         k = shifted - 6755399441055744.0
@@ -202,8 +202,13 @@ cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
                       + r2 * (2.4801492945913477e-05 + 2.75575859360685e-06 * r))
                      + r4 * (2.7630307297545969e-07 + 2.5000301260848814e-08 * r)))
         power = double_from_bits((double_bits(shifted) + <uint64_t> (1023 + lift)) << 52)
-        q = power + power * (r + r2 * q)
-        return 0.0 if x < -0.69314718055994529 * (1022 + lift) else q
+        q = (power - less) + power * (r + r2 * q)
+        return 0 - less if x < -0.69314718055994529 * (1022 + lift) else q
+
+
+cdef inline floating exp_lifted(floating x, int lift) noexcept nogil:
+    """exp(x) * 2^lift for x <= 0."""
+    return exp_less(x, lift, <floating> 0)
 
 
 cdef inline floating exp_any(floating x) noexcept nogil:
@@ -662,8 +667,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
 
 
 cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating* x, const floating* half_shift,
-                            bint of_log, bint skip_zeros, double* weight, floating* total) noexcept nogil:
-    """Add w to one lane, and half of w * (x - shift) to another, or of w * log(x)."""
+                            bint of_log, bint skip_zeros, bint sum_weights,
+                            double* weight, floating* total) noexcept nogil:
+    """Add half of w * (x - shift) to a lane, or of w * log(x); and w to another, if wanted."""
     cdef floating half = <floating> 0.5
     cdef floating term
     cdef Py_ssize_t k
@@ -673,16 +679,17 @@ cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating*
         else:
             term = half * x[k] - half_shift[k]  # the difference of two large numbers may be too large
         term = 0 if skip_zeros and w[k] == 0 else w[k] * term
-        weight[k] += w[k]
         total[k] += term
+        if sum_weights:
+            weight[k] += w[k]
 
 
 cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                              const floating* w, Py_ssize_t w_pitch, Ahead w_ahead,
                              const floating* x, Py_ssize_t x_pitch, Ahead x_ahead,
-                             const floating* m, bint of_log, bint skip_zeros,
+                             const floating* m, bint of_log, bint skip_zeros, bint sum_weights,
                              double* weights, double* totals) noexcept nogil:
-    """weights = sum(w), totals = sum(w * (x - m)), or of w * log(x); 0 * x counts as 0 with skip_zeros."""
+    """totals = sum(w * (x - m)), or of w * log(x), and weights = sum(w); 0 * x counts as 0 with skip_zeros."""
     cdef double weights_of_rows[256]
     cdef double totals_of_rows[256]
     cdef double weight_sum[LANES]
@@ -724,18 +731,18 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             for k in range(lanes):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
-            weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
+            weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, sum_weights, weight, total)
         for block in range((whole - 1) // steps_of(w) + 1):
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
                 prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
                 load_step(w_first + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
                 load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
-                weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
+                weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, sum_weights, weight, total)
             add_lanes(lanes, total, total_sum, total_lost)
             for k in range(lanes):
                 total[k] = 0
-            if floating is double:
+            if floating is double and sum_weights:
                 add_lanes(lanes, weight, weight_sum, weight_lost)
                 for k in range(lanes):
                     weight[k] = 0
@@ -746,10 +753,12 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
                 total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
             else:
                 weight_sum[k] = weight[k]
-        collect(weight_sum, group, lanes, width, weights_of_rows, weights, False)
+        if sum_weights:
+            collect(weight_sum, group, lanes, width, weights_of_rows, weights, False)
         collect(total_sum, group, lanes, width, totals_of_rows, totals, False)
     if 1 < width < lanes:
-        fold_rows(weights_of_rows, weights, False)
+        if sum_weights:
+            fold_rows(weights_of_rows, weights, False)
         fold_rows(totals_of_rows, totals, False)
     for r in range(rows):
         totals[r] *= 2
@@ -783,9 +792,10 @@ cdef struct Pack:
     Py_ssize_t rows             # in this pack
     void* memory
     char* tile
-    char* second_tile
     char* spare                 # another tile, for transposition, or for results that wait to be written
     bint has_spare
+    char* more                  # further tiles
+    Py_ssize_t tile_size
 
 
 cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner, Py_ssize_t itemsize) noexcept nogil:
@@ -811,8 +821,9 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
     pack.rows = 0
     pack.memory = NULL
     pack.tile = NULL
-    pack.second_tile = NULL
     pack.spare = NULL
+    pack.more = NULL
+    pack.tile_size = (pack.capacity * classes * itemsize + 63) // 64 * 64
     return pack
 
 
@@ -855,19 +866,28 @@ cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, P
         pack.lead = <Py_ssize_t> (<size_t> rows.origin % 64) // itemsize
 
 
-cdef int allocate(Pack* pack, Py_ssize_t itemsize, bint tile, bint second_tile) except -1 nogil:
-    """Memory for the tiles that are needed."""
-    cdef Py_ssize_t size = (pack.capacity * pack.classes * itemsize + 63) // 64 * 64
-    cdef Py_ssize_t tiles = 1 + second_tile + pack.has_spare
-    if tile or second_tile or pack.width == 1:
-        pack.memory = PyMem_RawMalloc(tiles * size + 64)
+cdef int allocate(Pack* pack, bint tile, Py_ssize_t more) except -1 nogil:
+    """Memory for the tiles that are needed: one (rows of one lane have it always), and so many more."""
+    cdef Py_ssize_t size = (1 + pack.has_spare + more) * pack.tile_size
+    if tile or more or pack.width == 1:
+        pack.memory = PyMem_RawMalloc(size + 64)
         if pack.memory == NULL:
             with gil:
-                raise MemoryError(f"no memory for {tiles * size} bytes to gather rows of {pack.classes} classes")
+                raise MemoryError(f"no memory for {size} bytes to gather rows of {pack.classes} classes")
         pack.tile = <char*> ((<size_t> pack.memory + 63) // 64 * 64)
-        pack.spare = pack.tile + size
-        pack.second_tile = pack.tile + (tiles - 1) * size
+        pack.spare = pack.tile + pack.tile_size
+        pack.more = pack.spare + (pack.tile_size if pack.has_spare else 0)
     return 0
+
+
+cdef inline char* tile_of(const Pack* pack, Py_ssize_t number) noexcept nogil:
+    return pack.more + number * pack.tile_size
+
+
+cdef inline void gather_always(const Pack* pack, Rows* rows) noexcept nogil:
+    """Have the rows brought to a tile, to be changed there."""
+    rows.direct = False
+    rows.pitch = pack.classes
 
 
 cdef inline bint next_pack(Pack* pack) noexcept nogil:
@@ -905,20 +925,26 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
                     Py_ssize_t class_step, bint gather) noexcept nogil:
     """From the array to a tile (gather), or back. In the tile, rows and classes are that many numbers apart."""
     cdef Py_ssize_t t = 0
-    cdef Py_ssize_t i, k, run, turned, c, j
+    cdef Py_ssize_t i, k, run, done, c, j
     cdef char* start
     cdef floating* column
     cdef floating* number
     while t < pack.rows:
         i = (pack.first + t) // pack.inner
         k = (pack.first + t) % pack.inner
-        run = min(pack.rows - t, pack.inner - k)
+        run = min(pack.rows - t, pack.inner - k)  # (one row, if rows do not lie side by side)
         start = rows.origin + i * rows.outer_stride + k * rows.inner_stride
-        turned = 0
-        if run == NARROW and class_step == 1 and rows.inner_stride == sizeof(floating):
-            turned = pack.classes // 16 * 16
-            turn_blocks(turned // 16, start, rows.class_stride, tile + t * row_step, row_step, gather)
-        for c in range(turned, pack.classes):
+        done = 0
+        if pack.inner == 1 and class_step == 1 and rows.class_stride == sizeof(floating):
+            done = pack.classes
+            if gather:
+                memcpy(tile + t * row_step, start, pack.classes * sizeof(floating))
+            else:
+                memcpy(start, tile + t * row_step, pack.classes * sizeof(floating))
+        elif run == NARROW and class_step == 1 and rows.inner_stride == sizeof(floating):
+            done = pack.classes // 16 * 16
+            turn_blocks(pack.classes // 16, start, rows.class_stride, tile + t * row_step, row_step, gather)
+        for c in range(done, pack.classes):
             column = tile + t * row_step + c * class_step
             number = <floating*> (start + c * rows.class_stride)
             if run == LANES and row_step == 1 and rows.inner_stride == sizeof(floating):
@@ -1133,25 +1159,25 @@ cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const
 
 
 cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
-                            const floating* x, const floating* m, bint of_log, bint skip_zeros,
+                            const floating* x, const floating* m, bint of_log, bint skip_zeros, bint sum_weights,
                             double* weights, double* totals) noexcept nogil:
     if pack.width == 1:
         if pack.few:
             weigh_lanes(pack.classes, NARROW, NARROW, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
-                        of_log, skip_zeros, weights, totals)
+                        of_log, skip_zeros, sum_weights, weights, totals)
         else:
             weigh_lanes(pack.classes, LANES, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
-                        of_log, skip_zeros, weights, totals)
+                        of_log, skip_zeros, sum_weights, weights, totals)
     elif pack.width == NARROW:
         if pack.few:
             weigh_lanes(pack.classes, pack.rows, NARROW, NARROW, w, w_rows.pitch, w_rows.ahead,
-                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
         else:
             weigh_lanes(pack.classes, pack.rows, LANES, NARROW, w, w_rows.pitch, w_rows.ahead,
-                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
     else:
         weigh_lanes(pack.classes, pack.rows, LANES, LANES, w, w_rows.pitch, w_rows.ahead,
-                    x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
+                    x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
 
 
 cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1159,13 +1185,19 @@ cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w
     """weights = sum(w), totals = sum(w * x)."""
     cdef floating unshifted[LANES]
     fill(0, unshifted, LANES)
-    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, False, False, weights, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, False, False, True, weights, totals)
 
 
 cdef void weigh_differences(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
                             const floating* x, const floating* m, double* weights, double* totals) noexcept nogil:
     """weights = sum(w), totals = sum(w * (x - m)); 0 * (x - m) counts as 0."""
-    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, weights, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, True, weights, totals)
+
+
+cdef void weigh_classes(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
+                        const floating* x, const floating* m, double* totals) noexcept nogil:
+    """totals = sum(w * (x - m)) for weights w that are the same in every row; 0 * (x - m) counts as 0."""
+    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, False, <double*> NULL, totals)
 
 
 cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1173,7 +1205,7 @@ cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, co
     """weights = sum(w), totals = sum(w * log(x)); 0 * log(x) counts as 0."""
     cdef floating unshifted[LANES]
     fill(0, unshifted, LANES)
-    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, weights, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, True, weights, totals)
 
 
 # --- numbers in lines -----------------------------------------------------------------------------------------
@@ -1198,34 +1230,113 @@ cdef void scale_rows(const Pack* pack, const Rows* rows, floating* e, const floa
 
 
 cdef inline void subtract_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, floating* e, Py_ssize_t e_pitch,
-                                const floating* a, const floating* q, Py_ssize_t q_pitch, double b,
-                                const floating* top, const floating* weight, const floating* others) noexcept nogil:
+                                const floating* a, const floating* t, Py_ssize_t t_pitch, const floating* b,
+                                bint with_top, const floating* top, const floating* near,
+                                const floating* others) noexcept nogil:
     cdef floating unlifted = <floating> unlift(e)
-    cdef floating q_factor = <floating> b
-    cdef floating line_a, line_top, line_weight, line_others, exponential, target
+    cdef floating line_a, line_b, line_top, line_near, line_others, exponential, target
     cdef Py_ssize_t line, k
     for line in range(lines):
-        line_a = a[0 if columns else line]
-        line_top = top[0 if columns else line]
-        line_weight = weight[0 if columns else line]
-        line_others = others[0 if columns else line]
+        line_a, line_b = a[0 if columns else line], b[0 if columns else line]
+        if with_top:
+            line_top = top[0 if columns else line]
+            line_near = near[0 if columns else line]
+            line_others = others[0 if columns else line]
         for k in range(length):
             if columns:
-                line_a, line_top, line_weight, line_others = a[k], top[k], weight[k], others[k]
+                line_a, line_b = a[k], b[k]
+                if with_top:
+                    line_top, line_near, line_others = top[k], near[k], others[k]
             exponential = e[line * e_pitch + k]
-            target = q[line * q_pitch + k]
-            e[line * e_pitch + k] = (q_factor * ((line_weight - target) + line_others) if exponential == line_top
-                                     else line_a * (unlifted * exponential) - q_factor * target)
+            target = t[line * t_pitch + k]
+            e[line * e_pitch + k] = line_a * (unlifted * exponential) - line_b * target
+            if with_top:
+                e[line * e_pitch + k] = (line_b * ((line_near - target) + line_others) if exponential == line_top
+                                         else e[line * e_pitch + k])
 
 
-cdef void scale_and_subtract_rows(const Pack* pack, const Rows* rows, floating* e, const floating* a,
-                                  const Rows* q_rows, const floating* q, double b,
-                                  const floating* top, const floating* weight, const floating* others) noexcept nogil:
-    """e = a * e - b * q, e lifted before; b * (weight - q + others) where e = top."""
+cdef inline void scale_and_subtract(const Pack* pack, const Rows* rows, floating* e, const floating* a,
+                                    const Rows* t_rows, const floating* t, const floating* b, bint with_top,
+                                    const floating* top, const floating* near, const floating* others) noexcept nogil:
     if pack.width == 1:
-        subtract_lines(pack.classes, LANES, True, e, LANES, a, q, LANES, b, top, weight, others)
+        subtract_lines(pack.classes, LANES, True, e, LANES, a, t, LANES, b, with_top, top, near, others)
     else:
-        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, q, q_rows.pitch, b, top, weight, others)
+        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, t, t_rows.pitch, b, with_top, top, near, others)
+
+
+cdef void subtract_classes(const Pack* pack, const Rows* rows, floating* e, const floating* a,
+                           const Rows* w_rows, const floating* w, const floating* b) noexcept nogil:
+    """e = a * e - b * w, e lifted before, w the same in every row."""
+    scale_and_subtract(pack, rows, e, a, w_rows, w, b, False, <floating*> NULL, <floating*> NULL, <floating*> NULL)
+
+
+cdef void subtract_targets(const Pack* pack, const Rows* rows, floating* e, const floating* a,
+                           const Rows* t_rows, const floating* t, const floating* b,
+                           const floating* top, const floating* near, const floating* others) noexcept nogil:
+    """e = a * e - b * t, e lifted before; b * ((near - t) + others) where e = top."""
+    scale_and_subtract(pack, rows, e, a, t_rows, t, b, True, top, near, others)
+
+
+cdef inline void blend_lines(Py_ssize_t lines, Py_ssize_t length, floating* q, Py_ssize_t q_pitch,
+                             const floating* w, Py_ssize_t w_pitch, floating kept, floating uniform) noexcept nogil:
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            q[line * q_pitch + k] = w[line * w_pitch + k] * (kept * q[line * q_pitch + k] + uniform)
+
+
+cdef void blend_rows(const Pack* pack, const Rows* q_rows, floating* q, const Rows* w_rows, const floating* w,
+                     double smoothing) noexcept nogil:
+    """q = w * ((1 - smoothing) * q + smoothing / classes)."""
+    cdef floating kept = <floating> (1 - smoothing)
+    cdef floating uniform = <floating> (smoothing / pack.classes)
+    if pack.width == 1:
+        blend_lines(pack.classes, LANES, q, LANES, w, LANES, kept, uniform)
+    else:
+        blend_lines(pack.rows, pack.classes, q, q_rows.pitch, w, w_rows.pitch, kept, uniform)
+
+
+cdef inline void multiply_lines(Py_ssize_t lines, Py_ssize_t length, floating* x, Py_ssize_t x_pitch,
+                                const floating* y, Py_ssize_t y_pitch) noexcept nogil:
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            x[line * x_pitch + k] = x[line * x_pitch + k] * y[line * y_pitch + k]
+
+
+cdef void multiply_rows(const Pack* pack, const Rows* x_rows, floating* x, const floating* y) noexcept nogil:
+    """x = x * y, y in a tile."""
+    if pack.width == 1:
+        multiply_lines(pack.classes, LANES, x, LANES, y, LANES)
+    else:
+        multiply_lines(pack.rows, pack.classes, x, x_rows.pitch, y, pack.classes)
+
+
+cdef inline void curve_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* e, Py_ssize_t e_pitch,
+                             const floating* rest, const floating* a, floating* out, Py_ssize_t out_pitch) noexcept nogil:
+    cdef floating unlifted = <floating> unlift(e)
+    cdef floating top = 1 / unlifted
+    cdef floating line_rest, line_a, share, p, others
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        line_rest = rest[0 if columns else line]
+        line_a = a[0 if columns else line]
+        for k in range(length):
+            if columns:
+                line_rest, line_a = rest[k], a[k]
+            share = 1 / (1 + line_rest)
+            p = share * (unlifted * e[line * e_pitch + k])
+            others = line_rest * share if e[line * e_pitch + k] == top else 1 - p
+            out[line * out_pitch + k] = line_a * (p * others)
+
+
+cdef void curve_rows(const Pack* pack, const Rows* e_rows, const floating* e, const floating* rest, const floating* a,
+                     const Rows* out_rows, floating* out) noexcept nogil:
+    """out = a * p * (1 - p), e the exponentials, lifted; the maximum's 1 - p from the rest."""
+    if pack.width == 1:
+        curve_lines(pack.classes, LANES, True, e, LANES, rest, a, out, LANES)
+    else:
+        curve_lines(pack.rows, pack.classes, False, e, e_rows.pitch, rest, a, out, out_rows.pitch)
 
 
 cdef inline void shift_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* x, Py_ssize_t x_pitch,
@@ -1301,12 +1412,95 @@ cdef inline void compute_rows(Formula formula, const Pack* pack, const Rows* x_r
                       out, out_rows.pitch)
 
 
+# --- softcap and temperature -----------------------------------------------------------------------------------
+
+cdef struct Cap:
+    double cap              # x = cap * tanh(u / (temperature * cap)); x = u / temperature if it is 0
+    double temperature
+
+
+cdef inline double capped(const Cap* cap, double u) noexcept nogil:
+    """x, from u."""
+    cdef double e
+    if cap.cap == 0:
+        return u / cap.temperature
+    e = exp_less(-2 * abs(u) / (cap.temperature * cap.cap), 0, 1)
+    return (cap.cap if u < 0 else -cap.cap) * (e / (2 + e))
+
+
+cdef inline void cap_lines(const Cap* cap, Py_ssize_t lines, Py_ssize_t length, bint columns, floating* u,
+                           const double* top, floating* slope) noexcept nogil:
+    """u = x - x_m, and slope = dx/du.
+
+    With v = u / (temperature * cap), tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)): a small difference of
+    two large logits is not lost to the rounding of their tanh. All is written with exponentials of what is negative.
+    """
+    cdef double rate = 1 / (cap.temperature * cap.cap) if cap.cap != 0 else 0
+    cdef double line_top, e_top, v, e, difference, common, number
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        line_top = top[0 if columns else line]
+        for k in range(length):
+            if columns:
+                line_top = top[k]
+            number = u[line * length + k]
+            if cap.cap == 0:
+                u[line * length + k] = <floating> ((number - line_top) / cap.temperature)
+            else:
+                v = number * rate
+                e_top = exp_lifted(-2 * abs(line_top * rate), 0)
+                e = exp_lifted(-2 * abs(v), 0)
+                difference = exp_less(-2 * rate * (line_top - number), 0, <double> 1)
+                common = (1 + e_top) * (1 + e)
+                common = (e if number > 0 else (1 if line_top > 0 else e_top)) / common
+                number = 2 * cap.cap * difference * common if number != line_top else 0
+                u[line * length + k] = <floating> number
+                if slope != NULL:
+                    slope[line * length + k] = <floating> (4 * e / ((1 + e) * (1 + e)) / cap.temperature)
+
+
+cdef void cap_rows(const Pack* pack, const Cap* cap, floating* u, floating* m, double* top,
+                   floating* slope) noexcept nogil:
+    """In a tile u = x - x_m, so that m = 0; top = x_m; slope = dx/du, if there is a tile for it and a cap."""
+    cdef double m_of_u[LANES]
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        m_of_u[r] = m[r]
+        top[r] = capped(cap, m_of_u[r])
+        m[r] = 0
+    for r in range(pack.rows, LANES):
+        m_of_u[r] = 0
+        m[r] = 0
+    if pack.width == 1:
+        cap_lines(cap, pack.classes, LANES, True, u, m_of_u, slope)
+    else:
+        cap_lines(cap, pack.rows, pack.classes, False, u, m_of_u, slope)
+
+
 # --- one number for each row -----------------------------------------------------------------------------------
 
 cdef struct RowValues:
     char* origin                # of the array; NULL if there is none
     Py_ssize_t outer_stride
     Py_ssize_t inner_stride
+
+
+cdef struct Loss:
+    # What is given; where it is not, the origin is NULL
+    RowValues labels        # class indices, or
+    Rows target             # class probabilities
+    Rows class_weights
+    RowValues row_weights
+    bint ignoring
+    int64_t ignored         # the label of rows that do not count
+    double smoothing
+    double z
+    Cap cap
+    double divisor          # of the sum of the losses, and of the gradient
+    double z_divisor        # of the sum of the z terms
+    # What is wanted, beside the sum
+    RowValues losses
+    RowValues lse
 
 
 cdef inline RowValues values_at(const void* origin, Py_ssize_t outer_stride, Py_ssize_t inner_stride) noexcept nogil:
@@ -1318,13 +1512,15 @@ cdef inline RowValues values_at(const void* origin, Py_ssize_t outer_stride, Py_
 
 
 cdef inline RowValues labels_of(const int64_t[:, :] labels) noexcept nogil:
+    if labels is None:
+        return values_at(NULL, 0, 0)
     return values_at(&labels[0, 0], labels.strides[0], labels.strides[1])
 
 
-cdef inline RowValues results_of(const floating[:, :] results) noexcept nogil:
-    if results is None:
+cdef inline RowValues values_of(const floating[:, :] values) noexcept nogil:
+    if values is None:
         return values_at(NULL, 0, 0)
-    return values_at(&results[0, 0], results.strides[0], results.strides[1])
+    return values_at(&values[0, 0], values.strides[0], values.strides[1])
 
 
 cdef inline bint in_one_run(const Pack* pack, const RowValues* values, Py_ssize_t itemsize) noexcept nogil:
@@ -1385,6 +1581,62 @@ cdef void put_at_labels(const Pack* pack, const Rows* rows, const int64_t* label
             x[place_of(pack, rows, r, label[r])] = at_label[r]
 
 
+cdef inline void take_row_weights(const Pack* pack, const Loss* loss, double* weight,
+                                  const floating* kind) noexcept nogil:
+    """The weights of the pack's rows, if there are any, in place of ones."""
+    cdef const floating* run = <const floating*> value_at(pack, &loss.row_weights, pack.first)
+    cdef Py_ssize_t r
+    if loss.row_weights.origin == NULL:
+        for r in range(LANES if loss.ignoring else 0):
+            weight[r] = 1
+    elif in_one_run(pack, &loss.row_weights, sizeof(floating)):
+        for r in range(pack.rows):
+            weight[r] = run[r]
+    else:
+        for r in range(pack.rows):
+            weight[r] = (<const floating*> value_at(pack, &loss.row_weights, pack.first + r))[0]
+
+
+cdef double sum_of_weights(const Rows* class_weights, Py_ssize_t classes, const floating* kind) noexcept nogil:
+    cdef Sum total = [0, 0]
+    cdef Py_ssize_t c
+    for c in range(classes):
+        add(&total, (<const floating*> class_weights.origin)[c])
+    return value_of(total)
+
+
+cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* tile) noexcept nogil:
+    """A row of class weights, as all rows of a pack have it: in columns of a tile, or at no distance from each other."""
+    cdef const floating* w = <const floating*> rows.origin
+    cdef Py_ssize_t c
+    rows.pitch = 0
+    rows.ahead.start = rows.origin
+    rows.ahead.step = 0
+    if pack.width > 1:
+        return w
+    for c in range(pack.classes):
+        fill(w[c], tile + c * LANES, LANES)
+    return tile
+
+
+cdef inline void leave_out_ignored(const Pack* pack, const Loss* loss, int64_t* label, double* row_weight) noexcept nogil:
+    """The weight of ignored rows is 0; in place of their label stands one that can be an index."""
+    cdef Py_ssize_t r
+    for r in range(pack.rows if loss.ignoring else 0):
+        if label[r] == loss.ignored:
+            row_weight[r] = 0
+            label[r] = 0
+
+
+cdef void clear_rows(const Pack* pack, const Rows* rows, const double* row_weight, floating* x) noexcept nogil:
+    """x = 0 in the rows that do not count, whatever is there."""
+    cdef Py_ssize_t r, c
+    for r in range(pack.rows):
+        if row_weight[r] == 0:
+            for c in range(pack.classes):
+                x[place_of(pack, rows, r, c)] = 0
+
+
 cdef inline void put_rows(const Pack* pack, const RowValues* out, const double* results,
                           const floating* kind) noexcept nogil:
     cdef floating* run = <floating*> value_at(pack, out, pack.first)
@@ -1402,23 +1654,22 @@ cdef struct Total:
     double lost[64]
 
 
-cdef inline void add_terms(const double* loss, Py_ssize_t n, double scale, double* value, double* lost) noexcept nogil:
-    cdef double sum, term, added
+cdef inline void add_terms(const double* loss, Py_ssize_t n, double* value, double* lost) noexcept nogil:
+    cdef double sum, added
     cdef Py_ssize_t r
     for r in range(n):
-        term = scale * loss[r]
-        sum = value[r] + term
+        sum = value[r] + loss[r]
         added = sum - value[r]
-        lost[r] += (value[r] - (sum - added)) + (term - added)
+        lost[r] += (value[r] - (sum - added)) + (loss[r] - added)
         value[r] = sum
 
 
-cdef inline void add_losses(const Pack* pack, const double* loss, double scale, Total* total) noexcept nogil:
+cdef inline void add_losses(const Pack* pack, const double* loss, Total* total) noexcept nogil:
     """To the sums that the rows' numbers say: where packs begin depends on the memory."""
     cdef Py_ssize_t lane = pack.first % LANES
     cdef Py_ssize_t n = min(pack.rows, LANES - lane)
-    add_terms(loss, n, scale, total.value + lane, total.lost + lane)
-    add_terms(loss + n, pack.rows - n, scale, total.value, total.lost)
+    add_terms(loss, n, total.value + lane, total.lost + lane)
+    add_terms(loss + n, pack.rows - n, total.value, total.lost)
 
 
 cdef inline double sum_of(const Pack* pack, const Total* total) noexcept nogil:
@@ -1446,7 +1697,7 @@ cdef int run_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache, 
     if past_cache:
         keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
     try:
-        allocate(pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        allocate(pack, not (x_rows.direct and out_rows.direct), 0)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             p = result_rows(pack, out_rows, <floating*> pack.tile)
@@ -1477,7 +1728,7 @@ cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cac
     if past_cache:
         keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
     try:
-        allocate(pack, sizeof(floating), not (x_rows.direct and out_rows.direct), False)
+        allocate(pack, not (x_rows.direct and out_rows.direct), 0)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             log_p = result_rows(pack, out_rows, <floating*> pack.tile)
@@ -1497,143 +1748,336 @@ cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cac
     return 0
 
 
+cdef void take_limits(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
+                      double* limit) noexcept nogil:
+    """The logsumexp of rows whose maximum is infinite: that, or NaN if a class is NaN. 0 for all others."""
+    cdef int infinite = False
+    cdef Py_ssize_t r, c
+    for r in range(pack.rows):
+        limit[r] = 0
+        infinite |= m[r] - m[r] != 0
+    for r in range(pack.rows if infinite else 0):
+        if m[r] - m[r] != 0:
+            limit[r] = m[r]
+            for c in range(pack.classes):
+                if x[place_of(pack, x_rows, r, c)] != x[place_of(pack, x_rows, r, c)]:
+                    limit[r] = NAN
+
+
 cdef int run_logsumexp(Pack* pack, Rows* x_rows, const RowValues* out, const floating* kind) except -1 nogil:
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
     cdef const floating* logits
     cdef floating m[LANES]
+    cdef double limit[LANES]
     cdef double rest[LANES]
     cdef double lse[LANES]
-    cdef int infinite
-    cdef Py_ssize_t r, c
+    cdef Py_ssize_t r
     try:
-        allocate(pack, sizeof(floating), not x_rows.direct, False)
+        allocate(pack, not x_rows.direct, 0)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             max_rows(pack, x_rows, logits, m)
+            take_limits(pack, x_rows, logits, m, limit)
             rest_of(pack, x_rows, logits, m, NULL, rest)
-            infinite = False
             for r in range(pack.rows):
-                lse[r] = m[r] + log_of_sum(rest[r])
-                infinite |= m[r] - m[r] != 0
-            for r in range(pack.rows if infinite else 0):
-                if m[r] - m[r] != 0:
-                    lse[r] = m[r]
-                    for c in range(pack.classes):  # NaN stays
-                        if logits[place_of(pack, x_rows, r, c)] != logits[place_of(pack, x_rows, r, c)]:
-                            lse[r] = NAN
+                lse[r] = m[r] + log_of_sum(rest[r]) if limit[r] == 0 else limit[r]
             put_rows(pack, out, lse, kind)
     finally:
         PyMem_RawFree(pack.memory)
     return 0
 
 
-cdef int run_index(Pack* pack, Rows* x_rows, const RowValues* labels, double divisor, const RowValues* losses,
-                   Rows* grad_rows, bint past_cache, double* total_loss, const floating* kind) except -1 nogil:
-    """losses = lse - x_y, grad = (p - onehot(y)) / divisor, total_loss = sum(losses) / divisor."""
+cdef inline Loss plain_loss(double divisor) noexcept nogil:
+    """A loss without options."""
+    cdef Loss loss
+    loss.labels = loss.row_weights = loss.losses = loss.lse = values_at(NULL, 0, 0)
+    loss.target.origin = loss.class_weights.origin = NULL
+    loss.ignoring = False
+    loss.ignored = 0
+    loss.smoothing = loss.z = 0
+    loss.cap.cap = 0
+    loss.cap.temperature = 1
+    loss.divisor = loss.z_divisor = divisor
+    return loss
+
+
+cdef inline bint is_plain_loss(const Loss* loss) noexcept nogil:
+    return (loss.class_weights.origin == NULL and loss.row_weights.origin == NULL and not loss.ignoring
+            and loss.smoothing == 0 and loss.z == 0 and loss.cap.cap == 0 and loss.cap.temperature == 1)
+
+
+cdef struct Numbers:
+    # What is known of the rows of a pack: t is the target row of probabilities, else the class weights
+    double top[64]              # the maximum m
+    double limit[64]            # the logsumexp, if the maximum is infinite
+    double rest[64]
+    double distance[64]         # m - x_y
+    double e_at_label[64]
+    double label_weight[64]
+    double row_weight[64]       # 0 if the row does not count
+    double weight[64]           # sum(t)
+    double shifted[64]          # sum(t * (x - m))
+    # What follows
+    double loss[64]
+    double lse[64]
+
+
+cdef inline void take_lse(const Pack* pack, Numbers* n) noexcept nogil:
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        n.lse[r] = n.top[r] + log_of_sum(n.rest[r]) if n.limit[r] == 0 else n.limit[r]
+
+
+cdef inline void plain_losses(const Pack* pack, const Loss* loss, Numbers* n) noexcept nogil:
+    cdef double scale = 1 / loss.divisor
+    cdef Py_ssize_t r
+    if loss.labels.origin != NULL:
+        for r in range(pack.rows):
+            n.loss[r] = scale * (n.distance[r] + log_of_sum(n.rest[r]))
+    else:
+        for r in range(pack.rows):
+            n.loss[r] = scale * (n.weight[r] * log_of_sum(n.rest[r]) - n.shifted[r])
+
+
+cdef inline void weighted_losses(const Pack* pack, const Loss* loss, Numbers* n) noexcept nogil:
+    """s / D * (Q * lse - sum(q' * x)) + s / Dz * z * lse^2, where Q = sum(q').
+
+    For labels, q' is (1 - smoothing) * w_y at the label, and smoothing / C * w everywhere.
+    """
+    cdef bint by_label = loss.labels.origin != NULL
+    cdef double scale = 1 / loss.divisor if loss.divisor != 0 else 0
+    cdef double z_scale = loss.z / loss.z_divisor if loss.z_divisor != 0 else 0
+    cdef double kept = 1 - loss.smoothing
+    cdef double even = loss.smoothing / pack.classes
+    cdef double at_label, part
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        if by_label:
+            at_label = kept * n.label_weight[r]
+            part = (at_label + even * n.weight[r]) * log_of_sum(n.rest[r]) - even * n.shifted[r]
+            part += at_label * n.distance[r] if at_label != 0 else 0
+        else:
+            part = n.weight[r] * log_of_sum(n.rest[r]) - n.shifted[r]
+        part *= scale
+        if z_scale != 0:
+            part += z_scale * (n.lse[r] * n.lse[r])
+        n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
+
+
+# A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((near - t) + others) where e is
+# e_top. Each is floating[LANES].
+
+cdef inline void plain_factors(const Pack* pack, const Loss* loss, const Numbers* n, floating* a, floating* b,
+                               floating* e_top, floating* near, floating* others, floating* at_label) noexcept nogil:
+    cdef floating share, rest
+    cdef Py_ssize_t r
+    if loss.labels.origin != NULL:
+        for r in range(pack.rows):
+            share = 1 / <floating> (loss.divisor + loss.divisor * n.rest[r])
+            # 1 - p_y without cancellation: the share of the other classes
+            rest = <floating> n.rest[r]
+            rest = rest if n.distance[r] == 0 else 1 + (rest - <floating> n.e_at_label[r])
+            a[r] = share
+            at_label[r] = -rest * share
+    else:
+        for r in range(pack.rows):
+            a[r] = <floating> (n.weight[r] / (loss.divisor + loss.divisor * n.rest[r]))
+            b[r] = <floating> (1 / loss.divisor)
+            # Where p is near 1, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
+            e_top[r] = <floating> (1 / unlift(a) if n.rest[r] < 1 else NAN)
+            near[r] = <floating> n.weight[r]
+            others[r] = <floating> ((n.weight[r] - near[r]) - n.weight[r] * (n.rest[r] / (1 + n.rest[r])))
+
+
+cdef inline void weighted_factors(const Pack* pack, const Loss* loss, const Numbers* n, floating* a, floating* b,
+                                  floating* e_top, floating* near, floating* others,
+                                  floating* at_label) noexcept nogil:
+    """As above, of s / D * (Q * p - q') + s / Dz * 2 z * lse * p."""
+    cdef bint by_label = loss.labels.origin != NULL
+    cdef double slope = 1 / loss.cap.temperature if loss.cap.cap == 0 else 1  # (that of a cap is another factor)
+    cdef double scale = slope / loss.divisor if loss.divisor != 0 else 0
+    cdef double z_scale = slope * 2 * loss.z / loss.z_divisor if loss.z_divisor != 0 else 0
+    cdef double kept = 1 - loss.smoothing
+    cdef double even = loss.smoothing / pack.classes
+    cdef double s, z, q, q_label, share, p_label, far, part
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        share = 1 / (1 + n.rest[r])
+        s = scale * n.row_weight[r]
+        z = z_scale * (n.row_weight[r] * n.lse[r]) if z_scale != 0 else 0
+        if by_label:
+            q = kept * n.label_weight[r] + even * n.weight[r]
+            q_label = (kept + even) * n.label_weight[r]
+            p_label = n.e_at_label[r] * share
+            # 1 - p_y without cancellation: the share of the other classes
+            far = (n.rest[r] if n.distance[r] == 0 else 1 + (n.rest[r] - n.e_at_label[r])) * share
+            if even == 0:  # then q' is Q at the label
+                part = -q * far
+            else:
+                part = (q - q_label) - q * far if n.distance[r] == 0 else q * p_label - q_label
+            at_label[r] = <floating> (s * part + z * p_label)
+            b[r] = <floating> (s * even)
+            e_top[r] = <floating> NAN
+            near[r] = 0
+            others[r] = 0
+        else:
+            q = n.weight[r]
+            far = n.rest[r] * share
+            b[r] = <floating> s
+            e_top[r] = <floating> (1 / unlift(a) if n.rest[r] < 1 and s != 0 else NAN)
+            near[r] = <floating> q
+            others[r] = <floating> ((q - <floating> q) - q * far + z * share / s)
+        a[r] = <floating> ((s * q + z) * share)
+
+
+cdef inline void curvatures(const Pack* pack, const Loss* loss, const Numbers* n, floating* rest,
+                            floating* a) noexcept nogil:
+    """The Hessian is a * p * (1 - p), with a = s / D * Q."""
+    cdef double scale = 1 / (loss.cap.temperature * loss.cap.temperature * loss.divisor) if loss.divisor != 0 else 0
+    cdef double even = loss.smoothing / pack.classes
+    cdef double q
+    cdef Py_ssize_t r
+    for r in range(pack.rows):
+        q = n.weight[r]
+        if loss.labels.origin != NULL:
+            q = (1 - loss.smoothing) * n.label_weight[r] + even * q
+        rest[r] = <floating> n.rest[r]
+        a[r] = <floating> (scale * n.row_weight[r] * q)
+
+
+cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows, Rows* hess_rows, bint past_cache,
+                           double* total_loss, const floating* kind) except -1 nogil:
+    """The divided sum of the losses, and what is wanted beside it: gradient and Hessian are, if not NULL."""
+    cdef bint plain = is_plain_loss(loss)
+    cdef bint weighing = not plain or hess_rows != NULL
+    cdef bint with_lse = loss.lse.origin != NULL or loss.z != 0
+    cdef bint by_label = loss.labels.origin != NULL
     cdef bint with_grad = grad_rows != NULL
+    cdef bint weighted = loss.class_weights.origin != NULL
+    cdef bint capping = loss.cap.cap != 0 or loss.cap.temperature != 1
+    cdef bint smoothing = by_label and loss.smoothing != 0  # (of probabilities, the row itself is smoothed)
     cdef const floating* logits
+    cdef const floating* w = NULL
+    cdef const floating* t = NULL
+    cdef floating* slope = NULL
     cdef floating* g
+    cdef floating* h
     cdef int64_t label[LANES]  # that of rows missing in the last pack does not matter, but must be a number
     cdef floating m[LANES]
     cdef floating at_label[LANES]
-    cdef floating factor[LANES]
-    cdef floating e_at_label[LANES]
-    cdef floating grad_at_label[LANES]
-    cdef double rest[LANES]
-    cdef double loss[LANES]
-    cdef floating share, others
+    cdef floating a[LANES]
+    cdef floating b[LANES]
+    cdef floating e_top[LANES]
+    cdef floating near[LANES]
+    cdef floating others[LANES]
+    cdef Numbers n
     cdef Total total
     cdef Py_ssize_t r
+    cdef Py_ssize_t tiles = 0
+    cdef Py_ssize_t t_tile, w_tile, slope_tile, hess_tile
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
+    fill(sum_of_weights(&loss.class_weights, pack.classes, kind) if smoothing else 0, n.weight, LANES)
+    fill(0, n.shifted, LANES)
+    fill(1, n.row_weight, LANES)
+    fill(1, n.label_weight, LANES)
     for r in range(LANES):
         label[r] = 0
+    if capping:
+        gather_always(pack, x_rows)
+    if weighted and not by_label:
+        gather_always(pack, &loss.target)
     if with_grad and past_cache:
         keep_out_of_cache(pack, x_rows, grad_rows, sizeof(floating))
+    t_tile = tiles
+    tiles += not by_label and not loss.target.direct
+    w_tile = tiles
+    tiles += weighted and pack.width == 1
+    slope_tile = tiles
+    tiles += with_grad and loss.cap.cap != 0
+    hess_tile = tiles
+    tiles += hess_rows != NULL and not hess_rows.direct
     try:
-        allocate(pack, sizeof(floating), not (x_rows.direct and (not with_grad or grad_rows.direct)), False)
+        allocate(pack, not (x_rows.direct and (not with_grad or grad_rows.direct)), tiles)
+        if weighted:
+            w = class_weights_of(pack, &loss.class_weights, <floating*> tile_of(pack, w_tile))
+        if with_grad and loss.cap.cap != 0:
+            slope = <floating*> tile_of(pack, slope_tile)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
-            take_labels(pack, labels, label)
-            take_at_labels(pack, x_rows, logits, label, at_label)
             max_rows(pack, x_rows, logits, m)
+            if with_lse:
+                for r in range(pack.rows):
+                    n.top[r] = m[r]
+                    n.limit[r] = 0
+                if loss.cap.cap == 0:
+                    take_limits(pack, x_rows, logits, m, n.limit)
+            if weighing:
+                take_row_weights(pack, loss, n.row_weight, kind)
+            if capping:
+                cap_rows(pack, &loss.cap, <floating*> logits, m, n.top, slope)
+            if by_label:
+                take_labels(pack, &loss.labels, label)
+                if weighing:
+                    leave_out_ignored(pack, loss, label, n.row_weight)
+                    if weighted:
+                        take_at_labels(pack, &loss.class_weights, w, label, at_label)
+                        for r in range(pack.rows):
+                            n.label_weight[r] = at_label[r]
+                take_at_labels(pack, x_rows, logits, label, at_label)
+                for r in range(pack.rows):
+                    n.distance[r] = <double> m[r] - at_label[r]
+            if smoothing:
+                weigh_classes(pack, &loss.class_weights, w, x_rows, logits, m, n.shifted)
+            elif not by_label:
+                t = load_rows(pack, &loss.target, <floating*> tile_of(pack, t_tile), <floating*> pack.spare)
+                if weighted:
+                    blend_rows(pack, &loss.target, <floating*> t, &loss.class_weights, w, loss.smoothing)
+                weigh_differences(pack, &loss.target, t, x_rows, logits, m, n.weight, n.shifted)
             if with_grad:
                 g = result_rows(pack, grad_rows, <floating*> pack.tile)
-                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, rest)
-                take_at_labels(pack, grad_rows, g, label, e_at_label)
-                for r in range(pack.rows):
-                    share = 1 / <floating> (divisor + divisor * rest[r])
-                    # 1 - p_y without cancellation: the share of the other classes
-                    others = <floating> rest[r]
-                    others = others if at_label[r] == m[r] else 1 + (others - <floating> unlift(g) * e_at_label[r])
-                    factor[r] = share
-                    grad_at_label[r] = -others * share
-                scale_rows(pack, grad_rows, g, factor)
-                put_at_labels(pack, grad_rows, label, grad_at_label, g)
-                store_rows(pack, grad_rows, g, <floating*> pack.spare)
+                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, n.rest)
+                if by_label:
+                    take_at_labels(pack, grad_rows, g, label, at_label)
+                    for r in range(pack.rows):
+                        n.e_at_label[r] = unlift(g) * at_label[r]
             else:
-                rest_of(pack, x_rows, logits, m, NULL, rest)
-            for r in range(pack.rows):
-                loss[r] = (<double> m[r] - at_label[r]) + log_of_sum(rest[r])
-            add_losses(pack, loss, 1 / divisor, &total)
-            if losses.origin != NULL:
-                put_rows(pack, losses, loss, kind)
-        if with_grad:
-            finish_rows(pack, grad_rows, kind)
-    finally:
-        PyMem_RawFree(pack.memory)
-    total_loss[0] = sum_of(pack, &total)
-    return 0
-
-
-cdef int run_dense(Pack* pack, Rows* x_rows, Rows* q_rows, double divisor, const RowValues* losses,
-                   Rows* grad_rows, bint past_cache, double* total_loss, const floating* kind) except -1 nogil:
-    """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q), total_loss = sum(losses) / divisor."""
-    cdef bint with_grad = grad_rows != NULL
-    cdef const floating* logits
-    cdef const floating* q
-    cdef floating* g
-    cdef floating m[LANES]
-    cdef floating factor[LANES]
-    cdef floating top[LANES]
-    cdef floating near_weight[LANES]
-    cdef floating others[LANES]
-    cdef double rest[LANES]
-    cdef double weight[LANES]
-    cdef double shifted[LANES]
-    cdef double loss[LANES]
-    cdef Total total
-    cdef Py_ssize_t r
-    fill(0, total.value, LANES)
-    fill(0, total.lost, LANES)
-    if with_grad and past_cache:
-        keep_out_of_cache(pack, x_rows, grad_rows, sizeof(floating))
-    try:
-        allocate(pack, sizeof(floating), False, not (x_rows.direct and q_rows.direct and (not with_grad or grad_rows.direct)))
-        while next_pack(pack):
-            logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
-            q = load_rows(pack, q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
-            max_rows(pack, x_rows, logits, m)
-            weigh_differences(pack, q_rows, q, x_rows, logits, m, weight, shifted)
+                rest_of(pack, x_rows, logits, m, NULL, n.rest)
+            if with_lse:
+                take_lse(pack, &n)
+            if plain:
+                plain_losses(pack, loss, &n)
+            else:
+                weighted_losses(pack, loss, &n)
+            add_losses(pack, n.loss, &total)
+            if loss.losses.origin != NULL:
+                put_rows(pack, &loss.losses, n.loss, kind)
+            if loss.lse.origin != NULL:
+                put_rows(pack, &loss.lse, n.lse, kind)
+            if hess_rows != NULL:
+                h = result_rows(pack, hess_rows, <floating*> tile_of(pack, hess_tile))
+                curvatures(pack, loss, &n, others, a)
+                curve_rows(pack, grad_rows, g, others, a, hess_rows, h)
+                clear_rows(pack, hess_rows, n.row_weight, h)
+                store_rows(pack, hess_rows, h, <floating*> pack.spare)
             if with_grad:
-                g = result_rows(pack, grad_rows, <floating*> pack.tile)
-                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, rest)
-                for r in range(pack.rows):
-                    factor[r] = <floating> (weight[r] / (divisor + divisor * rest[r]))
-                    # Where p is near 1, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits
-                    top[r] = <floating> (1 / unlift(g) if rest[r] < 1 else NAN)
-                    near_weight[r] = <floating> weight[r]
-                    others[r] = <floating> ((weight[r] - near_weight[r]) - weight[r] * (rest[r] / (1 + rest[r])))
-                scale_and_subtract_rows(pack, grad_rows, g, factor, q_rows, q, 1 / divisor,
-                                        top, near_weight, others)
+                if plain:
+                    plain_factors(pack, loss, &n, a, b, e_top, near, others, at_label)
+                else:
+                    weighted_factors(pack, loss, &n, a, b, e_top, near, others, at_label)
+                if smoothing:
+                    subtract_classes(pack, grad_rows, g, a, &loss.class_weights, w, b)
+                elif by_label:
+                    scale_rows(pack, grad_rows, g, a)
+                else:
+                    subtract_targets(pack, grad_rows, g, a, &loss.target, t, b, e_top, near, others)
+                if by_label:
+                    put_at_labels(pack, grad_rows, label, at_label, g)
+                if slope != NULL:
+                    multiply_rows(pack, grad_rows, g, slope)
+                if not plain:
+                    clear_rows(pack, grad_rows, n.row_weight, g)
                 store_rows(pack, grad_rows, g, <floating*> pack.spare)
-            else:
-                rest_of(pack, x_rows, logits, m, NULL, rest)
-            for r in range(pack.rows):
-                loss[r] = weight[r] * log_of_sum(rest[r]) - shifted[r]
-            add_losses(pack, loss, 1 / divisor, &total)
-            if losses.origin != NULL:
-                put_rows(pack, losses, loss, kind)
         if with_grad:
             finish_rows(pack, grad_rows, kind)
     finally:
@@ -1675,7 +2119,7 @@ def logsumexp(
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
-    cdef RowValues results = results_of(out)
+    cdef RowValues results = values_of(out)
     with nogil:
         run_logsumexp(&pack, &x_rows, &results, &x[0, 0, 0])
 
@@ -1696,11 +2140,11 @@ def softmax_backward(
     cdef double weight[LANES]
     cdef double mean[LANES]
     try:
-        allocate(&pack, sizeof(floating), False, not (g_rows.direct and p_rows.direct and out_rows.direct))
+        allocate(&pack, False, not (g_rows.direct and p_rows.direct and out_rows.direct))
         with nogil:
             while next_pack(&pack):
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
-                p = load_rows(&pack, &p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                p = load_rows(&pack, &p_rows, <floating*> tile_of(&pack, 0), <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 weigh_products(&pack, &p_rows, p, &g_rows, g, weight, mean)
                 compute_rows(TIMES_DIFFERENCE, &pack, &g_rows, g, &p_rows, p, mean, &out_rows, grad)
@@ -1725,11 +2169,11 @@ def log_softmax_backward(
     cdef double sums[LANES]
     cdef double squares[LANES]
     try:
-        allocate(&pack, sizeof(floating), False, not (g_rows.direct and log_p_rows.direct and out_rows.direct))
+        allocate(&pack, False, not (g_rows.direct and log_p_rows.direct and out_rows.direct))
         with nogil:
             while next_pack(&pack):
                 g = load_rows(&pack, &g_rows, <floating*> pack.tile, <floating*> pack.spare)
-                log_p = load_rows(&pack, &log_p_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                log_p = load_rows(&pack, &log_p_rows, <floating*> tile_of(&pack, 0), <floating*> pack.spare)
                 grad = result_rows(&pack, &out_rows, <floating*> pack.tile)
                 weigh_products(&pack, &g_rows, g, &g_rows, g, sums, squares)
                 compute_rows(LESS_EXP, &pack, &g_rows, g, &log_p_rows, log_p, sums, &out_rows, grad)
@@ -1738,47 +2182,56 @@ def log_softmax_backward(
         PyMem_RawFree(pack.memory)
 
 
-def cross_entropy_index(
-    const floating[:, :, :] x,      # IN   (outer, classes, inner)
-    const int64_t[:, :] labels,     # IN   (outer, inner), each in 0..classes-1
-    double divisor,                 # IN   of the sum of the losses and of the gradient
-    floating[:, :] losses,          # OUT  (outer, inner), or None
-    floating[:, :, :] grad,         # OUT  (outer, classes, inner), may be x, or None
-    bint past_cache,                # IN   whether `grad` is to be written past the caches
+def cross_entropy(
+    const floating[:, :, :] x,              # IN   (outer, classes, inner)
+    const int64_t[:, :] labels,             # IN   (outer, inner), each in 0..classes-1 or `ignored`; or None, and
+    const floating[:, :, :] target,         # IN   (outer, classes, inner), the class probabilities q; or None
+    const floating[:, :, :] class_weights,  # IN   (outer, classes, inner), the same row everywhere; or None
+    const floating[:, :] row_weights,       # IN   (outer, inner), or None
+    ignored,                                # IN   the label of rows that do not count, or None
+    double smoothing,                       # IN
+    double z,                               # IN
+    double cap,                             # IN   0 if there is none
+    double temperature,                     # IN
+    double divisor,                         # IN   of the sum of the losses, and of the gradient
+    double z_divisor,                       # IN   of the sum of the z terms
+    floating[:, :] losses,                  # OUT  (outer, inner), or None
+    floating[:, :] lse,                     # OUT  (outer, inner), or None
+    floating[:, :, :] grad,                 # OUT  (outer, classes, inner), may be x but not target, or None
+    floating[:, :, :] hess,                 # OUT  (outer, classes, inner), or None; wants grad too
+    bint past_cache,                        # IN   whether `grad` is to be written past the caches
 ):
-    """losses = lse - x_y, grad = (p - onehot(y)) / divisor; returns sum(losses) / divisor."""
-    cdef bint with_grad = grad is not None
+    """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
+
+    q' = w * ((1 - smoothing) * q + smoothing / classes), of which q is one-hot for labels, Q = sum(q'), and s is the
+    row's weight: 0 if its label is ignored. With smoothing, class weights must be given.
+    """
     cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
     cdef Rows x_rows = rows_of(&pack, x)
-    cdef RowValues label_values = labels_of(labels)
-    cdef RowValues results = results_of(losses)
-    cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
-    cdef double total
+    cdef Rows grad_rows = rows_of(&pack, grad) if grad is not None else x_rows
+    cdef Rows hess_rows = rows_of(&pack, hess) if hess is not None else x_rows
+    cdef Rows* wanted_grad = &grad_rows if grad is not None else <Rows*> NULL
+    cdef Rows* wanted_hess = &hess_rows if hess is not None else <Rows*> NULL
+    cdef Loss loss = plain_loss(divisor)
+    cdef double total = 0
+    loss.labels = labels_of(labels)
+    loss.row_weights = values_of(row_weights)
+    loss.losses = values_of(losses)
+    loss.lse = values_of(lse)
+    if target is not None:
+        loss.target = rows_of(&pack, target)
+    if class_weights is not None:
+        loss.class_weights = rows_of(&pack, class_weights)
+    if ignored is not None:
+        loss.ignoring = True
+        loss.ignored = ignored
+    loss.smoothing = smoothing
+    loss.z = z
+    loss.cap.cap = cap
+    loss.cap.temperature = temperature
+    loss.z_divisor = z_divisor
     with nogil:
-        run_index(&pack, &x_rows, &label_values, divisor, &results, &grad_rows if with_grad else NULL, past_cache,
-                  &total, &x[0, 0, 0])
-    return total
-
-
-def cross_entropy_dense(
-    const floating[:, :, :] x,       # IN   (outer, classes, inner)
-    const floating[:, :, :] target,  # IN   (outer, classes, inner)
-    double divisor,                  # IN   of the sum of the losses and of the gradient
-    floating[:, :] losses,           # OUT  (outer, inner), or None
-    floating[:, :, :] grad,          # OUT  (outer, classes, inner), may be x but not target, or None
-    bint past_cache,                 # IN   whether `grad` is to be written past the caches
-):
-    """losses = Q * lse - sum(q * x), grad = (Q * p - q) / divisor, Q = sum(q); returns sum(losses) / divisor."""
-    cdef bint with_grad = grad is not None
-    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
-    cdef Rows x_rows = rows_of(&pack, x)
-    cdef Rows q_rows = rows_of(&pack, target)
-    cdef RowValues results = results_of(losses)
-    cdef Rows grad_rows = rows_of(&pack, grad) if with_grad else x_rows
-    cdef double total
-    with nogil:
-        run_dense(&pack, &x_rows, &q_rows, divisor, &results, &grad_rows if with_grad else NULL, past_cache,
-                  &total, &x[0, 0, 0])
+        run_cross_entropy(&pack, &x_rows, &loss, wanted_grad, wanted_hess, past_cache, &total, &x[0, 0, 0])
     return total
 
 
@@ -1826,7 +2279,7 @@ def from_probs_dense(
     cdef const floating* p
     cdef const floating* q
     cdef floating* g
-    cdef RowValues results = results_of(losses)
+    cdef RowValues results = values_of(losses)
     cdef double divisors[LANES]
     cdef double weight[LANES]
     cdef double loss[LANES]
@@ -1836,19 +2289,19 @@ def from_probs_dense(
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
     try:
-        allocate(&pack, sizeof(floating), False, not (p_rows.direct and q_rows.direct and grad_rows.direct))
+        allocate(&pack, False, not (p_rows.direct and q_rows.direct and grad_rows.direct))
         with nogil:
             while next_pack(&pack):
                 p = load_rows(&pack, &p_rows, <floating*> pack.tile, <floating*> pack.spare)
-                q = load_rows(&pack, &q_rows, <floating*> pack.second_tile, <floating*> pack.spare)
+                q = load_rows(&pack, &q_rows, <floating*> tile_of(&pack, 0), <floating*> pack.spare)
                 weigh_logs(&pack, &q_rows, q, &p_rows, p, weight, loss)
                 for r in range(pack.rows):
-                    loss[r] = -loss[r]
+                    loss[r] /= -divisor
                 if with_grad:
                     g = result_rows(&pack, &grad_rows, <floating*> pack.tile)
                     compute_rows(MINUS_QUOTIENT, &pack, &q_rows, q, &p_rows, p, divisors, &grad_rows, g)
                     store_rows(&pack, &grad_rows, g, <floating*> pack.spare)
-                add_losses(&pack, loss, 1 / divisor, &total)
+                add_losses(&pack, loss, &total)
                 if losses is not None:
                     put_rows(&pack, &results, loss, p)
     finally:
@@ -1856,13 +2309,15 @@ def from_probs_dense(
     return sum_of(&pack, &total)
 
 
-cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes) noexcept nogil:
+cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes,
+                       bint ignoring, int64_t ignored) noexcept nogil:
     cdef uint64_t last = classes - 1
     cdef uint64_t label
     cdef uint64_t signs = 0
     cdef Py_ssize_t k
     for k in range(n):
         label = <uint64_t> (<const int64_t*> (start + k * stride))[0]
+        label = 0 if ignoring and label == <uint64_t> ignored else label
         signs |= label | (last - label)  # the highest bit: whether either is negative
     return signs >> 63 == 0
 
@@ -1870,20 +2325,47 @@ cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ss
 def labels_in_range(
     const int64_t[:, :] labels,     # IN   (outer, inner)
     Py_ssize_t classes,             # IN
+    ignored,                        # IN   a label that may be anything, or None
 ):
-    """Whether every label is in 0..classes-1."""
+    """Whether every label but the ignored is in 0..classes-1."""
     cdef RowValues values = labels_of(labels)
     cdef Py_ssize_t outer = labels.shape[0]
     cdef Py_ssize_t inner = labels.shape[1]
+    cdef bint ignoring = ignored is not None
+    cdef int64_t ignored_label = ignored if ignoring else 0
     cdef bint inside = True
     cdef Py_ssize_t i
     with nogil:
         if inner == 1:
-            inside = all_in_range(values.origin, outer, values.outer_stride, classes)
+            inside = all_in_range(values.origin, outer, values.outer_stride, classes, ignoring, ignored_label)
         else:
             for i in range(outer):
-                inside &= all_in_range(values.origin + i * values.outer_stride, inner, values.inner_stride, classes)
+                inside &= all_in_range(values.origin + i * values.outer_stride, inner, values.inner_stride, classes,
+                                       ignoring, ignored_label)
     return inside
+
+
+def sums_of_weights(
+    const int64_t[:, :] labels,             # IN   (outer, inner), checked
+    const floating[:, :] row_weights,       # IN   (outer, inner), or None
+    const double[:] class_weights,          # IN   (classes,), or None
+    ignored,                                # IN   the label of rows that do not count, or None
+):
+    """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class."""
+    cdef bint ignoring = ignored is not None
+    cdef int64_t ignored_label = ignored if ignoring else 0
+    cdef Sum weights = [0, 0]
+    cdef Sum rows = [0, 0]
+    cdef double s
+    cdef Py_ssize_t i, k
+    with nogil:
+        for i in range(labels.shape[0]):
+            for k in range(labels.shape[1]):
+                if not (ignoring and labels[i, k] == ignored_label):
+                    s = row_weights[i, k] if row_weights is not None else 1
+                    add(&rows, s)
+                    add(&weights, s * class_weights[labels[i, k]] if class_weights is not None else s)
+    return value_of(weights), value_of(rows)
 
 
 # --- small calls -----------------------------------------------------------------------------------------------
@@ -2018,19 +2500,17 @@ def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
     """The sum, or the mean, of the losses of small plain arrays with the classes last, and the gradient or None."""
     cdef Plain plain_x, plain_target, plain_grad
     cdef Pack pack
-    cdef Rows x_rows, q_rows, grad_rows
-    cdef RowValues labels
-    cdef RowValues no_losses = values_at(NULL, 0, 0)
+    cdef Rows x_rows, grad_rows
+    cdef Loss loss
     cdef Rows* written = &grad_rows if with_grad else <Rows*> NULL
-    cdef double divisor
     cdef double total = 0
-    cdef bint by_index
+    cdef bint by_label
     if not (are_plain_logits(logits, axis, &plain_x) and is_plain(target, &plain_target)):
         return None
     pack = plain_pack(&plain_x)
-    by_index = plain_target.ndim == plain_x.ndim - 1 and plain_target.size == pack.total and target.dtype is int64
-    if by_index:
-        if not all_in_range(plain_target.start, pack.total, sizeof(int64_t), pack.classes):
+    by_label = plain_target.ndim == plain_x.ndim - 1 and plain_target.size == pack.total and target.dtype is int64
+    if by_label:
+        if not all_in_range(plain_target.start, pack.total, sizeof(int64_t), pack.classes, False, 0):
             return None
     elif not (plain_target.ndim == plain_x.ndim and plain_target.size == plain_x.size
               and plain_target.classes == pack.classes and target.dtype is logits.dtype):
@@ -2042,16 +2522,14 @@ def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
         if grad is None or not are_apart(&plain_grad, &plain_target):
             return None
         grad_rows = plain_rows(&pack, &plain_grad)
-    labels = values_at(plain_target.start, sizeof(int64_t), sizeof(int64_t))
-    q_rows = plain_rows(&pack, &plain_target)
-    divisor = <double> pack.total if mean else 1.0
+    loss = plain_loss(<double> pack.total if mean else 1.0)
+    if by_label:
+        loss.labels = values_at(plain_target.start, sizeof(int64_t), sizeof(int64_t))
+    else:
+        loss.target = plain_rows(&pack, &plain_target)
     with nogil:
-        if by_index and pack.itemsize == sizeof(float):
-            run_index(&pack, &x_rows, &labels, divisor, &no_losses, written, False, &total, <float*> NULL)
-        elif by_index:
-            run_index(&pack, &x_rows, &labels, divisor, &no_losses, written, False, &total, <double*> NULL)
-        elif pack.itemsize == sizeof(float):
-            run_dense(&pack, &x_rows, &q_rows, divisor, &no_losses, written, False, &total, <float*> NULL)
+        if pack.itemsize == sizeof(float):
+            run_cross_entropy(&pack, &x_rows, &loss, written, NULL, False, &total, <float*> NULL)
         else:
-            run_dense(&pack, &x_rows, &q_rows, divisor, &no_losses, written, False, &total, <double*> NULL)
+            run_cross_entropy(&pack, &x_rows, &loss, written, NULL, False, &total, <double*> NULL)
     return total, grad

@@ -34,34 +34,40 @@ def _sum(rows: Array) -> Array:
     return rows
 
 
-def _exponentials(x: Array) -> tuple[Array, Array, Array, Array]:
-    """m, x - m, exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
+def _shifted(x: Array) -> tuple[Array, Array]:
+    """The maximum m, and x - m."""
     m = x.max(axis=-1, keepdims=True)
-    shifted = x - m
+    return m, x - m
+
+
+def _exponentials(shifted: Array) -> tuple[Array, Array]:
+    """exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
     e = np.exp(shifted)
     far = shifted < -512
     below = _sum(np.where((shifted == 0) | far, 0, e))
     if far.any():  # terms too small to be numbers are summed 512 higher up, where they are
         below += np.exp(-512) * _sum(np.where(far, np.exp(shifted + 512), 0))
     maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
-    return m, shifted, e, (maxima - 1) + below
+    return e, (maxima - 1) + below
 
 
 @np.errstate(all="ignore")
 def softmax(x: Array, out: Array, past_cache: bool) -> None:
-    _, _, e, rest = _exponentials(_rows(x))
+    e, rest = _exponentials(_shifted(_rows(x))[1])
     _store(e / (1 + rest), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, out: Array, past_cache: bool) -> None:
-    _, shifted, _, rest = _exponentials(_rows(x))
+    _, shifted = _shifted(_rows(x))
+    _, rest = _exponentials(shifted)
     _store(shifted - np.log1p(rest), out)
 
 
 @np.errstate(all="ignore")
 def logsumexp(x: Array, out: Array) -> None:
-    m, _, _, rest = _exponentials(_rows(x))
+    m, shifted = _shifted(_rows(x))
+    _, rest = _exponentials(shifted)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
@@ -77,38 +83,99 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
     _store(g - np.exp(log_p) * _sum(g), out)
 
 
-@np.errstate(all="ignore")
-def cross_entropy_index(
-    x: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None, past_cache: bool
-) -> float:
-    _, shifted, e, rest = _exponentials(_rows(x))
-    label = labels[..., np.newaxis]
-    shifted_y = np.take_along_axis(shifted, label, axis=-1)
-    if grad is not None:
-        # 1 - p_y without cancellation: the share of the other classes
-        other = np.where(shifted_y == 0, rest, 1 + (rest - np.take_along_axis(e, label, axis=-1)))
-        g = e / (divisor + divisor * rest)
-        np.put_along_axis(g, label, -other / (divisor + divisor * rest), axis=-1)
-        _store(g, grad)
-    return _deliver((np.log1p(rest) - shifted_y)[..., 0], divisor, losses)
+def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array]:
+    """The maximum m of x, x - m, and dx/du, for x = cap * tanh(u / (temperature * cap)), or u / temperature."""
+    top, shifted = _shifted(u)
+    if cap == 0:
+        return top / temperature, shifted / temperature, np.full_like(u, 1 / temperature)
+    # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
+    rate = 1 / (temperature * cap)
+    e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))
+    common = np.where(u > 0, e, np.where(top > 0, 1, e_top)) / ((1 + e) * (1 + e_top))
+    shifted = np.where(u == top, 0, 2 * cap * common * np.expm1(2 * rate * shifted))
+    return cap * np.tanh(rate * top), shifted, 4 * e / (1 + e) ** 2 / temperature
 
 
 @np.errstate(all="ignore")
-def cross_entropy_dense(
-    x: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None, past_cache: bool
+def cross_entropy(
+    x: Array,
+    labels: Array | None,
+    target: Array | None,
+    class_weights: Array | None,
+    row_weights: Array | None,
+    ignored: int | None,
+    smoothing: float,
+    z: float,
+    cap: float,
+    temperature: float,
+    divisor: float,
+    z_divisor: float,
+    losses: Array | None,
+    lse: Array | None,
+    grad: Array | None,
+    hess: Array | None,
+    past_cache: bool,
 ) -> float:
-    logits = _rows(x)
-    m, shifted, e, rest = _exponentials(logits)
-    q = _rows(target)
-    weight = _sum(q)
-    # Halves, because the difference of two large numbers may be too large.
-    total = 2 * _sum(np.where(q == 0, 0, q * (logits / 2 - m / 2)))
+    u = _rows(x)
+    m, shifted, slope = _capped(u, cap, temperature)
+    e, rest = _exponentials(shifted)
+    share = 1 / (1 + rest)
+    counts = np.ones_like(m)
+    if row_weights is not None:
+        counts *= row_weights[..., np.newaxis]
+    w = np.ones_like(u) if class_weights is None else _rows(class_weights)
+
+    # The target row q', in two parts: that of one label, and that of every class.
+    even = smoothing / u.shape[-1]
+    if labels is not None:
+        label = labels[..., np.newaxis]
+        if ignored is not None:
+            counts[label == ignored] = 0
+            label = np.where(label == ignored, 0, label)
+        at_label = (1 - smoothing) * np.take_along_axis(w, label, axis=-1)
+        t = even * w
+    else:
+        assert target is not None
+        t = _rows(target)
+        t = t if class_weights is None else w * ((1 - smoothing) * t + even)
+    # Half differences, because the difference of two large numbers may be too large.
+    half = u / 2 - m / 2 if cap == 0 and temperature == 1 else shifted / 2
+    weight = _sum(t)
+    loss = weight * np.log1p(rest) - 2 * _sum(np.where(t == 0, 0, t * half))
+    if labels is not None:
+        distance = np.take_along_axis(shifted, label, axis=-1)
+        loss = loss + np.where(at_label == 0, 0, at_label * (np.log1p(rest) - distance))
+        weight = weight + at_label
+
+    log_sum = m + np.log1p(rest) if cap else np.where(np.isfinite(m), m + np.log1p(rest), _limit(u, m))
+    scale, z_scale = (counts / n if n else np.zeros_like(counts) for n in (divisor, z_divisor))
+    loss = np.where(counts == 0, 0, scale * loss + (z * z_scale * log_sum**2 if z else 0))
+    if lse is not None:
+        lse[...] = log_sum[..., 0]
     if grad is not None:
-        share = weight / (1 + rest)
-        # Where p is near 1, at one class, Q * p - q = (Q - q) - Q * rest / (1 + rest) keeps the digits.
+        # Where p is near 1, at one class, Q * p - q' = (Q - q') - Q * rest / (1 + rest) keeps the digits.
         at_top = (shifted == 0) & (rest < 1)
-        _store(np.where(at_top, (weight - q) - share * rest, share * e - q) / divisor, grad)
-    return _deliver((weight * np.log1p(rest) - total)[..., 0], divisor, losses)
+        g = np.where(at_top, (weight - t) - weight * rest * share, weight * share * e - t)
+        if labels is not None:
+            at = label == np.arange(u.shape[-1])
+            if smoothing == 0:  # then the same is so at the label, whatever p is there
+                far = np.where(shifted == 0, rest, 1 + (rest - e)) * share
+                g = np.where(at, -weight * far, g)
+            else:
+                g = np.where(at, np.where(at_top, g - at_label, weight * share * e - (t + at_label)), g)
+        g = scale * g + (2 * z * z_scale * log_sum * share * e if z else 0)
+        _store(np.where(counts == 0, 0, slope * g), grad)
+    if hess is not None:
+        far = np.where(shifted == 0, rest * share, 1 - share * e)
+        _store(np.where(counts == 0, 0, slope**2 * scale * weight * share * e * far), hess)
+    if losses is not None:
+        losses[...] = loss[..., 0]
+    return float(loss.sum())
+
+
+def _limit(x: Array, m: Array) -> Array:
+    """The logsumexp of rows with an infinite maximum."""
+    return np.where(np.isnan(x).any(axis=-1, keepdims=True), np.nan, m)
 
 
 @np.errstate(all="ignore")
@@ -139,8 +206,19 @@ def _deliver(loss: Array, divisor: float, losses: Array | None) -> float:
     return float((loss / divisor).sum())
 
 
-def labels_in_range(labels: Array, classes: int) -> bool:
-    return bool(((labels >= 0) & (labels < classes)).all())
+def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
+    return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
+
+
+def sums_of_weights(
+    labels: Array, row_weights: Array | None, class_weights: Array | None, ignored: int | None
+) -> tuple[float, float]:
+    counts = labels != ignored
+    rows = counts * (1.0 if row_weights is None else row_weights.astype(np.float64))
+    if class_weights is None:
+        return float(rows.sum()), float(rows.sum())
+    weights = class_weights[np.where(counts, labels, 0)]
+    return float((rows * weights).sum()), float(rows.sum())
 
 
 # What compiled kernels have for small calls, where they save most of the time; here it would save nothing.

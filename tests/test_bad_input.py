@@ -207,3 +207,77 @@ def test_nothing_is_written(function):
         with pytest.raises((IndexError, ValueError, TypeError)):
             function(x, **arguments, out=x)
         assert (x == before).all()
+
+
+LABELS = [0, 1]
+PROBS = np.full((2, 3), 1 / 3)
+WITH_OPTIONS = [
+    cxent.cross_entropy,
+    cxent.cross_entropy_with_grad,
+    cxent.cross_entropy_with_hess,
+    lambda logits, target, **chosen: cxent.cross_entropy_hvp(logits, target, logits, **chosen),
+]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "error", "message"),
+    [
+        ("weight", [1.0, 2.0], ValueError, r"^weight has shape \(2,\); accepted is \(3,\), one for each class"),
+        ("weight", np.ones((1, 3)), ValueError, r"^weight has shape \(1, 3\)"),
+        ("weight", [1, -1, 1], ValueError, r"^weight has -1; accepted are numbers from 0 on"),
+        ("weight", [1, np.nan, 1], ValueError, r"^weight has nan"),
+        ("weight", [1, np.inf, 1], ValueError, r"^weight has inf"),
+        ("weight", [1j, 1, 1], TypeError, r"^weight has dtype complex128"),
+        ("weight", ["1", "1", "1"], TypeError, r"^weight has dtype <U1"),
+        ("weight", np.ma.masked_array([1, 1, 1]), TypeError, r"^weight is a masked array"),
+        ("sample_weight", [1.0], ValueError, r"^sample_weight has shape \(1,\); accepted is \(2,\), one for each row"),
+        ("sample_weight", 1.0, ValueError, r"^sample_weight has shape \(\)"),
+        ("sample_weight", [1, -0.5], ValueError, r"^sample_weight has -0.5"),
+        ("sample_weight", [1, np.nan], ValueError, r"^sample_weight has nan"),
+        ("sample_weight", [1, None], TypeError, r"^sample_weight has dtype object"),
+        ("ignore_index", 1.0, TypeError, r"^ignore_index is 1.0; accepted are an integer and None"),
+        ("ignore_index", "1", TypeError, r"^ignore_index is '1'"),
+        ("label_smoothing", -0.5, ValueError, r"^label_smoothing is -0.5; accepted is a number from 0 to 1"),
+        ("label_smoothing", 1.5, ValueError, r"^label_smoothing is 1.5"),
+        ("label_smoothing", np.nan, ValueError, r"^label_smoothing is nan"),
+        ("label_smoothing", None, TypeError, r"^label_smoothing is None"),
+        ("label_smoothing", [0.1], TypeError, r"^label_smoothing is \[0.1\]"),
+        ("label_smoothing", np.array([0.1]), TypeError, r"^label_smoothing is array"),
+        ("z_loss", -1e-9, ValueError, r"^z_loss is -1e-09; accepted is a finite number from 0 on"),
+        ("z_loss", np.inf, ValueError, r"^z_loss is inf"),
+        ("softcap", 0, ValueError, r"^softcap is 0; accepted is a finite number above 0, or None"),
+        ("softcap", -30.0, ValueError, r"^softcap is -30.0"),
+        ("softcap", "30", TypeError, r"^softcap is '30'"),
+        ("temperature", 0.0, ValueError, r"^temperature is 0.0; accepted is a finite number above 0"),
+        ("temperature", -1, ValueError, r"^temperature is -1"),
+        ("temperature", np.nan, ValueError, r"^temperature is nan"),
+        ("temperature", 1j, TypeError, r"^temperature is 1j"),
+        ("reduction", "average", ValueError, r"^reduction is 'average'"),
+    ],
+)
+def test_options(option, value, error, message):
+    for function in WITH_OPTIONS[: 2 if option in ("z_loss", "softcap") else 4]:
+        for target in (LABELS, PROBS):
+            logits = X.copy()
+            with pytest.raises(error, match=message):
+                function(logits, target, **{option: value})
+            if function is not cxent.cross_entropy:
+                with pytest.raises(error, match=message):
+                    function(logits, target, out=logits, **{option: value})
+            np.testing.assert_array_equal(logits, X)
+
+
+def test_ignore_index_is_for_class_indices():
+    for function in WITH_OPTIONS:
+        with pytest.raises(ValueError, match=r"^ignore_index is -100 and target has shape \(2, 3\), which is that of"):
+            function(X, PROBS, ignore_index=-100)
+
+
+def test_labels_beside_ignore_index():
+    with pytest.raises(IndexError, match=r"^target\[1\] is 3; accepted are .* from 0 to 2, and -1, the ignore_index"):
+        cxent.cross_entropy(X, [-1, 3], ignore_index=-1)
+
+
+def test_vectors_of_another_shape():
+    with pytest.raises(ValueError, match=r"^v has shape \(3,\); accepted is that of logits, \(2, 3\)"):
+        cxent.cross_entropy_hvp(X, LABELS, [1, 2, 3])

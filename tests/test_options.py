@@ -1,0 +1,286 @@
+"""The options of the losses in any combination, against their definitions, PyTorch, and central differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layouts import arrays_like, logits_and_axes
+from losses import reference
+from numpy.testing import assert_allclose, assert_array_equal
+
+import cxent
+
+RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-12}
+
+
+@st.composite
+def options(draw, classes, row_shape, by_label):
+    """Any combination of the options, most often some of them."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    chosen = {"reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
+    if draw(st.booleans()):
+        chosen["weight"] = draw(arrays_like((rng.random(classes) * (rng.random(classes) < 0.9)).astype(np.float32)))
+    if draw(st.booleans()):
+        zeros = rng.random(row_shape) < draw(st.sampled_from([0.0, 0.3, 1.0]))
+        chosen["sample_weight"] = draw(arrays_like(np.where(zeros, 0, rng.random(row_shape)).astype(np.float32)))
+    if by_label and draw(st.booleans()):
+        chosen["ignore_index"] = draw(st.sampled_from([0, -100, 255, classes - 1]))
+    if draw(st.booleans()):
+        chosen["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+    if draw(st.booleans()):
+        chosen["z_loss"] = draw(st.sampled_from([0.0, 1e-4, 0.5]))
+    if draw(st.booleans()):
+        chosen["softcap"] = draw(st.sampled_from([None, 0.5, 5.0, 30.0]))
+    if draw(st.booleans()):
+        chosen["temperature"] = draw(st.sampled_from([0.25, 0.7, 1.0, 3.0]))
+    return chosen
+
+
+def labels_for(rng, classes, row_shape, ignore_index):
+    labels = np.asarray(rng.integers(0, min(classes, 100), row_shape))
+    if ignore_index is not None:
+        labels[rng.random(row_shape) < 0.3] = ignore_index
+    return labels
+
+
+def target_for(draw, x, axis, by_label, chosen):
+    rng = np.random.default_rng(1)
+    if by_label:
+        row_shape = np.delete(x.shape, axis)
+        target = labels_for(rng, x.shape[axis], row_shape, chosen.get("ignore_index"))
+    else:
+        target = rng.random(x.shape) * (rng.random(x.shape) < 0.8)
+        target = target.astype(np.float32)
+    return draw(arrays_like(target))
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_every_combination_against_the_definitions(data):
+    x, axis = data.draw(logits_and_axes(max_size=4000))
+    if not x.size:
+        return
+    by_label = data.draw(st.booleans())
+    chosen = data.draw(options(x.shape[axis], np.delete(x.shape, axis), by_label))
+    target = target_for(data.draw, x, axis, by_label, chosen)
+    before = [np.copy(a) for a in (x, target, *(v for v in chosen.values() if isinstance(v, np.ndarray)))]
+    loss, grad, lse, hess = reference(x, target, axis=axis, **chosen)
+
+    found, found_grad, found_lse = cxent.cross_entropy_with_grad(x, target, axis=axis, return_lse=True, **chosen)
+    dtype = x.dtype.newbyteorder("=")
+    rtol = RTOL[dtype]
+    # Sums of targets and squared logsumexps are the scale of what cancels.
+    size = (1 + x.shape[axis] * (not by_label)) * (1 + chosen.get("z_loss", 0) * np.abs(lse).max(initial=0) ** 2)
+    assert found_grad.dtype == dtype and np.asarray(found).dtype == dtype and np.asarray(found_lse).dtype == dtype
+    assert_allclose(found_lse, lse, rtol=rtol, atol=rtol)
+    assert_allclose(found, loss, rtol=rtol, atol=rtol * size)
+    assert_allclose(found_grad, grad, rtol=rtol, atol=rtol * size)
+    assert_array_equal(cxent.cross_entropy(x, target, axis=axis, **chosen), found)
+
+    in_place = np.array(x, dtype)
+    again, grad_in_place = cxent.cross_entropy_with_grad(in_place, target, axis=axis, out=in_place, **chosen)
+    assert grad_in_place is in_place
+    assert_array_equal(again, found)
+    assert_array_equal(in_place, found_grad)
+
+    chosen.pop("z_loss", None)
+    if chosen.pop("softcap", None) is None:
+        plain_loss, plain_grad, _, hess = reference(x, target, axis=axis, **chosen)
+        found, found_grad, found_hess = cxent.cross_entropy_with_hess(x, target, axis=axis, **chosen)
+        assert_allclose(found, plain_loss, rtol=rtol, atol=rtol * size)
+        assert_allclose(found_grad, plain_grad, rtol=rtol, atol=rtol * size)
+        assert_allclose(found_hess, hess, rtol=rtol, atol=rtol * size)
+    after = (x, target, *(v for v in chosen.values() if isinstance(v, np.ndarray)))
+    for a, b in zip(after, before, strict=False):
+        assert_array_equal(a, b)
+
+
+@given(st.data())
+def test_combinations_that_pytorch_has(data):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    classes = data.draw(st.sampled_from([2, 5, 50]))
+    shape = data.draw(st.sampled_from([(7, classes), (2, classes, 3), (classes,), (2, classes, 3, 4)]))
+    axis = 0 if len(shape) == 1 else 1
+    x = rng.standard_normal(shape)
+    by_label = data.draw(st.booleans())
+    chosen = {"reduction": data.draw(st.sampled_from(["mean", "sum", "none"]))}
+    if data.draw(st.booleans()):
+        chosen["weight"] = rng.random(classes)
+    if data.draw(st.booleans()):
+        chosen["label_smoothing"] = data.draw(st.sampled_from([0.1, 1.0]))
+    if by_label:
+        chosen["ignore_index"] = data.draw(st.sampled_from([-100, 1]))
+    target = (
+        labels_for(rng, classes, np.delete(shape, axis), chosen["ignore_index"])
+        if by_label
+        else np.moveaxis(rng.dirichlet(np.ones(classes), np.delete(shape, axis)), -1, axis)
+    )
+    tensor = torch.tensor(x, requires_grad=True)
+    theirs = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in chosen.items()}
+    expected = torch.nn.functional.cross_entropy(tensor, torch.tensor(target), **theirs)
+    expected.sum().backward()
+    loss, grad = cxent.cross_entropy_with_grad(x, target, axis=axis, **chosen)
+    assert_allclose(loss, expected.detach().numpy(), rtol=1e-12, atol=1e-13)
+    if np.isfinite(loss).all():
+        assert_allclose(grad, tensor.grad.numpy(), rtol=1e-10, atol=1e-13)
+
+
+ALONE = {
+    "nothing": {},
+    "weight": {"weight": [0.5, 2.0, 0.0, 3.0, 1.0]},
+    "sample_weight": {"sample_weight": [1.0, 0.0, 2.5]},
+    "ignore_index": {"ignore_index": 2},
+    "label_smoothing": {"label_smoothing": 0.2},
+    "z_loss": {"z_loss": 0.3},
+    "softcap": {"softcap": 2.0},
+    "temperature": {"temperature": 0.4},
+    "all": {
+        "weight": [0.5, 2.0, 0.0, 3.0, 1.0],
+        "sample_weight": [1.0, 0.5, 2.5],
+        "label_smoothing": 0.2,
+        "z_loss": 0.3,
+        "softcap": 2.0,
+        "temperature": 0.4,
+    },
+}
+
+
+@pytest.mark.parametrize("chosen", ALONE.values(), ids=ALONE)
+@pytest.mark.parametrize("by_label", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_gradients_and_hessians_against_central_differences(chosen, by_label, reduction):
+    if "ignore_index" in chosen and not by_label:
+        return  # an error, tested as such
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 5))
+    target = np.array([1, 2, 4]) if by_label else rng.random((3, 5))
+    chosen = {**chosen, "reduction": reduction}
+    _, grad = cxent.cross_entropy_with_grad(x, target, **chosen)
+    h = 1e-6
+    for place in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[place] = h
+        above, below = (cxent.cross_entropy(x + s, target, **chosen) for s in (step, -step))
+        assert grad[place] == pytest.approx((above - below) / (2 * h), rel=1e-5, abs=1e-8)
+    if "z_loss" in chosen or "softcap" in chosen:
+        return
+    _, same_grad, hess = cxent.cross_entropy_with_hess(x, target, **chosen)
+    assert_allclose(same_grad, grad, rtol=1e-14)
+    for place in np.ndindex(x.shape):
+        step = np.zeros(x.shape)
+        step[place] = h
+        above, below = (cxent.cross_entropy_with_grad(x + s, target, **chosen)[1] for s in (step, -step))
+        column = (above - below) / (2 * h)
+        assert hess[place] == pytest.approx(column[place], rel=1e-5, abs=1e-8)
+        v = np.zeros(x.shape)
+        v[place] = 1
+        assert_allclose(cxent.cross_entropy_hvp(x, target, v, **chosen), column, rtol=1e-5, atol=1e-8)
+
+
+def test_options_off_change_no_bit():
+    rng = np.random.default_rng(0)
+    for classes in (3, 100, 5000):
+        x = rng.standard_normal((70, classes)).astype(np.float32)
+        for target in (rng.integers(0, classes, 70), rng.random(x.shape).astype(np.float32)):
+            for reduction in ("mean", "sum", "none"):
+                loss, grad = cxent.cross_entropy_with_grad(x, target, reduction=reduction)
+                off = {"ignore_index": None, "label_smoothing": 0, "z_loss": 0, "softcap": None, "temperature": 1}
+                again, grad_again = cxent.cross_entropy_with_grad(x, target, reduction=reduction, **off)
+                assert_array_equal(again, loss)
+                assert_array_equal(grad_again, grad)
+
+
+def test_rows_that_do_not_count_may_hold_anything():
+    x = np.array([[1.0, 2.0], [np.nan, np.inf], [3.0, 1.0]])
+    for dtype in (np.float32, np.float64):
+        for chosen in ({"ignore_index": -1}, {"sample_weight": [1, 0, 1]}):
+            labels = [0, -1 if "ignore_index" in chosen else 0, 1]
+            loss, grad = cxent.cross_entropy_with_grad(x.astype(dtype), labels, **chosen)
+            expected, expected_grad = cxent.cross_entropy_with_grad(x[[0, 2]].astype(dtype), [0, 1])
+            assert loss == pytest.approx(expected, rel=1e-6)
+            assert_allclose(grad[[0, 2]], expected_grad, rtol=1e-6)
+            assert_array_equal(grad[1], 0)
+            assert_array_equal(cxent.cross_entropy_with_hess(x.astype(dtype), labels, **chosen)[2][1], 0)
+            assert_array_equal(cxent.cross_entropy_hvp(x.astype(dtype), labels, np.ones(x.shape), **chosen)[1], 0)
+
+
+def test_no_row_counts():
+    x = np.ones((2, 3))
+    for chosen in ({"ignore_index": 0}, {"sample_weight": [0, 0]}, {"sample_weight": [0, 0], "z_loss": 1.0}):
+        loss, grad = cxent.cross_entropy_with_grad(x, [0, 0], **chosen)
+        assert np.isnan(loss)
+        assert_array_equal(grad, 0)
+        loss, grad = cxent.cross_entropy_with_grad(x, [0, 0], reduction="sum", **chosen)
+        assert loss == 0
+        assert_array_equal(grad, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
+def test_any_integer_may_be_ignored(dtype):
+    info = np.iinfo(dtype)
+    x = np.array([[1.0, 2.0], [3.0, 1.0]])
+    for ignored in {info.min, info.max, 0, 1, *([-100] if info.min else [])}:
+        labels = np.array([1, ignored], dtype)
+        if ignored == 1:
+            assert np.isnan(cxent.cross_entropy(x, labels, ignore_index=1))
+        else:
+            assert cxent.cross_entropy(x, labels, ignore_index=int(ignored)) == cxent.cross_entropy(x[:1], [1])
+    for absent in (-(2**70), 2**70, -100 if info.min == 0 else 2**63):
+        assert cxent.cross_entropy(x, np.array([1, 0], dtype), ignore_index=absent) == cxent.cross_entropy(x, [1, 0])
+
+
+def test_what_is_ignored_must_be_that_integer():
+    """A large unsigned label is no negative one, although both have the same bits."""
+    with pytest.raises(IndexError, match=r"^target\[0\] is 18446744073709551615"):
+        cxent.cross_entropy(np.zeros((1, 2)), np.array([2**64 - 1], np.uint64), ignore_index=-1)
+    with pytest.raises(IndexError, match=r"^target\[0\] is -1"):
+        cxent.cross_entropy(np.zeros((1, 2)), np.array([-1]), ignore_index=2**64 - 1)
+
+
+def test_zero_targets_at_logits_of_minus_infinity():
+    x = np.array([[0.5, -np.inf, 1.0]])
+    for chosen in ({}, {"label_smoothing": 0.1, "weight": [1, 0, 1]}, {"temperature": 2.0}, {"z_loss": 0.1}):
+        for target in ([0], [[0.3, 0.0, 0.7]]):
+            loss, grad = cxent.cross_entropy_with_grad(x, target, **chosen)
+            assert np.isfinite(loss) and np.isfinite(grad).all() and grad[0, 1] == 0
+    loss, grad = cxent.cross_entropy_with_grad(x, [0], label_smoothing=0.1)
+    assert loss == np.inf and np.isfinite(grad).all()
+
+
+def test_a_capped_infinite_logit_is_finite():
+    loss, grad = cxent.cross_entropy_with_grad([[np.inf, -np.inf, 0.0]], [0], softcap=3.0)
+    assert loss == pytest.approx(np.log1p(np.exp(-6) + np.exp(-3)))
+    assert_array_equal(grad[0, :2], 0)
+
+
+def test_logsumexp_of_infinite_rows():
+    x = [[-np.inf, -np.inf], [np.inf, 0.0], [np.nan, np.inf], [0.0, 0.0]]
+    _, lse = cxent.cross_entropy(x, [0, 0, 0, 0], reduction="none", return_lse=True)
+    assert_array_equal(lse, cxent.logsumexp(x))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_options_have_the_same_bits_for_any_number_of_workers(workers, monkeypatch):
+    monkeypatch.setattr(cxent._workers, "_PART", 1000)
+    rng = np.random.default_rng(0)
+    for shape, axis in (((400, 30), 1), ((7, 900), 0), ((3, 5000), 1), ((2, 21, 20, 30), 1)):
+        x = rng.standard_normal(shape).astype(np.float32)
+        rows = np.delete(shape, axis)
+        labels = rng.integers(-1, shape[axis], rows)
+        chosen = {
+            "weight": rng.random(shape[axis]),
+            "sample_weight": rng.random(rows),
+            "label_smoothing": 0.1,
+            "z_loss": 0.1,
+            "softcap": 4.0,
+        }
+        for target, ignore_index in ((labels, -1), (rng.random(shape), None)):
+            one, several = (
+                cxent.cross_entropy_with_grad(
+                    x, target, axis=axis, ignore_index=ignore_index, return_lse=True, workers=n, **chosen
+                )
+                for n in (1, workers)
+            )
+            for a, b in zip(one, several, strict=True):
+                assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
