@@ -1,0 +1,108 @@
+"""The boosting objective: beside the libraries' own it grows the same trees."""
+
+import numpy as np
+import pytest
+from losses import reference
+from numpy.testing import assert_allclose
+
+from cxent.boosting import softmax_objective
+
+FACTORS = {"xgboost": 2, "lightgbm": 5 / 4, "exact": 1}
+
+
+class Dataset:
+    def __init__(self, label, weight=None):
+        self.get_label = lambda: label
+        self.get_weight = lambda: weight
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((600, 8))
+    y = (x[:, 0] > 0).astype(int) + (x[:, 1] + 0.3 * rng.standard_normal(600) > 0.5)
+    return x, y, rng.uniform(0.5, 2, 600)
+
+
+@pytest.mark.parametrize("convention", FACTORS)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("form", ["C", "F", "flat"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gradients_and_hessians_in_every_memory_layout(convention, weighted, form, dtype):
+    rng = np.random.default_rng(0)
+    scores = rng.standard_normal((50, 5)).astype(dtype)
+    labels = rng.integers(0, 5, 50)
+    weight = rng.random(50).astype(np.float32) if weighted else None
+    given = scores.ravel(order="F") if form == "flat" else np.asarray(scores, order=form)
+    grad, hess = softmax_objective(convention)(given, Dataset(labels.astype(np.float32), weight))
+    _, expected_grad, _, expected_hess = reference(scores, labels, sample_weight=weight, reduction="sum")
+    expected_hess = FACTORS[convention] * expected_hess
+    if form == "flat":
+        expected_grad, expected_hess = (a.ravel(order="F") for a in (expected_grad, expected_hess))
+    else:
+        assert grad.flags[f"{form}_CONTIGUOUS"] and hess.flags[f"{form}_CONTIGUOUS"]
+    assert grad.dtype == hess.dtype == dtype
+    assert_allclose(grad, expected_grad, rtol=1e-5)
+    assert_allclose(hess, expected_hess, rtol=1e-5)
+
+
+def test_the_least_hessian_of_xgboost():
+    _, hess = softmax_objective("xgboost")(np.float32([[200, 0]]), Dataset(np.float32([0]), np.float32([])))
+    assert (hess == np.float32(1e-16)).all()
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match=r"^convention is 'catboost'; accepted are 'xgboost', 'lightgbm' and 'exact'"):
+        softmax_objective("catboost")
+    with pytest.raises(ValueError, match=r"^label 0.5 is no class"):
+        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
+    with pytest.raises(IndexError, match=r"^target\[1\] is 2"):
+        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0, 2])))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_xgboost_grows_the_same_trees(data, weighted):
+    xgboost = pytest.importorskip("xgboost")
+    x, y, weight = data
+    matrix = xgboost.DMatrix(x, y, weight=weight if weighted else None)
+    settings = {"num_class": 3, "max_depth": 3, "base_score": 0.0, "disable_default_eval_metric": True, "nthread": 1}
+    own = xgboost.train({**settings, "objective": "multi:softprob"}, matrix, 10)
+    ours = xgboost.train(settings, matrix, 10, obj=softmax_objective("xgboost"))
+    assert splits_of_xgboost(ours) == splits_of_xgboost(own)
+    assert_allclose(ours.predict(matrix, output_margin=True), own.predict(matrix, output_margin=True), atol=1e-4)
+
+
+def splits_of_xgboost(booster):
+    lines = "\n".join(booster.get_dump()).splitlines()
+    return [line.partition(" yes=")[0] if " yes=" in line else line.partition("=")[0] for line in lines]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lightgbm_grows_the_same_trees(data, weighted):
+    lightgbm = pytest.importorskip("lightgbm")
+    x, y, weight = data
+    settings = {
+        "num_class": 3,
+        "max_depth": 3,
+        "boost_from_average": False,
+        "verbosity": -1,
+        "deterministic": True,
+        "num_threads": 1,
+    }
+
+    def train(objective):
+        dataset = lightgbm.Dataset(x, y, weight=weight if weighted else None)
+        return lightgbm.train({**settings, "objective": objective}, dataset, 10)
+
+    own, ours = train("multiclass"), train(softmax_objective("lightgbm"))
+    assert splits_of_lightgbm(ours) == splits_of_lightgbm(own)
+    assert_allclose(ours.predict(x, raw_score=True), own.predict(x, raw_score=True), atol=1e-6)
+
+
+def splits_of_lightgbm(booster):
+    def splits(node):
+        if "split_feature" not in node:
+            return []
+        return [(node["split_feature"], node["threshold"]), splits(node["left_child"]), splits(node["right_child"])]
+
+    return [splits(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
