@@ -11,7 +11,14 @@ from . import _dispatch, _workers
 from ._arrays import Array, Axis, Layout, exceeds_cache, floating_array, layout_of
 
 
-def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1) -> NDArray[Any]:
+def softmax(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    workers: int = 1,
+) -> NDArray[Any]:
     """Probabilities from logits.
 
     ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
@@ -25,6 +32,9 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
         The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
         in C or F order is reached without a copy; where the strides cannot be described as (outer, classes, inner),
         x is copied once.
+    where : array_like of bool, optional
+        Which logits take part, of a shape that broadcasts to that of x. The others have probability 0, whatever they
+        are; a row without any is all 0.
     out : ndarray, optional
         Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
         size of x is allocated. It may also have any strides, or overlap x in part, which takes a copy.
@@ -40,9 +50,11 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
     Raises
     ------
     TypeError
-        If x is complex, object, string, masked or of another floating type, or `out` has another dtype.
+        If x is complex, object, string, masked or of another floating type, `where` is not boolean, or `out` has
+        another dtype.
     ValueError
-        If there are no classes, `out` has another shape or is read-only, or `workers` is 0 or below -CPUs.
+        If there are no classes, `where` does not broadcast to the shape of x, `out` has another shape or is read-only,
+        or `workers` is 0 or below -CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -69,7 +81,14 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
     >>> softmax([[1.0, 2.0, 3.0], [1000.0, 1000.0, -np.inf]])
     array([[0.09003057, 0.24472847, 0.66524096],
            [0.5       , 0.5       , 0.        ]])
+    >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
+    array([0.26894142, 0.73105858, 0.        ])
     """
+    if where is not None:
+        chosen, mask = _chosen(x, where)
+        probs = softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
+        np.copyto(probs, 0, where=~mask.any(_numpy_axis(axis), keepdims=True))
+        return probs
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
         return small
@@ -80,7 +99,14 @@ def softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, w
     return layout.result(probs, out)
 
 
-def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None, workers: int = 1) -> NDArray[Any]:
+def log_softmax(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: NDArray[Any] | None = None,
+    workers: int = 1,
+) -> NDArray[Any]:
     """Log-probabilities from logits.
 
     ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.
@@ -91,6 +117,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
         Logits, of any shape with at least one class; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes; as in `softmax`.
+    where : array_like of bool, optional
+        Which logits take part; as in `softmax`. The others have -inf, as all of a row without any.
     out : ndarray, optional
         Where to put the log-probabilities; as in `softmax`. It may be x itself.
     workers : int, default 1
@@ -126,7 +154,14 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
 
     >>> print(f"{log_softmax(np.float32([17, 0, 0]))[0]:.4e}")
     -8.2799e-08
+    >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
+    array([-1.31326169, -0.31326169,        -inf])
     """
+    if where is not None:
+        chosen, mask = _chosen(x, where)
+        log_probs = log_softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
+        np.copyto(log_probs, -np.inf, where=~mask.any(_numpy_axis(axis), keepdims=True))
+        return log_probs
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
         return small
@@ -137,10 +172,20 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = Non
     return layout.result(log_probs, out)
 
 
-def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, workers: int = 1) -> Any:
+def logsumexp(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    b: ArrayLike | None = None,
+    return_sign: bool = False,
+    where: ArrayLike | None = None,
+    workers: int = 1,
+) -> Any:
     """The logarithm of the sum of exponentials.
 
-    ``lse = m + log(sum_k exp(x_k - m))``, with m the largest number of the row.
+    ``lse = m + log(sum_k exp(x_k - m))``, with m the largest number of the row, and with factors
+    ``log(sum_k b_k exp(x_k))``.
 
     Parameters
     ----------
@@ -150,22 +195,33 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, workers:
         The axis, or axes, to sum over; None stands for all.
     keepdims : bool, default False
         Whether the axes summed over stay, with length one.
+    b : array_like, optional
+        Factors of the exponentials, of either sign, broadcast with x. Where one is 0, x takes no part.
+    return_sign : bool, default False
+        Whether to return the sign of the sum too, and the logarithm of its magnitude. Without it, that of a negative
+        sum is NaN.
+    where : array_like of bool, optional
+        Which numbers take part, of a shape that broadcasts to that of x. Without any, a row is -inf.
     workers : int, default 1
         As in `softmax`.
 
     Returns
     -------
-    ndarray or scalar
-        One number per row, in the dtype of `softmax`.
+    lse : ndarray or scalar
+        One number per row, in the dtype of `softmax`, or the wider one of `b`.
+    sign : ndarray or scalar
+        1, -1 or 0 per row, if `return_sign`; NaN where lse is.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `softmax`.
+        As in `softmax`, and if the shapes of x and `b` cannot be broadcast.
 
     Notes
     -----
     A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch.
+    Factors are added to x as logarithms, and the sums of both signs subtracted at the end: where these nearly cancel,
+    so do the digits, as in any such sum.
 
     Examples
     --------
@@ -176,16 +232,25 @@ def logsumexp(x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, workers:
     >>> logsumexp(np.zeros((2, 4)), keepdims=True)
     array([[1.38629436],
            [1.38629436]])
+    >>> lse, sign = logsumexp([1.0, 2.0], b=[1.0, -1.0], return_sign=True)
+    >>> print(lse.round(8), sign)
+    1.54132485 -1.0
     """
+    if where is not None:
+        x = _chosen(x, where)[0]
+    if b is not None:
+        return _logsumexp_with_factors(x, b, axis, keepdims, return_sign, workers)
     threads = _workers.thread_count(workers)
-    if not keepdims and (small := _dispatch.kernels.small_logsumexp(x, axis)) is not None:
+    small = None if keepdims or return_sign else _dispatch.kernels.small_logsumexp(x, axis)
+    if small is not None:
         return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     sums = layout.empty_row_results(x.dtype)
     _workers.run(threads, _dispatch.kernels.logsumexp, layout.view(x), sums)
     rows = layout.row_results(sums)
-    return rows.reshape(layout.keepdims_shape) if keepdims else rows
+    rows = rows.reshape(layout.keepdims_shape) if keepdims else rows
+    return (rows, _sign(rows)) if return_sign else rows
 
 
 def softmax_backward(
@@ -306,6 +371,55 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
     diagonal = np.einsum("...ii->...i", jacobian)
     diagonal[...] = p * (1 - p)
     return jacobian
+
+
+def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
+    """A copy of x with -inf for what does not take part, and `where` in its shape."""
+    x = floating_array(x, "x")
+    mask = np.asarray(where)
+    if mask.dtype != bool:
+        raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
+    try:
+        mask = np.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
+    chosen = np.array(x, order="K")
+    np.copyto(chosen, -np.inf, where=~mask)
+    return chosen, mask
+
+
+def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
+    return tuple(axis) if isinstance(axis, list) else axis  # type: ignore[return-value]
+
+
+def _logsumexp_with_factors(
+    x: ArrayLike, b: ArrayLike, axis: Axis, keepdims: bool, return_sign: bool, workers: int
+) -> Any:
+    """log(sum(b * exp(x))): that of the positive terms and that of the negative ones, subtracted."""
+    x, b = floating_array(x, "x"), floating_array(b, "b")
+    try:
+        x, b = np.broadcast_arrays(x, b)
+    except ValueError:
+        raise ValueError(f"b has shape {b.shape}; accepted is one that broadcasts with that of x, {x.shape}") from None
+    with np.errstate(all="ignore"):
+        terms = np.where(b == 0, -np.inf, x + np.log(np.abs(b)))
+        positive, negative = (
+            np.asarray(logsumexp(terms, axis, keepdims=keepdims, where=~opposite, workers=workers))
+            for opposite in (b < 0, b > 0)
+        )
+        lse = np.maximum(positive, negative)
+        difference = np.where(lse == -np.inf, 0, positive - negative)
+        ratio = np.exp(-np.abs(difference))
+        # log(1 - ratio), in the form that keeps its digits
+        lse += np.where(ratio < 0.5, np.log1p(-ratio), np.log(-np.expm1(-np.abs(difference))))
+        sign = np.sign(difference)
+        lse = lse if return_sign else np.where(sign < 0, np.nan, lse)
+    return (lse[()], sign[()]) if return_sign else lse[()]
+
+
+def _sign(lse: Any) -> Any:
+    """The sign of a sum of exponentials: 0 if its logarithm is -inf."""
+    return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
 
 
 def _backward_arrays(

@@ -1,0 +1,133 @@
+"""`where=` of the softmax functions, and the factors and signs of logsumexp."""
+
+import numpy as np
+import pytest
+import scipy.special
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import arrays_like, logits_and_axes
+from mpmath import mp, mpf
+from numpy.testing import assert_allclose, assert_array_equal
+
+import cxent
+
+RTOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-13}
+
+
+@given(logits_and_axes(max_size=3000), st.floats(0, 1), st.booleans(), st.data())
+def test_masked_logits_take_no_part(logits, share, broadcast, data):
+    x, axis = logits
+    if not x.size:
+        return
+    rng = np.random.default_rng(0)
+    shape = x.shape[1:] if broadcast else x.shape
+    where = data.draw(arrays_like(rng.random(shape) < share))
+    mask = np.broadcast_to(where, x.shape)
+    garbage = np.array(x, x.dtype.newbyteorder("="))
+    garbage[~mask] = rng.choice([np.nan, np.inf, -np.inf, 1e30], np.count_nonzero(~mask))
+    before = garbage.copy()
+
+    kept = np.where(mask, x.astype(float), -np.inf)
+    m = np.maximum(kept.max(axis=axis, keepdims=True), -1e300)
+    e = np.exp(kept - m)
+    with np.errstate(divide="ignore"):
+        lse = m + np.log(e.sum(axis=axis, keepdims=True))
+    some = mask.any(axis=axis, keepdims=True)
+    p = np.where(some, e / np.where(some, e.sum(axis=axis, keepdims=True), 1), 0)
+    rtol = RTOL[garbage.dtype]
+    assert_allclose(cxent.softmax(garbage, axis, where=where), p, rtol=10 * rtol, atol=rtol)
+    with np.errstate(invalid="ignore"):
+        log_p = np.where(mask, kept - lse, -np.inf)
+    assert_allclose(cxent.log_softmax(garbage, axis, where=where), log_p, rtol=10 * rtol, atol=10 * rtol)
+    found = cxent.logsumexp(garbage, axis, where=where, keepdims=True)
+    assert_allclose(found, np.where(some, lse, -np.inf), rtol=rtol, atol=rtol)
+    assert_array_equal(garbage, before)
+    assert cxent.softmax(garbage, axis, where=where, out=garbage) is garbage
+    assert_allclose(garbage, p, rtol=10 * rtol, atol=rtol)
+
+
+def test_all_and_nothing():
+    x = np.array([[1.0, 2.0], [3.0, 5.0]])
+    for axis in (0, 1, -1, None, (0, 1), [0]):
+        assert_array_equal(cxent.softmax(x, axis, where=True), cxent.softmax(x, axis))
+        assert_array_equal(cxent.log_softmax(x, axis, where=True), cxent.log_softmax(x, axis))
+        assert_array_equal(cxent.logsumexp(x, axis, where=True), cxent.logsumexp(x, axis))
+        assert_array_equal(cxent.softmax(x, axis, where=False), 0)
+        assert_array_equal(cxent.log_softmax(x, axis, where=False), -np.inf)
+        assert_array_equal(cxent.logsumexp(x, axis, where=False), -np.inf)
+    row_of_infinities = [[-np.inf, -np.inf]]  # which do take part
+    assert np.isnan(cxent.softmax(row_of_infinities, where=True)).all()
+
+
+@pytest.mark.parametrize("function", [cxent.softmax, cxent.log_softmax, cxent.logsumexp])
+def test_bad_masks(function):
+    x = np.zeros((2, 3))
+    with pytest.raises(ValueError, match=r"^where has shape \(2,\); accepted is one that broadcasts to \(2, 3\)"):
+        function(x, where=[True, False])
+    with pytest.raises(ValueError, match=r"^where has shape \(2, 2, 3\)"):
+        function(x, where=np.ones((2, 2, 3), bool))
+    with pytest.raises(TypeError, match=r"^where has dtype int64; accepted are booleans"):
+        function(x, where=[1, 0, 1])
+    assert_array_equal(x, 0)
+
+
+@given(logits_and_axes(dtypes=[np.float64], max_size=3000), st.booleans(), st.booleans())
+def test_factors_and_signs_against_scipy(logits, signed, keepdims):
+    x, axis = logits
+    if not x.size:
+        return
+    rng = np.random.default_rng(0)
+    b = rng.uniform(-1 if signed else 0, 1, x.shape) * (rng.random(x.shape) < 0.9)
+    lse, sign = cxent.logsumexp(x, axis, b=b, keepdims=keepdims, return_sign=True)
+    expected, expected_sign = scipy.special.logsumexp(x.astype(float), axis, b=b, keepdims=keepdims, return_sign=True)
+    # Where terms of both signs cancel, digits go.
+    total = scipy.special.logsumexp(x.astype(float), axis, b=np.abs(b), keepdims=keepdims)
+    safe = np.asarray(expected > total - 6) | (np.asarray(total) == -np.inf)
+    assert_allclose(np.where(safe, lse, 0), np.where(safe, expected, 0), rtol=1e-10, atol=1e-10)
+    assert_array_equal(np.where(safe, sign, 0), np.where(safe, expected_sign, 0))
+    assert np.shape(lse) == np.shape(sign) == np.shape(expected)
+    found = np.asarray(cxent.logsumexp(x, axis, b=b, keepdims=keepdims))
+    assert_array_equal(found, np.where(np.asarray(sign) < 0, np.nan, lse))
+
+
+def test_factors_against_exact_values():
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 10, 100):
+        x, b = 5 * rng.standard_normal(size), rng.uniform(-1, 1, size)
+        exact = mp.fsum(mpf(float(v)) * mp.exp(mpf(float(u))) for u, v in zip(x, b, strict=True))
+        lse, sign = cxent.logsumexp(x, b=b, return_sign=True)
+        assert sign == (1 if exact > 0 else -1)
+        assert lse == pytest.approx(float(mp.log(abs(exact))), rel=1e-13, abs=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("x", "b", "lse", "sign"),
+    [
+        ([1.0, 1.0], [1.0, -1.0], -np.inf, 0),
+        ([1.0, 2.0], [0.0, 0.0], -np.inf, 0),
+        ([1.0, np.nan], [1.0, 0.0], 1.0, 1),
+        ([1.0, np.nan], [1.0, 1.0], np.nan, np.nan),
+        ([np.inf, 1.0], [-1.0, 1.0], np.inf, -1),
+        ([np.inf, np.inf], [-1.0, 1.0], np.nan, np.nan),
+        ([-np.inf, -np.inf], [1.0, -1.0], -np.inf, 0),
+        ([0.0, -40.0], [1.0, 1.0], np.exp(-40), 1),
+    ],
+)
+def test_special_sums(x, b, lse, sign):
+    found, found_sign = cxent.logsumexp(x, b=b, return_sign=True)
+    assert_array_equal([found, found_sign], [lse, sign])
+
+
+def test_signs_without_factors():
+    lse, sign = cxent.logsumexp([[0.0, 0.0], [-np.inf, -np.inf], [np.inf, 0.0], [np.nan, 0.0]], return_sign=True)
+    assert_array_equal(sign, [1, 0, 1, np.nan])
+    assert_array_equal(lse, cxent.logsumexp([[0.0, 0.0], [-np.inf, -np.inf], [np.inf, 0.0], [np.nan, 0.0]]))
+
+
+def test_factors_that_do_not_fit():
+    with pytest.raises(
+        ValueError, match=r"^b has shape \(3,\); accepted is one that broadcasts with that of x, \(2,\)"
+    ):
+        cxent.logsumexp([1, 2], b=[1, 2, 3])
+    with pytest.raises(TypeError, match=r"^b has dtype complex128"):
+        cxent.logsumexp([1, 2], b=[1j, 2])
