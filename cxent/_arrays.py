@@ -218,9 +218,10 @@ class Layout:
         return self.view(out) if safe else np.empty(self._view_shape, dtype)
 
     def result(self, output: Array, out: Array | None) -> Array:
-        """What the caller gets of a kernel's output: `out`, if given."""
+        """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
         if out is None:
-            return self._order.undo(output)
+            array = self._order.undo(output)
+            return array if array.ndim else array[()]
         if not np.may_share_memory(output, out):
             out[...] = self._order.undo(output)
         return out
