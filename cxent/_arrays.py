@@ -27,19 +27,35 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
 _CACHE_BYTES = 1 << 25
-_ACCEPTED = "accepted are float32, float64, integers and booleans"
+_HALF_BITS = {"float16": np.uint16, "bfloat16": np.int16}  # whose bits kernels take in these
+_ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
 
 
 def floating_array(value: ArrayLike, name: str) -> Array:
-    """`value` as an array that kernels can read: float32 and float64 as they are, integers and booleans in float64."""
+    """`value` as an array that kernels can read: in its floating dtype, or else in float64."""
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
         return value  # what small calls bring, which are short of time
     array = _real_array(value, name)
-    if array.dtype.kind != "f":
+    if array.dtype.kind in "iub":
         return array.astype(np.float64)
-    if array.dtype.itemsize not in (4, 8):
+    if array.dtype.itemsize not in (2, 4, 8):
         raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert it with astype")
     return _readable(array, array.dtype.newbyteorder("="))
+
+
+def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
+    return _FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+def widened(array: Array) -> Array:
+    """The array in the dtype in which it is computed."""
+    return array.astype(computed_dtype(array.dtype), copy=False)
+
+
+def as_stored(array: Array) -> Array:
+    """An array as kernels take it: half precision as its bits."""
+    return array if array.itemsize != 2 else array.view(_HALF_BITS[array.dtype.name])
 
 
 def layout_of(x: Array, axis: Axis, name: str) -> Layout:
@@ -235,7 +251,7 @@ def _real_array(value: ArrayLike, name: str) -> Array:
     array = value if type(value) is np.ndarray else np.asarray(value)
     if array is not value and isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and array.dtype.name not in _HALF_BITS:
         raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}")
     return array
 

@@ -13,7 +13,9 @@ from . import _dispatch, _workers
 from ._arrays import (
     Array,
     Layout,
+    as_stored,
     class_weights,
+    computed_dtype,
     exceeds_cache,
     floating_array,
     integer_or_none,
@@ -22,6 +24,7 @@ from ._arrays import (
     row_weights,
     single_axis,
     target_view,
+    widened,
 )
 
 Reduction = Literal["mean", "sum", "none"]
@@ -380,14 +383,18 @@ def cross_entropy_hvp(
     numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
     given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers.label_smoothing, reduction)
     layout = given.layout
-    vector = layout.view(vector.astype(x.dtype, copy=False))
-    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x / numbers.temperature), product, False)
+    wide = widened(x)
+    vector = layout.view(vector.astype(wide.dtype, copy=False))
+    result = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
+    product = result if result.dtype == wide.dtype else np.empty(result.shape, wide.dtype)
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide / numbers.temperature), product, False)
     _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
     scale = _target_sums(given, numbers.label_smoothing) / (given.divisor * numbers.temperature**2)
     np.multiply(product, scale[:, np.newaxis], out=product, where=(scale != 0)[:, np.newaxis])
     np.copyto(product, 0, where=(scale == 0)[:, np.newaxis])  # rows that do not count may be NaN
-    return layout.result(product, out)
+    if product is not result:
+        result[...] = product
+    return layout.result(result, out)
 
 
 def cross_entropy_from_probs(
@@ -547,12 +554,13 @@ def _of_logits(
     layout = given.layout
     grad = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays()) if with_grad else None
     hess = layout.output(None, x.dtype, in_place=[x]) if with_hess else None
-    losses = layout.empty_row_results(x.dtype) if reduction == "none" else None
-    lse = layout.empty_row_results(x.dtype) if return_lse else None
+    row_dtype = computed_dtype(x.dtype)
+    losses = layout.empty_row_results(row_dtype) if reduction == "none" else None
+    lse = layout.empty_row_results(row_dtype) if return_lse else None
     total = _workers.run(
         threads,
         _dispatch.kernels.cross_entropy,
-        layout.view(x),
+        as_stored(layout.view(x)),
         given.labels,
         given.probs,
         None if given.class_weights is None else layout.broadcast(given.class_weights),
@@ -563,12 +571,12 @@ def _of_logits(
         given.z_divisor,
         losses,
         lse,
-        grad,
-        hess,
+        None if grad is None else as_stored(grad),
+        None if hess is None else as_stored(hess),
         grad is not None and exceeds_cache(grad),
     )
     return _Results(
-        _scalar(total if given.divisor else math.nan, x.dtype) if losses is None else layout.row_results(losses),
+        _scalar(total if given.divisor else math.nan, row_dtype) if losses is None else layout.row_results(losses),
         None if lse is None else layout.row_results(lse),
         None if grad is None else layout.result(grad, out),
         None if hess is None else layout.result(hess, None),
@@ -586,11 +594,13 @@ def _of_probs(
 ) -> tuple[Any, Any]:
     """The loss of predicted probabilities, and the gradient if it is wanted."""
     _check_reduction(reduction)
-    p = floating_array(probs, "probs")
+    given = floating_array(probs, "probs")
+    p = widened(given)
     layout = layout_of(p, single_axis(axis), "probs")
     labels, q, _ = target_view(target, layout, "probs", p.dtype)
     read_later = [a for a in (labels, q) if a is not None]
-    grad = layout.output(out, p.dtype, in_place=[p], read_later=read_later) if with_grad else None
+    result = layout.output(out, given.dtype, in_place=[given], read_later=read_later) if with_grad else None
+    grad = result if result is None or result.dtype == p.dtype else np.empty(result.shape, p.dtype)
     losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
     divisor = layout.row_count if reduction == "mean" else 1
     kernels = _dispatch.kernels
@@ -600,7 +610,11 @@ def _of_probs(
         assert q is not None
         total = kernels.from_probs_dense(layout.view(p), q, divisor, losses, grad)
     loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
-    return loss, None if grad is None else layout.result(grad, out)
+    if result is None:
+        return loss, None
+    if grad is not result:
+        result[...] = grad
+    return loss, layout.result(result, out)
 
 
 def _check_reduction(reduction: Any) -> None:
@@ -636,10 +650,11 @@ def _given(
 ) -> _Given:
     _check_reduction(reduction)
     layout = layout_of(x, single_axis(axis), "logits")
+    dtype = computed_dtype(x.dtype)
     ignore_index = integer_or_none(ignore_index, "ignore_index")
-    labels, probs, ignored = target_view(target, layout, "logits", x.dtype, ignore_index)
-    by_class = None if weight is None else class_weights(weight, layout, x.dtype)
-    by_row = None if sample_weight is None else row_weights(sample_weight, layout, x.dtype)
+    labels, probs, ignored = target_view(target, layout, "logits", dtype, ignore_index)
+    by_class = None if weight is None else class_weights(weight, layout, dtype)
+    by_row = None if sample_weight is None else row_weights(sample_weight, layout, dtype)
     if reduction != "mean":
         divisor, z_divisor = 1.0, 1.0
     elif labels is None or (by_class is None and by_row is None and ignored is None):
@@ -649,7 +664,7 @@ def _given(
             labels, by_row, None if by_class is None else by_class.astype(np.float64), ignored
         )
     if by_class is None and label_smoothing:
-        by_class = np.ones(layout.classes, x.dtype)
+        by_class = np.ones(layout.classes, dtype)
     return _Given(layout, labels, probs, ignored, by_class, by_row, divisor, z_divisor)
 
 

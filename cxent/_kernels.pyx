@@ -97,7 +97,7 @@ import numpy
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, NAN, ldexp, log
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 cdef extern from *:
@@ -143,6 +143,29 @@ cdef extern from *:
     static inline void write_line(char* target, const char* source) { memcpy(target, source, 64); }
     #define finish_writing() ((void) 0)
     #endif
+
+    // So many numbers are converted from and to float16 by an instruction, which no compiler makes of a loop.
+    #if defined(__AVX512F__)
+    #define AT_ONCE 16
+    static inline void widen_at_once(const uint16_t* bits, float* x) {
+        _mm512_storeu_ps(x, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*) bits)));
+    }
+    static inline void narrow_at_once(const float* x, uint16_t* bits) {
+        _mm256_storeu_si256((__m256i*) bits, _mm512_cvtps_ph(_mm512_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT));
+    }
+    #elif defined(__F16C__)
+    #define AT_ONCE 8
+    static inline void widen_at_once(const uint16_t* bits, float* x) {
+        _mm256_storeu_ps(x, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*) bits)));
+    }
+    static inline void narrow_at_once(const float* x, uint16_t* bits) {
+        _mm_storeu_si128((__m128i*) bits, _mm256_cvtps_ph(_mm256_loadu_ps(x), _MM_FROUND_TO_NEAREST_INT));
+    }
+    #else
+    #define AT_ONCE 0
+    #define widen_at_once(bits, x) ((void) 0)
+    #define narrow_at_once(x, bits) ((void) 0)
+    #endif
     """
     uint32_t float_bits(float x) noexcept nogil
     uint64_t double_bits(double x) noexcept nogil
@@ -152,10 +175,24 @@ cdef extern from *:
     void prefetch_to_write(const void* address) noexcept nogil
     void write_line(char* target, const char* source) noexcept nogil
     void finish_writing() noexcept nogil
+    const Py_ssize_t AT_ONCE
+    void widen_at_once(const uint16_t* bits, float* x) noexcept nogil
+    void narrow_at_once(const float* x, uint16_t* bits) noexcept nogil
 
-ctypedef fused floating:
+ctypedef fused floating:    # what is computed
     float
     double
+
+ctypedef fused stored:      # what arrays hold: these, or the bits of
+    float
+    double
+    uint16_t                # float16
+    int16_t                 # bfloat16
+
+ctypedef enum Storage:
+    NATIVE
+    FLOAT16
+    BFLOAT16
 
 cdef enum:
     LANES = 64          # numbers in one step of every inner loop: so many partial sums run side by side
@@ -376,6 +413,15 @@ cdef inline void copy_part(const floating* a, floating* b, Py_ssize_t n, bint in
     """GCC makes vectors of a copy that is in a loop, but single numbers of one that stands alone."""
     if in_loop:
         copy(a, b, n)
+    else:
+        memcpy(b, a, n * sizeof(floating))
+
+
+cdef inline void copy_up_to(Py_ssize_t n, const floating* a, floating* b) noexcept nogil:
+    if n == LANES:
+        copy(a, b, LANES)
+    elif n == 1:
+        b[0] = a[0]
     else:
         memcpy(b, a, n * sizeof(floating))
 
@@ -764,10 +810,71 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
         totals[r] *= 2
 
 
+# --- half precision ------------------------------------------------------------------------------------------------
+#
+# float16 and bfloat16 are computed as float32: widened when rows are brought to a tile, and narrowed on their way back.
+
+cdef inline float widened(Storage storage, uint16_t bits) noexcept nogil:
+    cdef uint32_t sign = <uint32_t> (bits & 0x8000) << 16
+    cdef uint32_t magnitude = <uint32_t> (bits & 0x7FFF) << 13
+    if storage == BFLOAT16:
+        return float_from_bits(<uint32_t> bits << 16)
+    # The exponent's bias is 112 less; an infinite or NaN one keeps all its bits
+    magnitude = (magnitude | 0x7F800000 if magnitude >= 0x0F800000
+                 else float_bits(float_from_bits(magnitude) * <float> 5.192296858534828e33))
+    return float_from_bits(sign | magnitude)
+
+
+cdef inline uint16_t narrowed(Storage storage, float x) noexcept nogil:
+    """The nearest number, of two the even one."""
+    cdef uint32_t bits = float_bits(x)
+    cdef uint32_t sign = bits & <uint32_t> 0x80000000
+    cdef uint32_t magnitude = bits ^ sign
+    cdef uint32_t small, normal
+    if storage == BFLOAT16:
+        normal = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return <uint16_t> ((bits >> 16) | 0x40 if <int32_t> magnitude > 0x7F800000 else normal)
+    # Below the smallest normal number: added to 0.5, whose last bit is what theirs is
+    small = float_bits(float_from_bits(magnitude) + <float> 0.5) - 0x3F000000
+    # (All without constant branches, which would keep the compiler from making vectors)
+    normal = (magnitude + <uint32_t> 0xC8000FFF + ((magnitude >> 13) & 1)) >> 13
+    normal = min(normal, <uint32_t> 0x7C00) | (((<uint32_t> 0x7F800000 - magnitude) >> 31) << 9)
+    normal = small if <int32_t> magnitude < 0x38800000 else normal
+    return <uint16_t> ((sign >> 16) | normal)
+
+
+cdef void widen(Storage storage, const uint16_t* bits, float* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t blocks = n // AT_ONCE if AT_ONCE > 0 and storage == FLOAT16 else 0
+    cdef Py_ssize_t k
+    for k in range(blocks):
+        widen_at_once(bits + k * AT_ONCE, x + k * AT_ONCE)
+    if storage == BFLOAT16:
+        for k in range(n):
+            x[k] = widened(BFLOAT16, bits[k])
+    else:
+        for k in range(blocks * AT_ONCE, n):
+            x[k] = widened(FLOAT16, bits[k])
+
+
+cdef void narrow(Storage storage, const float* x, uint16_t* bits, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t blocks = n // AT_ONCE if AT_ONCE > 0 and storage == FLOAT16 else 0
+    cdef Py_ssize_t k
+    for k in range(blocks):
+        narrow_at_once(x + k * AT_ONCE, bits + k * AT_ONCE)
+    if storage == BFLOAT16:
+        for k in range(n):
+            bits[k] = narrowed(BFLOAT16, x[k])
+    else:
+        for k in range(blocks * AT_ONCE, n):
+            bits[k] = narrowed(FLOAT16, x[k])
+
+
 # --- rows in an array ----------------------------------------------------------------------------------------
 
 cdef struct Rows:
     char* origin                # of the array
+    Storage storage
+    Py_ssize_t itemsize         # of a number in the array
     Py_ssize_t outer_stride     # in bytes, as all strides here
     Py_ssize_t class_stride
     Py_ssize_t inner_stride
@@ -828,13 +935,16 @@ cdef inline Pack pack_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner,
 
 
 cdef inline Rows rows_at(const Pack* pack, const void* origin, Py_ssize_t outer_stride, Py_ssize_t class_stride,
-                         Py_ssize_t inner_stride, Py_ssize_t itemsize) noexcept nogil:
+                         Py_ssize_t inner_stride, Storage storage, Py_ssize_t itemsize) noexcept nogil:
     cdef Rows rows
     rows.origin = <char*> origin
+    rows.storage = storage
+    rows.itemsize = itemsize
     rows.outer_stride = outer_stride
     rows.class_stride = class_stride
     rows.inner_stride = inner_stride
-    rows.direct = (pack.width > 1 and pack.inner == 1 and class_stride == itemsize and outer_stride % itemsize == 0)
+    rows.direct = (storage == NATIVE and pack.width > 1 and pack.inner == 1 and class_stride == itemsize
+                   and outer_stride % itemsize == 0)
     rows.adjacent = pack.inner == 1 and class_stride == itemsize and outer_stride == pack.classes * itemsize
     rows.past_cache = False
     rows.pitch = outer_stride // itemsize if rows.direct else pack.classes
@@ -845,8 +955,17 @@ cdef inline Rows rows_at(const Pack* pack, const void* origin, Py_ssize_t outer_
     return rows
 
 
-cdef inline Rows rows_of(const Pack* pack, const floating[:, :, :] x) noexcept nogil:
-    return rows_at(pack, &x[0, 0, 0], x.strides[0], x.strides[1], x.strides[2], sizeof(floating))
+cdef inline Rows rows_of(const Pack* pack, const stored[:, :, :] x) noexcept nogil:
+    cdef Storage storage = NATIVE
+    if stored is uint16_t:
+        storage = FLOAT16
+    elif stored is int16_t:
+        storage = BFLOAT16
+    return rows_at(pack, &x[0, 0, 0], x.strides[0], x.strides[1], x.strides[2], storage, sizeof(stored))
+
+
+cdef inline Pack pack_for(const stored[:, :, :] x) noexcept nogil:
+    return pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(double) if stored is double else sizeof(float))
 
 
 cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
@@ -854,6 +973,7 @@ cdef inline void keep_out_of_cache(Pack* pack, const Rows* x_rows, Rows* rows, P
     cdef Py_ssize_t long_enough = BUS_BOUND if itemsize == 4 else MIDDLING  # that memory, not arithmetic, is the limit
     cdef bint in_blocks = x_rows.direct and rows.adjacent and pack.classes > long_enough
     cdef bint in_columns = pack.width == 1 and pack.inner > 1 and rows.inner_stride == itemsize
+    in_columns = in_columns and rows.storage == NATIVE
     if rows.origin == x_rows.origin or not (in_blocks or in_columns):
         return
     pack.few = False
@@ -921,6 +1041,20 @@ cdef inline void turn_blocks(Py_ssize_t blocks, char* lines, Py_ssize_t stride, 
         rows += 16
 
 
+cdef inline void copy_run(const Rows* rows, char* number, floating* local, Py_ssize_t n, bint gather) noexcept nogil:
+    """n numbers that are neighbours in the array: from there (gather), or back."""
+    if rows.storage == NATIVE:
+        if gather:
+            copy_up_to(n, <const floating*> number, local)
+        else:
+            copy_up_to(n, local, <floating*> number)
+    elif floating is float:
+        if gather:
+            widen(rows.storage, <const uint16_t*> number, local, n)
+        else:
+            narrow(rows.storage, local, <uint16_t*> number, n)
+
+
 cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize_t row_step,
                     Py_ssize_t class_step, bint gather) noexcept nogil:
     """From the array to a tile (gather), or back. In the tile, rows and classes are that many numbers apart."""
@@ -928,50 +1062,37 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
     cdef Py_ssize_t i, k, run, done, c, j
     cdef char* start
     cdef floating* column
-    cdef floating* number
+    if rows.adjacent and class_step == 1 and row_step == pack.classes:
+        copy_run(rows, rows.origin + pack.first * rows.outer_stride, tile, pack.rows * pack.classes, gather)
+        return
     while t < pack.rows:
         i = (pack.first + t) // pack.inner
         k = (pack.first + t) % pack.inner
         run = min(pack.rows - t, pack.inner - k)  # (one row, if rows do not lie side by side)
         start = rows.origin + i * rows.outer_stride + k * rows.inner_stride
         done = 0
-        if pack.inner == 1 and class_step == 1 and rows.class_stride == sizeof(floating):
+        if pack.inner == 1 and class_step == 1 and rows.class_stride == rows.itemsize:
             done = pack.classes
-            if gather:
-                memcpy(tile + t * row_step, start, pack.classes * sizeof(floating))
-            else:
-                memcpy(start, tile + t * row_step, pack.classes * sizeof(floating))
-        elif run == NARROW and class_step == 1 and rows.inner_stride == sizeof(floating):
+            copy_run(rows, start, tile + t * row_step, pack.classes, gather)
+        elif (run == NARROW and class_step == 1 and rows.inner_stride == sizeof(floating)
+              and rows.storage == NATIVE):
             done = pack.classes // 16 * 16
             turn_blocks(pack.classes // 16, start, rows.class_stride, tile + t * row_step, row_step, gather)
         for c in range(done, pack.classes):
             column = tile + t * row_step + c * class_step
-            number = <floating*> (start + c * rows.class_stride)
-            if run == LANES and row_step == 1 and rows.inner_stride == sizeof(floating):
-                for j in range(LANES):
-                    if gather:
-                        column[j] = number[j]
-                    else:
-                        number[j] = column[j]
-            elif row_step == 1 and rows.inner_stride == sizeof(floating):
-                if gather:
-                    memcpy(column, number, run * sizeof(floating))
-                else:
-                    memcpy(number, column, run * sizeof(floating))
+            if row_step == 1 and rows.inner_stride == rows.itemsize:
+                copy_run(rows, start + c * rows.class_stride, column, run, gather)
             else:
                 for j in range(run):
-                    number = <floating*> (start + c * rows.class_stride + j * rows.inner_stride)
-                    if gather:
-                        column[j * row_step] = number[0]
-                    else:
-                        number[0] = column[j * row_step]
+                    copy_run(rows, start + c * rows.class_stride + j * rows.inner_stride, column + j * row_step, 1,
+                             gather)
         t += run
 
 
-cdef inline void aim(const Pack* pack, Rows* rows, Py_ssize_t itemsize) noexcept nogil:
+cdef inline void aim(const Pack* pack, Rows* rows) noexcept nogil:
     """Where the next pack's rows are, to be prefetched."""
     cdef Py_ssize_t first = pack.first + pack.rows
-    rows.ahead.step = LANES * itemsize if pack.inner == 1 else rows.class_stride
+    rows.ahead.step = LANES * rows.itemsize if pack.inner == 1 else rows.class_stride
     if first == pack.total:  # what lies behind the array would drive from the cache what is needed
         first = pack.first
         rows.ahead.step = 0
@@ -983,7 +1104,7 @@ cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, flo
     cdef const floating* source = <const floating*> (rows.origin + pack.first * rows.outer_stride)
     cdef Py_ssize_t quarter = LANES // 4 * pack.classes
     cdef Py_ssize_t n
-    aim(pack, rows, sizeof(floating))
+    aim(pack, rows)
     if rows.direct:
         return source
     if pack.width == 1 and pack.rows < LANES:
@@ -996,7 +1117,7 @@ cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, flo
     elif pack.inner > 1 or pack.few:
         copy_rows(pack, rows, tile, 1, LANES, True)
     else:
-        if not rows.adjacent or pack.rows < LANES:
+        if not rows.adjacent or pack.rows < LANES or rows.storage != NATIVE:
             copy_rows(pack, rows, spare, pack.classes, 1, True)
             source = spare
         # Three times four rows from each quarter: the transpose of 64 rows.
@@ -1008,7 +1129,7 @@ cdef const floating* load_rows(const Pack* pack, Rows* rows, floating* tile, flo
 
 cdef inline floating* result_rows(const Pack* pack, Rows* rows, floating* tile) noexcept nogil:
     """Where the pack's results are to be written: in the array itself, or in the tile."""
-    aim(pack, rows, sizeof(floating))
+    aim(pack, rows)
     return <floating*> (rows.origin + pack.first * rows.outer_stride) if rows.direct else tile
 
 
@@ -1075,7 +1196,7 @@ cdef void store_rows(Pack* pack, Rows* rows, floating* tile, floating* spare) no
     else:
         deinterleave(tile, spare, quarter)
         deinterleave(spare, tile, quarter)
-        if rows.adjacent and pack.rows == LANES:
+        if rows.adjacent and pack.rows == LANES and rows.storage == NATIVE:
             deinterleave(tile, <floating*> (rows.origin + pack.first * rows.outer_stride), quarter)
         else:
             deinterleave(tile, spare, quarter)
@@ -1370,13 +1491,6 @@ ctypedef enum Formula:
     TIMES_DIFFERENCE    # y * (x - a)
     LESS_EXP            # x - exp(y) * a
     MINUS_QUOTIENT      # -x / (y * a), and 0 where x is
-
-
-cdef inline void copy_up_to(Py_ssize_t n, const floating* a, floating* b) noexcept nogil:
-    if n == LANES:
-        copy(a, b, LANES)
-    else:
-        copy(a, b, n)
 
 
 cdef inline void compute_lines(Formula formula, Py_ssize_t lines, Py_ssize_t length, bint columns,
@@ -2087,41 +2201,50 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
 
 
 def softmax(
-    const floating[:, :, :] x,      # IN   (outer, classes, inner)
-    floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
+    const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    stored[:, :, :] out,            # OUT  (outer, classes, inner), may be x
     bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
-    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
     cdef Rows out_rows = rows_of(&pack, out)
     with nogil:
-        run_softmax(&pack, &x_rows, &out_rows, past_cache, &x[0, 0, 0])
+        if stored is double:
+            run_softmax(&pack, &x_rows, &out_rows, past_cache, <double*> NULL)
+        else:
+            run_softmax(&pack, &x_rows, &out_rows, past_cache, <float*> NULL)
 
 
 def log_softmax(
-    const floating[:, :, :] x,      # IN   (outer, classes, inner)
-    floating[:, :, :] out,          # OUT  (outer, classes, inner), may be x
+    const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    stored[:, :, :] out,            # OUT  (outer, classes, inner), may be x
     bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = (x - m) - log(1 + rest)."""
-    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
     cdef Rows out_rows = rows_of(&pack, out)
     with nogil:
-        run_log_softmax(&pack, &x_rows, &out_rows, past_cache, &x[0, 0, 0])
+        if stored is double:
+            run_log_softmax(&pack, &x_rows, &out_rows, past_cache, <double*> NULL)
+        else:
+            run_log_softmax(&pack, &x_rows, &out_rows, past_cache, <float*> NULL)
 
 
 def logsumexp(
-    const floating[:, :, :] x,      # IN   (outer, classes, inner)
-    floating[:, :] out,             # OUT  (outer, inner)
+    const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    floating[:, :] out,             # OUT  (outer, inner), of the type that is computed
 ):
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
-    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
+    cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
     cdef RowValues results = values_of(out)
     with nogil:
-        run_logsumexp(&pack, &x_rows, &results, &x[0, 0, 0])
+        if stored is double:
+            run_logsumexp(&pack, &x_rows, &results, <double*> NULL)
+        else:
+            run_logsumexp(&pack, &x_rows, &results, <float*> NULL)
 
 
 def softmax_backward(
@@ -2182,56 +2305,71 @@ def log_softmax_backward(
         PyMem_RawFree(pack.memory)
 
 
-def cross_entropy(
-    const floating[:, :, :] x,              # IN   (outer, classes, inner)
-    const int64_t[:, :] labels,             # IN   (outer, inner), each in 0..classes-1 or `ignored`; or None, and
-    const floating[:, :, :] target,         # IN   (outer, classes, inner), the class probabilities q; or None
-    const floating[:, :, :] class_weights,  # IN   (outer, classes, inner), the same row everywhere; or None
-    const floating[:, :] row_weights,       # IN   (outer, inner), or None
-    ignored,                                # IN   the label of rows that do not count, or None
-    double smoothing,                       # IN
-    double z,                               # IN
-    double cap,                             # IN   0 if there is none
-    double temperature,                     # IN
-    double divisor,                         # IN   of the sum of the losses, and of the gradient
-    double z_divisor,                       # IN   of the sum of the z terms
-    floating[:, :] losses,                  # OUT  (outer, inner), or None
-    floating[:, :] lse,                     # OUT  (outer, inner), or None
-    floating[:, :, :] grad,                 # OUT  (outer, classes, inner), may be x but not target, or None
-    floating[:, :, :] hess,                 # OUT  (outer, classes, inner), or None; wants grad too
-    bint past_cache,                        # IN   whether `grad` is to be written past the caches
-):
-    """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
-
-    q' = w * ((1 - smoothing) * q + smoothing / classes), of which q is one-hot for labels, Q = sum(q'), and s is the
-    row's weight: 0 if its label is ignored. With smoothing, class weights must be given.
-    """
-    cdef Pack pack = pack_of(x.shape[0], x.shape[1], x.shape[2], sizeof(floating))
-    cdef Rows x_rows = rows_of(&pack, x)
-    cdef Rows grad_rows = rows_of(&pack, grad) if grad is not None else x_rows
-    cdef Rows hess_rows = rows_of(&pack, hess) if hess is not None else x_rows
-    cdef Rows* wanted_grad = &grad_rows if grad is not None else <Rows*> NULL
-    cdef Rows* wanted_hess = &hess_rows if hess is not None else <Rows*> NULL
+cdef Loss loss_of(const Pack* pack, const int64_t[:, :] labels, const floating[:, :, :] target,
+                  const floating[:, :, :] class_weights, const floating[:, :] row_weights, ignored,
+                  double divisor, floating[:, :] losses, floating[:, :] lse):
     cdef Loss loss = plain_loss(divisor)
-    cdef double total = 0
     loss.labels = labels_of(labels)
     loss.row_weights = values_of(row_weights)
     loss.losses = values_of(losses)
     loss.lse = values_of(lse)
     if target is not None:
-        loss.target = rows_of(&pack, target)
+        loss.target = rows_of(pack, target)
     if class_weights is not None:
-        loss.class_weights = rows_of(&pack, class_weights)
+        loss.class_weights = rows_of(pack, class_weights)
     if ignored is not None:
         loss.ignoring = True
         loss.ignored = ignored
+    return loss
+
+
+def cross_entropy(
+    const stored[:, :, :] x,    # IN   (outer, classes, inner)
+    labels,                     # IN   (outer, inner), int64, each in 0..classes-1 or `ignored`; or None, and
+    target,                     # IN   (outer, classes, inner), the class probabilities q; or None
+    class_weights,              # IN   (outer, classes, inner), the same row everywhere; or None
+    row_weights,                # IN   (outer, inner), or None
+    ignored,                    # IN   the label of rows that do not count, or None
+    double smoothing,           # IN
+    double z,                   # IN
+    double cap,                 # IN   0 if there is none
+    double temperature,         # IN
+    double divisor,             # IN   of the sum of the losses, and of the gradient
+    double z_divisor,           # IN   of the sum of the z terms
+    losses,                     # OUT  (outer, inner), or None
+    lse,                        # OUT  (outer, inner), or None
+    stored[:, :, :] grad,       # OUT  (outer, classes, inner), may be x but not target, or None
+    stored[:, :, :] hess,       # OUT  (outer, classes, inner), or None; wants grad too
+    bint past_cache,            # IN   whether `grad` is to be written past the caches
+):
+    """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
+
+    q' = w * ((1 - smoothing) * q + smoothing / classes), of which q is one-hot for labels, Q = sum(q'), and s is the
+    row's weight: 0 if its label is ignored. With smoothing, class weights must be given. All but x, grad and hess have
+    the type that is computed.
+    """
+    cdef Pack pack = pack_for(x)
+    cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows grad_rows = rows_of(&pack, grad) if grad is not None else x_rows
+    cdef Rows hess_rows = rows_of(&pack, hess) if hess is not None else x_rows
+    cdef Rows* wanted_grad = &grad_rows if grad is not None else <Rows*> NULL
+    cdef Rows* wanted_hess = &hess_rows if hess is not None else <Rows*> NULL
+    cdef Loss loss
+    cdef double total = 0
+    if stored is double:
+        loss = loss_of[double](&pack, labels, target, class_weights, row_weights, ignored, divisor, losses, lse)
+    else:
+        loss = loss_of[float](&pack, labels, target, class_weights, row_weights, ignored, divisor, losses, lse)
     loss.smoothing = smoothing
     loss.z = z
     loss.cap.cap = cap
     loss.cap.temperature = temperature
     loss.z_divisor = z_divisor
     with nogil:
-        run_cross_entropy(&pack, &x_rows, &loss, wanted_grad, wanted_hess, past_cache, &total, &x[0, 0, 0])
+        if stored is double:
+            run_cross_entropy(&pack, &x_rows, &loss, wanted_grad, wanted_hess, past_cache, &total, <double*> NULL)
+        else:
+            run_cross_entropy(&pack, &x_rows, &loss, wanted_grad, wanted_hess, past_cache, &total, <float*> NULL)
     return total
 
 
@@ -2422,7 +2560,7 @@ cdef inline Pack plain_pack(const Plain* x) noexcept nogil:
 
 
 cdef inline Rows plain_rows(const Pack* pack, const Plain* x) noexcept nogil:
-    return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.itemsize)
+    return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, NATIVE, x.itemsize)
 
 
 cdef bint are_apart(const Plain* a, const Plain* b) noexcept:

@@ -17,12 +17,24 @@ Array = NDArray[Any]
 
 def _rows(x: Array) -> Array:
     """(outer, classes, inner) as (outer, inner, classes), contiguous, in float64."""
+    if x.dtype == np.uint16:  # the bits of float16
+        x = x.view(np.float16)
+    elif x.dtype == np.int16:  # the bits of bfloat16, which are the upper half of those of float32
+        x = (x.astype(np.uint32) << 16).view(np.float32)
     return np.ascontiguousarray(np.moveaxis(x, 1, 2), dtype=np.float64)
 
 
 def _store(rows: Array, out: Array) -> None:
     """(outer, inner, classes) into (outer, classes, inner), rounded to the dtype of `out`."""
-    out[...] = np.moveaxis(rows, 2, 1)
+    numbers = np.moveaxis(rows, 2, 1)
+    if out.dtype == np.uint16:
+        out.view(np.float16)[...] = numbers
+    elif out.dtype == np.int16:
+        bits = np.asarray(numbers, np.float32, order="C").view(np.uint32)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # of two the even one
+        out.view(np.uint16)[...] = np.where(np.isnan(numbers), 0x7FC0, nearest)
+    else:
+        out[...] = numbers
 
 
 def _sum(rows: Array) -> Array:

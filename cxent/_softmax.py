@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _dispatch, _workers
-from ._arrays import Array, Axis, Layout, exceeds_cache, floating_array, layout_of
+from ._arrays import (
+    Array,
+    Axis,
+    as_stored,
+    computed_dtype,
+    exceeds_cache,
+    floating_array,
+    layout_of,
+    widened,
+)
 
 
 def softmax(
@@ -87,7 +97,7 @@ def softmax(
     if where is not None:
         chosen, mask = _chosen(x, where)
         probs = softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        np.copyto(probs, 0, where=~mask.any(_numpy_axis(axis), keepdims=True))
+        probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = 0
         return probs
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
@@ -95,7 +105,7 @@ def softmax(
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(x), probs, exceeds_cache(probs))
+    _workers.run(threads, _dispatch.kernels.softmax, as_stored(layout.view(x)), as_stored(probs), exceeds_cache(probs))
     return layout.result(probs, out)
 
 
@@ -160,7 +170,7 @@ def log_softmax(
     if where is not None:
         chosen, mask = _chosen(x, where)
         log_probs = log_softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        np.copyto(log_probs, -np.inf, where=~mask.any(_numpy_axis(axis), keepdims=True))
+        log_probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = -np.inf
         return log_probs
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
@@ -168,7 +178,13 @@ def log_softmax(
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
     log_probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(threads, _dispatch.kernels.log_softmax, layout.view(x), log_probs, exceeds_cache(log_probs))
+    _workers.run(
+        threads,
+        _dispatch.kernels.log_softmax,
+        as_stored(layout.view(x)),
+        as_stored(log_probs),
+        exceeds_cache(log_probs),
+    )
     return layout.result(log_probs, out)
 
 
@@ -246,8 +262,8 @@ def logsumexp(
         return small
     x = floating_array(x, "x")
     layout = layout_of(x, axis, "x")
-    sums = layout.empty_row_results(x.dtype)
-    _workers.run(threads, _dispatch.kernels.logsumexp, layout.view(x), sums)
+    sums = layout.empty_row_results(computed_dtype(x.dtype))
+    _workers.run(threads, _dispatch.kernels.logsumexp, as_stored(layout.view(x)), sums)
     rows = layout.row_results(sums)
     rows = rows.reshape(layout.keepdims_shape) if keepdims else rows
     return (rows, _sign(rows)) if return_sign else rows
@@ -290,9 +306,7 @@ def softmax_backward(
     >>> softmax_backward([1.0, 0.0, 0.0], p)
     array([ 0.08192507, -0.02203304, -0.05989202])
     """
-    layout, g, p, grad = _backward_arrays(grad_output, output, axis, out)
-    _dispatch.kernels.softmax_backward(g, p, grad)
-    return layout.result(grad, out)
+    return _backward(_dispatch.kernels.softmax_backward, grad_output, output, axis, out)
 
 
 def log_softmax_backward(
@@ -332,9 +346,7 @@ def log_softmax_backward(
     >>> log_softmax_backward([-1.0, 0.0, 0.0], log_p)
     array([-0.90996943,  0.24472847,  0.66524096])
     """
-    layout, g, log_p, grad = _backward_arrays(grad_output, output, axis, out)
-    _dispatch.kernels.log_softmax_backward(g, log_p, grad)
-    return layout.result(grad, out)
+    return _backward(_dispatch.kernels.log_softmax_backward, grad_output, output, axis, out)
 
 
 def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
@@ -367,10 +379,11 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
     """
     p = floating_array(p, "p")
     layout_of(p, -1, "p")  # raises without a class axis, or without classes
+    dtype, p = p.dtype, widened(p)
     jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
     diagonal[...] = p * (1 - p)
-    return jacobian
+    return jacobian.astype(dtype, copy=False)
 
 
 def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
@@ -384,7 +397,7 @@ def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
     except ValueError:
         raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
     chosen = np.array(x, order="K")
-    np.copyto(chosen, -np.inf, where=~mask)
+    chosen[~mask] = -np.inf
     return chosen, mask
 
 
@@ -396,7 +409,7 @@ def _logsumexp_with_factors(
     x: ArrayLike, b: ArrayLike, axis: Axis, keepdims: bool, return_sign: bool, workers: int
 ) -> Any:
     """log(sum(b * exp(x))): that of the positive terms and that of the negative ones, subtracted."""
-    x, b = floating_array(x, "x"), floating_array(b, "b")
+    x, b = widened(floating_array(x, "x")), widened(floating_array(b, "b"))
     try:
         x, b = np.broadcast_arrays(x, b)
     except ValueError:
@@ -422,15 +435,20 @@ def _sign(lse: Any) -> Any:
     return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
 
 
-def _backward_arrays(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None
-) -> tuple[Layout, Array, Array, Array]:
-    """The layout of a backward call, the kernel's two inputs, and its output."""
+def _backward(
+    kernel: Callable[..., None], grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None
+) -> Array:
+    """The gradient that a backward kernel computes; in half precision from float32 copies."""
     g = floating_array(grad_output, "grad_output")
     y = floating_array(output, "output")
     if g.shape != y.shape:
         raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
-    dtype = np.result_type(g, y)
-    g, y = g.astype(dtype, copy=False), y.astype(dtype, copy=False)
+    dtype = g.dtype if g.dtype == y.dtype else np.result_type(widened(g), widened(y))
+    g, y = (a.astype(computed_dtype(dtype), copy=False) for a in (g, y))
     layout = layout_of(y, axis, "output")
-    return layout, layout.view(g), layout.view(y), layout.output(out, dtype, in_place=[g, y])
+    grad = layout.output(out, dtype, in_place=[g, y])
+    computed = grad if grad.dtype == y.dtype else np.empty(grad.shape, y.dtype)
+    kernel(layout.view(g), layout.view(y), computed)
+    if computed is not grad:
+        grad[...] = computed
+    return layout.result(grad, out)

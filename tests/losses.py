@@ -18,7 +18,7 @@ def reference(
     reduction="mean",
 ):
     """loss, gradient, logsumexp, and the diagonal of the Hessian (of a loss without z_loss and softcap)."""
-    u = np.moveaxis(np.asarray(u, np.longdouble), axis, -1)
+    u = np.moveaxis(np.asarray(u).astype(np.float64).astype(np.longdouble), axis, -1)
     classes = u.shape[-1]
     target = np.asarray(target)
     w = np.ones(classes, np.longdouble) if weight is None else np.asarray(weight, np.longdouble)

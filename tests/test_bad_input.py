@@ -25,7 +25,6 @@ X = np.zeros((2, 3))
         X.astype(str),
         X.astype("datetime64[s]"),
         np.ma.masked_array(X, X == 0),
-        X.astype(np.float16),
         X.astype(np.longdouble),
         np.zeros(2, [("a", float)]),
     ],

@@ -1,5 +1,6 @@
 """The options of the losses in any combination, against their definitions, PyTorch, and central differences."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import cxent
 
-RTOL = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-12}
+DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
+RTOL = {"float16": 1e-4, "bfloat16": 1e-4, "float32": 1e-4, "float64": 1e-12}
+GRADIENT_RTOL = {**RTOL, "float16": 1e-3, "bfloat16": 8e-3}
 
 
 @st.composite
@@ -57,7 +60,7 @@ def target_for(draw, x, axis, by_label, chosen):
 @given(st.data())
 @settings(max_examples=200)
 def test_every_combination_against_the_definitions(data):
-    x, axis = data.draw(logits_and_axes(max_size=4000))
+    x, axis = data.draw(logits_and_axes(DTYPES, max_size=4000))
     if not x.size:
         return
     by_label = data.draw(st.booleans())
@@ -68,13 +71,14 @@ def test_every_combination_against_the_definitions(data):
 
     found, found_grad, found_lse = cxent.cross_entropy_with_grad(x, target, axis=axis, return_lse=True, **chosen)
     dtype = x.dtype.newbyteorder("=")
-    rtol = RTOL[dtype]
+    row_dtype = np.float32 if dtype.itemsize == 2 else dtype
+    rtol, grad_rtol = RTOL[dtype.name], GRADIENT_RTOL[dtype.name]
     # Sums of targets and squared logsumexps are the scale of what cancels.
     size = (1 + x.shape[axis] * (not by_label)) * (1 + chosen.get("z_loss", 0) * np.abs(lse).max(initial=0) ** 2)
-    assert found_grad.dtype == dtype and np.asarray(found).dtype == dtype and np.asarray(found_lse).dtype == dtype
+    assert found_grad.dtype == dtype and np.asarray(found).dtype == np.asarray(found_lse).dtype == row_dtype
     assert_allclose(found_lse, lse, rtol=rtol, atol=rtol)
     assert_allclose(found, loss, rtol=rtol, atol=rtol * size)
-    assert_allclose(found_grad, grad, rtol=rtol, atol=rtol * size)
+    assert_allclose(found_grad.astype(float), grad, rtol=grad_rtol, atol=rtol * size)
     assert_array_equal(cxent.cross_entropy(x, target, axis=axis, **chosen), found)
 
     in_place = np.array(x, dtype)
@@ -88,8 +92,8 @@ def test_every_combination_against_the_definitions(data):
         plain_loss, plain_grad, _, hess = reference(x, target, axis=axis, **chosen)
         found, found_grad, found_hess = cxent.cross_entropy_with_hess(x, target, axis=axis, **chosen)
         assert_allclose(found, plain_loss, rtol=rtol, atol=rtol * size)
-        assert_allclose(found_grad, plain_grad, rtol=rtol, atol=rtol * size)
-        assert_allclose(found_hess, hess, rtol=rtol, atol=rtol * size)
+        assert_allclose(found_grad.astype(float), plain_grad, rtol=grad_rtol, atol=rtol * size)
+        assert_allclose(found_hess.astype(float), hess, rtol=grad_rtol, atol=rtol * size)
     after = (x, target, *(v for v in chosen.values() if isinstance(v, np.ndarray)))
     for a, b in zip(after, before, strict=False):
         assert_array_equal(a, b)

@@ -1,0 +1,158 @@
+"""float16 and bfloat16: widened, computed as float32, and rounded once."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from layouts import logits_and_axes
+from numpy.testing import assert_allclose, assert_array_equal
+
+import cxent
+
+HALVES = [np.float16, ml_dtypes.bfloat16]
+# Half a unit in the last place, and what float32 adds; and the smallest number, of which half may be lost
+RELATIVE = {"float16": 2.0**-11 * 1.01, "bfloat16": 2.0**-8 * 1.01}
+ABSOLUTE = {"float16": 2.0**-25 * 1.01, "bfloat16": 1e-38}
+
+
+def assert_rounded(found, exact):
+    name = found.dtype.name
+    assert_allclose(found.astype(float), exact, rtol=RELATIVE[name], atol=ABSOLUTE[name])
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_every_number_is_widened_exactly(dtype):
+    x = np.arange(2**16, dtype=np.uint16).view(dtype)
+    for rows in (x[:, np.newaxis], x[:, np.newaxis].repeat(2, 1)[:, ::2], x[np.newaxis]):
+        lse = cxent.logsumexp(rows, axis=1 if rows.shape[1] == 1 else 0)
+        assert lse.dtype == np.float32
+        assert_array_equal(lse, x.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_numbers_are_narrowed_to_the_nearest(dtype):
+    """The gradient of two equal logits is half of the row's weight: any number in float32."""
+    rng = np.random.default_rng(0)
+    exact = np.arange(2**15, dtype=np.uint16).view(dtype).astype(np.float32)
+    exact = exact[np.isfinite(exact)]
+    between = exact[1:] / 2 + exact[:-1] / 2  # of two as near the even one
+    weights = np.concatenate([exact, between, np.nextafter(between, 0), np.nextafter(between, np.float32(np.inf))])
+    weights = np.concatenate([weights, np.ldexp(rng.random(10_000, np.float32), rng.integers(-150, 128, 10_000))])
+    weights = 2 * weights[weights < 1e38]
+    _, grad = cxent.cross_entropy_with_grad(
+        np.zeros((len(weights), 2), dtype), np.zeros(len(weights), int), sample_weight=weights, reduction="sum"
+    )
+    with np.errstate(over="ignore"):
+        expected = (weights / 2).astype(dtype)
+    # A probability below the smallest normal number of float32 may be 0
+    normal = weights / 2 >= np.finfo(np.float32).smallest_normal
+    assert_array_equal(grad[normal, 1], expected[normal])
+    assert_array_equal(grad[normal, 0], -expected[normal])
+
+
+@given(logits_and_axes(dtypes=HALVES))
+def test_softmax_functions_in_any_layout(logits):
+    x, axis = logits
+    if not x.size:
+        return
+    wide = x.astype(float)
+    before = x.copy()
+    for function in (cxent.softmax, cxent.log_softmax):
+        found = function(x, axis)
+        assert found.dtype == x.dtype.newbyteorder("=") and found.shape == x.shape
+        assert_rounded(found, function(wide, axis))
+        assert_array_equal(x, before)
+        out = np.empty(x.shape, found.dtype)
+        assert function(x, axis, out=out) is out
+        assert_array_equal(out, found)
+        in_place = np.array(x, found.dtype)
+        assert function(in_place, axis, out=in_place) is in_place
+        assert_rounded(in_place, function(wide, axis))
+    lse = cxent.logsumexp(x, axis)
+    assert lse.dtype == np.float32
+    assert_allclose(lse, cxent.logsumexp(wide, axis), rtol=1e-6, atol=1e-6)
+    g = np.sin(np.arange(x.size).reshape(x.shape)).astype(found.dtype)
+    for function, output in ((cxent.softmax_backward, cxent.softmax(x, axis)), (cxent.log_softmax_backward, found)):
+        grad = function(g, output, axis)
+        assert grad.dtype == found.dtype
+        assert_array_equal(grad, function(g.astype(np.float32), output.astype(np.float32), axis).astype(found.dtype))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    "shape", [(70, 3), (70, 48), (9, 100), (40, 1000), (3, 5000), (2, 21, 130), (2, 5000, 40)], ids=str
+)
+def test_a_row_has_the_same_bits_in_any_batch_and_for_any_number_of_workers(dtype, shape, monkeypatch):
+    x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    labels = np.zeros(np.delete(shape, 1), int)
+
+    def results(x, labels, workers=1):
+        yield cxent.softmax(x, 1, workers=workers)
+        yield cxent.log_softmax(x, 1, workers=workers)
+        yield cxent.logsumexp(x, 1, workers=workers)
+        yield from cxent.cross_entropy_with_grad(x, labels, axis=1, reduction="none", workers=workers)
+
+    whole = list(results(x, labels))
+    for alone, batch in zip(results(x[-1:], labels[-1:]), whole, strict=True):
+        assert alone.tobytes() == batch[-1:].tobytes()
+    monkeypatch.setattr(cxent._workers, "_PART", 100)
+    for several, one in zip(results(x, labels, 3), whole, strict=True):
+        assert several.tobytes() == one.tobytes()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_long_sums_lose_nothing(dtype):
+    """A mean over 70,000 rows, and a sum over 128,256 classes, of which float16 knows neither."""
+    assert cxent.cross_entropy(np.zeros((70_000, 3), dtype), np.zeros(70_000, int)) == np.float32(np.log(3))
+    log_p = cxent.log_softmax(np.zeros(128_256, dtype))
+    assert (log_p == dtype(-np.log(128_256))).all()
+    x = np.full((2, 128_256), 60_000, dtype)
+    assert_allclose(cxent.logsumexp(x), x[:, 0].astype(float) + np.log(128_256), rtol=1e-6)
+    loss = cxent.cross_entropy(np.full((2000, 2), [60_000, -60_000], dtype), np.ones(2000, int), reduction="sum")
+    assert loss.dtype == np.float32 and loss == pytest.approx(2 * 2000 * float(dtype(60_000)), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_small_losses_keep_their_digits(dtype):
+    loss, grad = cxent.cross_entropy_with_grad(np.array([17, 0, 0], dtype), 0)
+    assert loss.dtype == np.float32 and loss == pytest.approx(8.2798751e-8, rel=1e-6)
+    assert grad.dtype == dtype and grad[0] == dtype(-8.2798745e-8) != 0
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_special_values(dtype):
+    x = np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 0, 0], [-np.inf] * 3, [1, 2, 3]], dtype)
+    for function in (cxent.softmax, cxent.log_softmax, cxent.logsumexp):
+        assert_allclose(function(x).astype(float), function(x.astype(float)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_everything_else_takes_them(dtype):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 5)).astype(dtype)
+    wide = x.astype(float)
+    labels = rng.integers(0, 5, 4)
+    mask = rng.random((4, 5)) < 0.5
+    mask[0] = False
+    assert_rounded(cxent.softmax(x, where=mask), cxent.softmax(wide, where=mask))
+    assert_rounded(cxent.log_softmax(x, where=mask), cxent.log_softmax(wide, where=mask))
+    assert_allclose(cxent.logsumexp(x, b=x), cxent.logsumexp(wide, b=wide), rtol=1e-5)
+    p = cxent.softmax(x)
+    assert_rounded(cxent.softmax_jacobian(p), cxent.softmax_jacobian(p.astype(float)))
+    for target in (labels, p):
+        wide_target = target.astype(float) if target is p else target
+        loss, grad = cxent.cross_entropy_from_probs_with_grad(p, target)
+        expected, expected_grad = cxent.cross_entropy_from_probs_with_grad(p.astype(float), wide_target)
+        assert loss.dtype == np.float32 and loss == pytest.approx(expected, rel=1e-5)
+        assert_rounded(grad, expected_grad)
+        product = cxent.cross_entropy_hvp(x, target, x)
+        assert_rounded(product, cxent.cross_entropy_hvp(wide, wide_target, wide))
+
+
+def test_what_is_no_float():
+    with pytest.raises(TypeError, match=r"^x has dtype float8_e4m3fn; accepted are float16, bfloat16, float32"):
+        cxent.softmax(np.ones(3, ml_dtypes.float8_e4m3fn))
+    with pytest.raises(TypeError, match=r"^out has dtype float32; accepted is float16"):
+        cxent.softmax(np.ones(3, np.float16), out=np.empty(3, np.float32))
+    with pytest.raises(TypeError, match=r"^out has dtype float16; accepted is bfloat16"):
+        cxent.softmax(np.ones(3, ml_dtypes.bfloat16), out=np.empty(3, np.float16))
