@@ -60,19 +60,20 @@ def cross_entropy(
     Parameters
     ----------
     logits : array_like
-        Logits, of any shape with at least one class. float32 and float64 are computed as such, integers and
-        booleans in float64.
+        Logits, of any shape with at least one class. float32 and float64 are computed as such, float16 and bfloat16
+        (of ml_dtypes) in float32, integers and booleans in float64.
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
         from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
-        to 1. Indices of another dtype than int64, and probabilities of another than the logits', are copied to it.
+        to 1. Indices of another dtype than int64, and probabilities of another than that in which the logits are
+        computed, are copied to it.
     axis : int, default -1
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
     weight : array_like of shape (C,), optional
-        A weight for each class, from 0 on; converted to the dtype of the logits.
+        A weight for each class, from 0 on; converted to the dtype in which the logits are computed.
     sample_weight : array_like, optional
-        A weight for each row, from 0 on, in the shape of the logits without the class axis; converted to their dtype.
+        A weight for each row, from 0 on, in the shape of the logits without the class axis; converted like `weight`.
         A row of weight 0 does not count, whatever it holds.
     ignore_index : int, optional
         Rows with this class index do not count: their loss and their gradient are 0. It may be any integer, and is
@@ -98,16 +99,16 @@ def cross_entropy(
     Returns
     -------
     loss : scalar or ndarray
-        The loss in the dtype of the logits; with reduction "none" one per row, in the shape of the logits without the
-        class axis.
+        The loss in the dtype in which the logits are computed; with reduction "none" one per row, in the shape of the
+        logits without the class axis.
     lse : scalar or ndarray
         The logsumexp of each row, if `return_lse`.
 
     Raises
     ------
     TypeError
-        If an array is complex, object, string or masked, the logits have another floating type than float32 and
-        float64, class indices are not integers, or an option is not a number.
+        If an array is complex, object, string or masked, the logits have another floating type than those above, class
+        indices are not integers, or an option is not a number.
     ValueError
         If shapes do not match, there are no classes, an option is out of its range, weights are negative or not
         finite, probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.

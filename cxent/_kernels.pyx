@@ -16,7 +16,15 @@ summed, and the maxima counted. (A softmax needs no ``rest``.) Exponentials are 
 out of reach of the smallest normal number: thousands that are too small each still make a sum. Differences from ``m``
 are taken before anything else is added, so that no digit is lost to a large ``m``.
 
-*One gradient.* Every cross-entropy gradient is ``a * exp(x_j - m) - b * target_j`` with two numbers per row.
+*One gradient.* Every cross-entropy gradient is ``a * exp(x_j - m) - b * t_j`` with two numbers per row, where t is the
+target row, the class weights (for smoothed labels), or nothing, and the number at a label is put in its place. One
+kernel, ``cross_entropy``, has all options; those that are off cost a comparison per pack.
+
+*Softcap and temperature.* The logits of a pack are replaced, in a tile, by their differences from the largest, so that
+all that follows is as without them. The gradient is multiplied by the slope, kept in another tile.
+
+*Half precision.* float16 and bfloat16 are widened on their way to a tile, and results narrowed on their way back; what
+is between computes float32.
 
 *One inner loop.* Rows go together in packs, and a pack is computed in steps of LANES = 64 numbers, which are brought
 to local memory, computed there, and stored. Which numbers make a step depends on the number of classes alone, so that

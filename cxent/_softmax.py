@@ -36,8 +36,8 @@ def softmax(
     Parameters
     ----------
     x : array_like
-        Logits, of any shape with at least one class. float32 and float64 are computed as such, integers and booleans
-        in float64.
+        Logits, of any shape with at least one class. float32 and float64 are computed as such, float16 and bfloat16
+        (of ml_dtypes) in float32, integers and booleans in float64.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
         in C or F order is reached without a copy; where the strides cannot be described as (outer, classes, inner),
@@ -76,7 +76,7 @@ def softmax(
     Notes
     -----
     A probability is within 4 units in the last place of the exact value, plus the rounding of ``x_j - m``. Those
-    below the smallest normal number may be 0. A row with NaN or +inf is NaN; -inf has probability 0; a row of -inf
+    below the smallest normal number may be 0. Half precision is rounded once, at the end. A row with NaN or +inf is NaN; -inf has probability 0; a row of -inf
     alone is NaN. The shift by the maximum and its error analysis are in [1]_.
 
     References
@@ -224,7 +224,7 @@ def logsumexp(
     Returns
     -------
     lse : ndarray or scalar
-        One number per row, in the dtype of `softmax`, or the wider one of `b`.
+        One number per row, in the dtype in which x is computed (float32 for half precision), or the wider one of `b`.
     sign : ndarray or scalar
         1, -1 or 0 per row, if `return_sign`; NaN where lse is.
 
@@ -290,7 +290,7 @@ def softmax_backward(
     Returns
     -------
     ndarray
-        The gradient: `out`, if given. The wider of the two dtypes.
+        The gradient: `out`, if given. The wider of the two dtypes. (In half precision, from float32 copies.)
 
     Raises
     ------
@@ -330,7 +330,7 @@ def log_softmax_backward(
     Returns
     -------
     ndarray
-        The gradient: `out`, if given. The wider of the two dtypes.
+        The gradient: `out`, if given. The wider of the two dtypes. (In half precision, from float32 copies.)
 
     Raises
     ------
