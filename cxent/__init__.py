@@ -1,5 +1,6 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
+from . import boosting
 from ._cross_entropy import (
     cross_entropy,
     cross_entropy_from_probs,
@@ -14,6 +15,7 @@ from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, sof
 __version__ = "0.1.0"
 
 __all__ = [
+    "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
     "cross_entropy_from_probs_with_grad",
