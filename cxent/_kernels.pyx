@@ -542,12 +542,19 @@ cdef inline double unlift(const floating* e) noexcept nogil:
 
 
 cdef inline void exp_step(Py_ssize_t lanes, floating* part, const floating* shift, bint apart,
-                          floating* lane, floating* maxima) noexcept nogil:
-    """part = exp(part - shift), lifted, and added to the lanes: all, or with the maxima counted apart."""
-    cdef floating exponential
+                          floating* lane, floating* maxima,
+                          bint weigh, const floating* w, floating* weighed) noexcept nogil:
+    """part = exp(part - shift), lifted, and added to the lanes: all, or with the maxima counted apart.
+
+    If wanted, w * (part - shift) is added to other lanes; 0 if w is.
+    """
+    cdef floating difference, exponential
     cdef Py_ssize_t k
     for k in range(lanes):
-        exponential = exp_lifted(part[k] - shift[k], lift_of(part))
+        difference = part[k] - shift[k]
+        exponential = exp_lifted(difference, lift_of(part))
+        if weigh:
+            weighed[k] += 0 if w[k] == 0 else w[k] * difference
         if apart:
             lane[k] += 0 if part[k] >= shift[k] else exponential
             maxima[k] += 1 if part[k] >= shift[k] else 0
@@ -642,17 +649,26 @@ cdef inline void write_rest(Behind* behind, Py_ssize_t width, const floating* ki
 cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                            const floating* x, Py_ssize_t x_pitch, Ahead x_ahead, const floating* m,
                            floating* e, Py_ssize_t e_pitch, Ahead e_ahead, Behind* behind, Finish finish,
-                           bint keep, bint apart, double* sums) noexcept nogil:
-    """e = exp(x - m), lifted, if kept; sums = sum(exp(x - m)), less 1 for one maximum if that is kept apart."""
+                           bint keep, bint apart, double* sums,
+                           bint weigh, const floating* w, double* weighed_sums) noexcept nogil:
+    """e = exp(x - m), lifted, if kept; sums = sum(exp(x - m)), less 1 for one maximum if that is kept apart.
+
+    If wanted, weighed_sums = sum(w * (x - m)), with class weights w that are the same in every row.
+    """
     cdef double totals[256]
     cdef floating maxima_of_rows[256]
+    cdef double weighed_of_rows[256]
     cdef floating counts[LANES]
     cdef double total[LANES]
     cdef double lost[LANES]
+    cdef double weighed_total[LANES]
+    cdef double weighed_lost[LANES]
     cdef floating shift[LANES]
     cdef floating lane[LANES]
     cdef floating maxima[LANES]
+    cdef floating weighed[LANES]
     cdef floating part[LANES]
+    cdef floating w_part[LANES]
     cdef floating unpadded[LANES]
     cdef floating padding[LANES]
     cdef const floating* x_first
@@ -673,6 +689,10 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             lost[k] = 0
             lane[k] = 0
             maxima[k] = 0
+            if weigh:
+                weighed_total[k] = 0
+                weighed_lost[k] = 0
+                weighed[k] = 0
         if classes % width != 0:
             # The classes that do not fill a step, first: with others before them that are padded
             prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
@@ -681,7 +701,11 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
             load_step(x_first + classes - width, x_pitch, rows - first, lanes, width, unpadded, False)
             for k in range(lanes):
                 part[k] = unpadded[k] + padding[k]
-            exp_step(lanes, part, shift, apart, lane, maxima)
+            if weigh:
+                load_step(w + classes - width, 0, rows - first, lanes, width, w_part, False)
+                for k in range(lanes):
+                    w_part[k] = 0 if padding[k] < 0 else w_part[k]
+            exp_step(lanes, part, shift, apart, lane, maxima, weigh, w_part, weighed)
             if keep:
                 # What is padded stays as it is: if results are written over x, a later step reads it there
                 for k in range(lanes):
@@ -696,22 +720,35 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                 elif keep or e_ahead.start != NULL:
                     prefetch_step(e_ahead, group * steps + step, lanes * sizeof(floating), True)
                 load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, part, True)
-                exp_step(lanes, part, shift, apart, lane, maxima)
+                if weigh:
+                    load_step(w + step * width * class_step, 0, rows - first, lanes, width, w_part, True)
+                exp_step(lanes, part, shift, apart, lane, maxima, weigh, w_part, weighed)
                 if keep:
                     store_step(part, e_pitch, rows - first, lanes, width, e_first + step * width * class_step, True)
             add_lanes(lanes, lane, total, lost)
+            if weigh:
+                add_lanes(lanes, weighed, weighed_total, weighed_lost)
             for k in range(lanes):
                 lane[k] = 0
+                if weigh:
+                    weighed[k] = 0
         if floating is double:
             for k in range(lanes):
                 total[k] += lost[k]
+                if weigh:
+                    # Beyond the largest number what is lost is inf - inf.
+                    weighed_total[k] += weighed_lost[k] if weighed_total[k] - weighed_total[k] == 0 else 0
         collect(total, group, lanes, width, totals, sums, False)
+        if weigh:
+            collect(weighed_total, group, lanes, width, weighed_of_rows, weighed_sums, False)
         if apart:
             collect(maxima, group, lanes, width, maxima_of_rows, counts, False)
     if finish != NOTHING:
         write_rest(behind, width, x)
     if 1 < width < lanes:
         fold_rows(totals, sums, False)
+        if weigh:
+            fold_rows(weighed_of_rows, weighed_sums, False)
         if apart:
             fold_rows(maxima_of_rows, counts, False)
     for r in range(rows):
@@ -721,9 +758,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
 
 
 cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating* x, const floating* half_shift,
-                            bint of_log, bint skip_zeros, bint sum_weights,
-                            double* weight, floating* total) noexcept nogil:
-    """Add half of w * (x - shift) to a lane, or of w * log(x); and w to another, if wanted."""
+                            bint of_log, bint skip_zeros, double* weight, floating* total) noexcept nogil:
+    """Add w to one lane, and half of w * (x - shift) to another, or of w * log(x)."""
     cdef floating half = <floating> 0.5
     cdef floating term
     cdef Py_ssize_t k
@@ -733,17 +769,16 @@ cdef inline void weigh_step(Py_ssize_t lanes, const floating* w, const floating*
         else:
             term = half * x[k] - half_shift[k]  # the difference of two large numbers may be too large
         term = 0 if skip_zeros and w[k] == 0 else w[k] * term
+        weight[k] += w[k]
         total[k] += term
-        if sum_weights:
-            weight[k] += w[k]
 
 
 cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
                              const floating* w, Py_ssize_t w_pitch, Ahead w_ahead,
                              const floating* x, Py_ssize_t x_pitch, Ahead x_ahead,
-                             const floating* m, bint of_log, bint skip_zeros, bint sum_weights,
+                             const floating* m, bint of_log, bint skip_zeros,
                              double* weights, double* totals) noexcept nogil:
-    """totals = sum(w * (x - m)), or of w * log(x), and weights = sum(w); 0 * x counts as 0 with skip_zeros."""
+    """weights = sum(w), totals = sum(w * (x - m)), or of w * log(x); 0 * x counts as 0 with skip_zeros."""
     cdef double weights_of_rows[256]
     cdef double totals_of_rows[256]
     cdef double weight_sum[LANES]
@@ -785,18 +820,18 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             for k in range(lanes):
                 w_part[k] = 0 if padding[k] < 0 else w_part[k]
                 x_part[k] = shift[k] if padding[k] < 0 else x_part[k]
-            weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, sum_weights, weight, total)
+            weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
         for block in range((whole - 1) // steps_of(w) + 1):
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
                 prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
                 prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
                 load_step(w_first + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
                 load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
-                weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, sum_weights, weight, total)
+                weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
             add_lanes(lanes, total, total_sum, total_lost)
             for k in range(lanes):
                 total[k] = 0
-            if floating is double and sum_weights:
+            if floating is double:
                 add_lanes(lanes, weight, weight_sum, weight_lost)
                 for k in range(lanes):
                     weight[k] = 0
@@ -807,12 +842,10 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
                 total_sum[k] += total_lost[k] if total_sum[k] - total_sum[k] == 0 else 0
             else:
                 weight_sum[k] = weight[k]
-        if sum_weights:
-            collect(weight_sum, group, lanes, width, weights_of_rows, weights, False)
+        collect(weight_sum, group, lanes, width, weights_of_rows, weights, False)
         collect(total_sum, group, lanes, width, totals_of_rows, totals, False)
     if 1 < width < lanes:
-        if sum_weights:
-            fold_rows(weights_of_rows, weights, False)
+        fold_rows(weights_of_rows, weights, False)
         fold_rows(totals_of_rows, totals, False)
     for r in range(rows):
         totals[r] *= 2
@@ -1234,79 +1267,87 @@ cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floati
 
 
 cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m, Rows* e_rows,
-                          floating* e, Finish finish, bint keep, bint apart, double* sums) noexcept nogil:
+                          floating* e, Finish finish, bint keep, bint apart, double* sums,
+                          bint weigh, const floating* w, double* weighed) noexcept nogil:
     if pack.width == 1:
         if pack.few and finish == NOTHING:
             exp_lanes(pack.classes, NARROW, NARROW, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
-                      finish, keep, apart, sums)
+                      finish, keep, apart, sums, weigh, w, weighed)
         else:
             exp_lanes(pack.classes, LANES, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
-                      finish, keep, apart, sums)
+                      finish, keep, apart, sums, weigh, w, weighed)
     elif pack.width == NARROW:
         if pack.few and finish == NOTHING:
             exp_lanes(pack.classes, pack.rows, NARROW, NARROW, x, x_rows.pitch, x_rows.ahead, m,
-                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
+                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
         else:
             exp_lanes(pack.classes, pack.rows, LANES, NARROW, x, x_rows.pitch, x_rows.ahead, m,
-                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
+                      e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
     else:
         exp_lanes(pack.classes, pack.rows, LANES, LANES, x, x_rows.pitch, x_rows.ahead, m,
-                  e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums)
+                  e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
 
 
 cdef void exp_and_sum(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
                       Rows* e_rows, floating* e, double* sums) noexcept nogil:
     """e = exp(x - m), lifted, and sums = sum(exp(x - m))."""
     if e_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, e_rows, e, SCALE, True, False, sums)
+        exp_rows(pack, x_rows, x, m, e_rows, e, SCALE, True, False, sums, False, <floating*> NULL, NULL)
     else:
-        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, False, sums)
+        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, False, sums, False, <floating*> NULL, NULL)
 
 
 cdef void exp_and_rest(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                       Rows* e_rows, floating* e, double* rest) noexcept nogil:
-    """e = exp(x - m), lifted, and rest = sum(exp(x - m)) - 1."""
-    if e_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, e_rows, e, COPY, True, True, rest)
+                       Rows* e_rows, floating* e, double* rest, const floating* w, double* weighed) noexcept nogil:
+    """e = exp(x - m), lifted, and rest = sum(exp(x - m)) - 1; weighed = sum(w * (x - m)), if w is not NULL."""
+    if e_rows.past_cache and w != NULL:
+        exp_rows(pack, x_rows, x, m, e_rows, e, COPY, True, True, rest, True, w, weighed)
+    elif e_rows.past_cache:
+        exp_rows(pack, x_rows, x, m, e_rows, e, COPY, True, True, rest, False, w, weighed)
+    elif w != NULL:
+        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, True, rest, True, w, weighed)
     else:
-        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, True, rest)
+        exp_rows(pack, x_rows, x, m, e_rows, e, NOTHING, True, True, rest, False, w, weighed)
 
 
 cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m,
-                  Rows* out_rows, double* rest) noexcept nogil:
-    """rest = sum(exp(x - m)) - 1. Results will be written to `out_rows`, which may be NULL."""
+                  Rows* out_rows, double* rest, const floating* w, double* weighed) noexcept nogil:
+    """rest = sum(exp(x - m)) - 1, and weighed as above. Results will be written to `out_rows`, which may be NULL."""
     cdef Rows no_rows
     if out_rows != NULL and out_rows.past_cache:
-        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, SHIFT, False, True, rest)
-    elif out_rows != NULL:
-        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, NOTHING, False, True, rest)
-    else:
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, SHIFT, False, True, rest, False, w, weighed)
+        return
+    if out_rows == NULL:
         no_rows.pitch = 0
         no_rows.ahead.start = NULL
         no_rows.ahead.step = 0
-        exp_rows(pack, x_rows, x, m, &no_rows, <floating*> NULL, NOTHING, False, True, rest)
+        out_rows = &no_rows
+    if w != NULL:
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, NOTHING, False, True, rest, True, w, weighed)
+    else:
+        exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, NOTHING, False, True, rest, False, w, weighed)
 
 
 cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
-                            const floating* x, const floating* m, bint of_log, bint skip_zeros, bint sum_weights,
+                            const floating* x, const floating* m, bint of_log, bint skip_zeros,
                             double* weights, double* totals) noexcept nogil:
     if pack.width == 1:
         if pack.few:
             weigh_lanes(pack.classes, NARROW, NARROW, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
-                        of_log, skip_zeros, sum_weights, weights, totals)
+                        of_log, skip_zeros, weights, totals)
         else:
             weigh_lanes(pack.classes, LANES, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
-                        of_log, skip_zeros, sum_weights, weights, totals)
+                        of_log, skip_zeros, weights, totals)
     elif pack.width == NARROW:
         if pack.few:
             weigh_lanes(pack.classes, pack.rows, NARROW, NARROW, w, w_rows.pitch, w_rows.ahead,
-                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
         else:
             weigh_lanes(pack.classes, pack.rows, LANES, NARROW, w, w_rows.pitch, w_rows.ahead,
-                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
+                        x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
     else:
         weigh_lanes(pack.classes, pack.rows, LANES, LANES, w, w_rows.pitch, w_rows.ahead,
-                    x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, sum_weights, weights, totals)
+                    x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
 
 
 cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1314,19 +1355,13 @@ cdef void weigh_products(const Pack* pack, const Rows* w_rows, const floating* w
     """weights = sum(w), totals = sum(w * x)."""
     cdef floating unshifted[LANES]
     fill(0, unshifted, LANES)
-    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, False, False, True, weights, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, False, False, weights, totals)
 
 
 cdef void weigh_differences(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
                             const floating* x, const floating* m, double* weights, double* totals) noexcept nogil:
     """weights = sum(w), totals = sum(w * (x - m)); 0 * (x - m) counts as 0."""
-    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, True, weights, totals)
-
-
-cdef void weigh_classes(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
-                        const floating* x, const floating* m, double* totals) noexcept nogil:
-    """totals = sum(w * (x - m)) for weights w that are the same in every row; 0 * (x - m) counts as 0."""
-    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, False, <double*> NULL, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, m, False, True, weights, totals)
 
 
 cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, const Rows* x_rows,
@@ -1334,7 +1369,7 @@ cdef void weigh_logs(const Pack* pack, const Rows* w_rows, const floating* w, co
     """weights = sum(w), totals = sum(w * log(x)); 0 * log(x) counts as 0."""
     cdef floating unshifted[LANES]
     fill(0, unshifted, LANES)
-    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, True, weights, totals)
+    weigh_rows(pack, w_rows, w, x_rows, x, unshifted, True, True, weights, totals)
 
 
 # --- numbers in lines -----------------------------------------------------------------------------------------
@@ -1855,7 +1890,7 @@ cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cac
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             log_p = result_rows(pack, out_rows, <floating*> pack.tile)
             max_rows(pack, x_rows, logits, m)
-            rest_of(pack, x_rows, logits, m, out_rows, rest)
+            rest_of(pack, x_rows, logits, m, out_rows, rest, <floating*> NULL, NULL)
             for r in range(pack.rows):
                 log_sum[r] = <floating> log_of_sum(rest[r])
             if out_rows.past_cache and pack.width == LANES:
@@ -1900,7 +1935,7 @@ cdef int run_logsumexp(Pack* pack, Rows* x_rows, const RowValues* out, const flo
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             max_rows(pack, x_rows, logits, m)
             take_limits(pack, x_rows, logits, m, limit)
-            rest_of(pack, x_rows, logits, m, NULL, rest)
+            rest_of(pack, x_rows, logits, m, NULL, rest, <floating*> NULL, NULL)
             for r in range(pack.rows):
                 lse[r] = m[r] + log_of_sum(rest[r]) if limit[r] == 0 else limit[r]
             put_rows(pack, out, lse, kind)
@@ -1964,26 +1999,27 @@ cdef inline void plain_losses(const Pack* pack, const Loss* loss, Numbers* n) no
 cdef inline void weighted_losses(const Pack* pack, const Loss* loss, Numbers* n) noexcept nogil:
     """s / D * (Q * lse - sum(q' * x)) + s / Dz * z * lse^2, where Q = sum(q').
 
-    For labels, q' is (1 - smoothing) * w_y at the label, and smoothing / C * w everywhere.
+    For labels, q' is (1 - smoothing) * w_y at the label, and smoothing / C * w everywhere. (The loops have no branch
+    that the compiler could not make vectors of: lse is 0 where it is not wanted.)
     """
-    cdef bint by_label = loss.labels.origin != NULL
     cdef double scale = 1 / loss.divisor if loss.divisor != 0 else 0
     cdef double z_scale = loss.z / loss.z_divisor if loss.z_divisor != 0 else 0
     cdef double kept = 1 - loss.smoothing
     cdef double even = loss.smoothing / pack.classes
-    cdef double at_label, part
+    cdef double at_label, distance, part
     cdef Py_ssize_t r
-    for r in range(pack.rows):
-        if by_label:
+    if loss.labels.origin != NULL:
+        for r in range(pack.rows):
             at_label = kept * n.label_weight[r]
-            part = (at_label + even * n.weight[r]) * log_of_sum(n.rest[r]) - even * n.shifted[r]
-            part += at_label * n.distance[r] if at_label != 0 else 0
-        else:
+            distance = at_label * n.distance[r] if at_label != 0 else 0
+            part = (at_label + even * n.weight[r]) * log_of_sum(n.rest[r]) - even * n.shifted[r] + distance
+            part = scale * part + z_scale * (n.lse[r] * n.lse[r])
+            n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
+    else:
+        for r in range(pack.rows):
             part = n.weight[r] * log_of_sum(n.rest[r]) - n.shifted[r]
-        part *= scale
-        if z_scale != 0:
-            part += z_scale * (n.lse[r] * n.lse[r])
-        n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
+            part = scale * part + z_scale * (n.lse[r] * n.lse[r])
+            n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
 
 
 # A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((near - t) + others) where e is
@@ -2015,41 +2051,39 @@ cdef inline void weighted_factors(const Pack* pack, const Loss* loss, const Numb
                                   floating* e_top, floating* near, floating* others,
                                   floating* at_label) noexcept nogil:
     """As above, of s / D * (Q * p - q') + s / Dz * 2 z * lse * p."""
-    cdef bint by_label = loss.labels.origin != NULL
     cdef double slope = 1 / loss.cap.temperature if loss.cap.cap == 0 else 1  # (that of a cap is another factor)
     cdef double scale = slope / loss.divisor if loss.divisor != 0 else 0
     cdef double z_scale = slope * 2 * loss.z / loss.z_divisor if loss.z_divisor != 0 else 0
     cdef double kept = 1 - loss.smoothing
     cdef double even = loss.smoothing / pack.classes
-    cdef double s, z, q, q_label, share, p_label, far, part
+    cdef floating s, z, q, q_label, elsewhere, rest, share, p_label, part
     cdef Py_ssize_t r
-    for r in range(pack.rows):
-        share = 1 / (1 + n.rest[r])
-        s = scale * n.row_weight[r]
-        z = z_scale * (n.row_weight[r] * n.lse[r]) if z_scale != 0 else 0
-        if by_label:
-            q = kept * n.label_weight[r] + even * n.weight[r]
-            q_label = (kept + even) * n.label_weight[r]
-            p_label = n.e_at_label[r] * share
-            # 1 - p_y without cancellation: the share of the other classes
-            far = (n.rest[r] if n.distance[r] == 0 else 1 + (n.rest[r] - n.e_at_label[r])) * share
-            if even == 0:  # then q' is Q at the label
-                part = -q * far
-            else:
-                part = (q - q_label) - q * far if n.distance[r] == 0 else q * p_label - q_label
-            at_label[r] = <floating> (s * part + z * p_label)
-            b[r] = <floating> (s * even)
-            e_top[r] = <floating> NAN
-            near[r] = 0
-            others[r] = 0
-        else:
-            q = n.weight[r]
-            far = n.rest[r] * share
-            b[r] = <floating> s
+    if loss.labels.origin != NULL:
+        for r in range(pack.rows):
+            rest = <floating> n.rest[r]
+            share = 1 / <floating> (1 + n.rest[r])
+            s = <floating> (scale * n.row_weight[r])
+            z = <floating> (z_scale * (n.row_weight[r] * n.lse[r]))
+            q = <floating> (kept * n.label_weight[r] + even * n.weight[r])
+            q_label = <floating> ((kept + even) * n.label_weight[r])
+            elsewhere = <floating> (even * (n.weight[r] - n.label_weight[r]))
+            p_label = <floating> n.e_at_label[r] * share
+            # Q * p - q' at the maximum, where p may be near 1, is (Q - q') - Q * (1 - p)
+            part = elsewhere - q * (rest * share) if n.distance[r] == 0 else q * p_label - q_label
+            at_label[r] = s * part + z * p_label
+            a[r] = (s * q + z) * share
+            b[r] = <floating> even * s
+    else:
+        for r in range(pack.rows):
+            share = 1 / <floating> (1 + n.rest[r])
+            s = <floating> (scale * n.row_weight[r])
+            z = <floating> (z_scale * (n.row_weight[r] * n.lse[r]))
+            q = <floating> n.weight[r]
             e_top[r] = <floating> (1 / unlift(a) if n.rest[r] < 1 and s != 0 else NAN)
-            near[r] = <floating> q
-            others[r] = <floating> ((q - <floating> q) - q * far + z * share / s)
-        a[r] = <floating> ((s * q + z) * share)
+            near[r] = q
+            others[r] = <floating> ((n.weight[r] - q) - n.weight[r] * (n.rest[r] * share)) + z * share / s
+            a[r] = (s * q + z) * share
+            b[r] = s
 
 
 cdef inline void curvatures(const Pack* pack, const Loss* loss, const Numbers* n, floating* rest,
@@ -2101,6 +2135,7 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
     fill(0, total.lost, LANES)
     fill(sum_of_weights(&loss.class_weights, pack.classes, kind) if smoothing else 0, n.weight, LANES)
     fill(0, n.shifted, LANES)
+    fill(0, n.lse, LANES)
     fill(1, n.row_weight, LANES)
     fill(1, n.label_weight, LANES)
     for r in range(LANES):
@@ -2149,22 +2184,20 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
                 take_at_labels(pack, x_rows, logits, label, at_label)
                 for r in range(pack.rows):
                     n.distance[r] = <double> m[r] - at_label[r]
-            if smoothing:
-                weigh_classes(pack, &loss.class_weights, w, x_rows, logits, m, n.shifted)
-            elif not by_label:
+            if not by_label:
                 t = load_rows(pack, &loss.target, <floating*> tile_of(pack, t_tile), <floating*> pack.spare)
                 if weighted:
                     blend_rows(pack, &loss.target, <floating*> t, &loss.class_weights, w, loss.smoothing)
                 weigh_differences(pack, &loss.target, t, x_rows, logits, m, n.weight, n.shifted)
             if with_grad:
                 g = result_rows(pack, grad_rows, <floating*> pack.tile)
-                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, n.rest)
+                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, n.rest, w if smoothing else <floating*> NULL, n.shifted)
                 if by_label:
                     take_at_labels(pack, grad_rows, g, label, at_label)
                     for r in range(pack.rows):
                         n.e_at_label[r] = unlift(g) * at_label[r]
             else:
-                rest_of(pack, x_rows, logits, m, NULL, n.rest)
+                rest_of(pack, x_rows, logits, m, NULL, n.rest, w if smoothing else <floating*> NULL, n.shifted)
             if with_lse:
                 take_lse(pack, &n)
             if plain:
