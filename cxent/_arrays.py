@@ -122,9 +122,13 @@ def number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool
     """A number that is accepted, as a float."""
     if not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
-    if not accepts(float(value)):
+    try:
+        as_float = float(value)
+    except OverflowError:  # an integer too large
+        as_float = math.inf
+    if not accepts(as_float):
         raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
-    return float(value)
+    return as_float
 
 
 def exceeds_cache(result: Array) -> bool:
@@ -260,10 +264,11 @@ def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, 
     array = _real_array(value, name)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; accepted is {shape}, {meaning}")
-    weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
+    with np.errstate(over="ignore"):
+        weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
     if not (np.isfinite(weights) & (weights >= 0)).all():
         wrong = array[~(np.isfinite(weights) & (weights >= 0))].flat[0]
-        raise ValueError(f"{name} has {wrong}; accepted are numbers from 0 on, neither infinite nor NaN")
+        raise ValueError(f"{name} has {wrong}; accepted are finite numbers from 0 on, in {weights.dtype}")
     return weights
 
 

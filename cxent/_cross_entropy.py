@@ -128,7 +128,8 @@ def cross_entropy(
     With m the largest logit, the loss is ``(m - x_y) + log1p(r)``, where r sums the exponentials of all the other
     ``x_j - m`` [1]_. A small loss therefore keeps all its digits. A term whose q' is exactly 0
     takes no part, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64.
-    With a cap, differences of x are computed from those of u, so that they keep their digits.
+    With a cap, differences of x are computed from those of u, so that they keep their digits. In float64 the slope of a
+    saturated logit, ``1 - tanh(v)^2``, has an error of some ``2 |v|`` units in the last place.
 
     References
     ----------
@@ -345,7 +346,8 @@ def cross_entropy_hvp(
     """The product of the Hessian of the cross-entropy with a vector, row by row.
 
     ``(H v)_j = s / D * Q * p_j * (v_j - sum_k p_k v_k)``, with ``Q = sum_k q'_k``; divided by the squared temperature,
-    too. `cross_entropy` explains s, D and q'. The Hessian itself, C * C numbers a row, is not computed.
+    too. `cross_entropy` explains s, D and q'. The Hessian itself, C * C numbers a row, is not computed; two or three
+    arrays in the shape of the logits are.
 
     Parameters
     ----------
@@ -378,19 +380,27 @@ def cross_entropy_hvp(
     """
     threads = _workers.thread_count(workers)
     x = floating_array(logits, "logits")
-    vector = floating_array(v, "v")
+    vector = widened(floating_array(v, "v"))
     if vector.shape != x.shape:
         raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
     numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
     given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers.label_smoothing, reduction)
     layout = given.layout
-    wide = widened(x)
-    vector = layout.view(vector.astype(wide.dtype, copy=False))
-    result = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
-    product = result if result.dtype == wide.dtype else np.empty(result.shape, wide.dtype)
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide / numbers.temperature), product, False)
+    # H v is that of v less any number. Less that at the maximum, it keeps its digits where p is near 1.
+    top = np.expand_dims(x.argmax(axis), axis)
+    with np.errstate(over="ignore", invalid="ignore"):
+        vector = vector - np.take_along_axis(vector, top, axis)
+        wide = widened(x)
+        if numbers.temperature != 1:
+            wide = (wide - np.take_along_axis(wide, top, axis)) / np.float64(numbers.temperature)
+    dtype = wide.dtype
+    result = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays())
+    product = result if result.dtype == dtype else np.empty(result.shape, dtype)
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide), product, False)
+    vector = layout.view(vector.astype(dtype, copy=False))
     _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
-    scale = _target_sums(given, numbers.label_smoothing) / (given.divisor * numbers.temperature**2)
+    sums = _target_sums(given, numbers.label_smoothing)
+    scale = sums / given.divisor / numbers.temperature / numbers.temperature if given.divisor else 0 * sums
     np.multiply(product, scale[:, np.newaxis], out=product, where=(scale != 0)[:, np.newaxis])
     np.copyto(product, 0, where=(scale == 0)[:, np.newaxis])  # rows that do not count may be NaN
     if product is not result:
@@ -500,8 +510,8 @@ def _check_numbers(label_smoothing: Any, z_loss: Any, softcap: Any, temperature:
         number(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf),
         0.0
         if softcap is None
-        else number(softcap, "softcap", "a finite number above 0, or None", lambda k: 0 < k < math.inf),
-        number(temperature, "temperature", "a finite number above 0", lambda t: 0 < t < math.inf),
+        else number(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30),
+        number(temperature, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30),
     )
 
 
@@ -681,7 +691,9 @@ def _target_sums(given: _Given, label_smoothing: float) -> Array:
         assert given.probs is not None
         smoothed = (1 - label_smoothing) * given.probs.astype(np.float64) + even
         sums = np.einsum("ick,c->ik", smoothed, weights)
-    return np.asarray(sums if given.row_weights is None else sums * given.row_weights)
+    if given.row_weights is None:
+        return np.asarray(sums)
+    return np.asarray(np.where(given.row_weights == 0, 0, sums * given.row_weights.astype(np.float64)))
 
 
 def _scalar(total: float, dtype: np.dtype[Any]) -> Any:

@@ -106,7 +106,7 @@ from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Relea
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, NAN, ldexp, log
 from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef extern from *:
     """
@@ -1610,7 +1610,7 @@ cdef inline void cap_lines(const Cap* cap, Py_ssize_t lines, Py_ssize_t length, 
                 difference = exp_less(-2 * rate * (line_top - number), 0, <double> 1)
                 common = (1 + e_top) * (1 + e)
                 common = (e if number > 0 else (1 if line_top > 0 else e_top)) / common
-                number = 2 * cap.cap * difference * common if number != line_top else 0
+                number = cap.cap * (2 * difference * common) if number != line_top else 0
                 u[line * length + k] = <floating> number
                 if slope != NULL:
                     slope[line * length + k] = <floating> (4 * e / ((1 + e) * (1 + e)) / cap.temperature)
@@ -1996,6 +1996,11 @@ cdef inline void plain_losses(const Pack* pack, const Loss* loss, Numbers* n) no
             n.loss[r] = scale * (n.weight[r] * log_of_sum(n.rest[r]) - n.shifted[r])
 
 
+cdef inline Py_ssize_t whole_vectors(const Pack* pack) noexcept nogil:
+    """The rows, with some that are missing: where numbers are left over, the compiler may fuse other products."""
+    return (pack.rows + 15) // 16 * 16
+
+
 cdef inline void weighted_losses(const Pack* pack, const Loss* loss, Numbers* n) noexcept nogil:
     """s / D * (Q * lse - sum(q' * x)) + s / Dz * z * lse^2, where Q = sum(q').
 
@@ -2009,14 +2014,14 @@ cdef inline void weighted_losses(const Pack* pack, const Loss* loss, Numbers* n)
     cdef double at_label, distance, part
     cdef Py_ssize_t r
     if loss.labels.origin != NULL:
-        for r in range(pack.rows):
+        for r in range(whole_vectors(pack)):
             at_label = kept * n.label_weight[r]
             distance = at_label * n.distance[r] if at_label != 0 else 0
             part = (at_label + even * n.weight[r]) * log_of_sum(n.rest[r]) - even * n.shifted[r] + distance
             part = scale * part + z_scale * (n.lse[r] * n.lse[r])
             n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
     else:
-        for r in range(pack.rows):
+        for r in range(whole_vectors(pack)):
             part = n.weight[r] * log_of_sum(n.rest[r]) - n.shifted[r]
             part = scale * part + z_scale * (n.lse[r] * n.lse[r])
             n.loss[r] = n.row_weight[r] * part if n.row_weight[r] != 0 else 0
@@ -2059,7 +2064,7 @@ cdef inline void weighted_factors(const Pack* pack, const Loss* loss, const Numb
     cdef floating s, z, q, q_label, elsewhere, rest, share, p_label, part
     cdef Py_ssize_t r
     if loss.labels.origin != NULL:
-        for r in range(pack.rows):
+        for r in range(whole_vectors(pack)):
             rest = <floating> n.rest[r]
             share = 1 / <floating> (1 + n.rest[r])
             s = <floating> (scale * n.row_weight[r])
@@ -2068,13 +2073,13 @@ cdef inline void weighted_factors(const Pack* pack, const Loss* loss, const Numb
             q_label = <floating> ((kept + even) * n.label_weight[r])
             elsewhere = <floating> (even * (n.weight[r] - n.label_weight[r]))
             p_label = <floating> n.e_at_label[r] * share
-            # Q * p - q' at the maximum, where p may be near 1, is (Q - q') - Q * (1 - p)
-            part = elsewhere - q * (rest * share) if n.distance[r] == 0 else q * p_label - q_label
+            # Where p is near 1, Q * p - q' is (Q - q') - Q * (1 - p)
+            part = elsewhere - q * (rest * share) if n.distance[r] == 0 and rest < 1 else q * p_label - q_label
             at_label[r] = s * part + z * p_label
             a[r] = (s * q + z) * share
             b[r] = <floating> even * s
     else:
-        for r in range(pack.rows):
+        for r in range(whole_vectors(pack)):
             share = 1 / <floating> (1 + n.rest[r])
             s = <floating> (scale * n.row_weight[r])
             z = <floating> (z_scale * (n.row_weight[r] * n.lse[r]))
@@ -2093,7 +2098,7 @@ cdef inline void curvatures(const Pack* pack, const Loss* loss, const Numbers* n
     cdef double even = loss.smoothing / pack.classes
     cdef double q
     cdef Py_ssize_t r
-    for r in range(pack.rows):
+    for r in range(whole_vectors(pack)):
         q = n.weight[r]
         if loss.labels.origin != NULL:
             q = (1 - loss.smoothing) * n.label_weight[r] + even * q
@@ -2133,11 +2138,11 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
     cdef Py_ssize_t t_tile, w_tile, slope_tile, hess_tile
     fill(0, total.value, LANES)
     fill(0, total.lost, LANES)
-    fill(sum_of_weights(&loss.class_weights, pack.classes, kind) if smoothing else 0, n.weight, LANES)
-    fill(0, n.shifted, LANES)
-    fill(0, n.lse, LANES)
-    fill(1, n.row_weight, LANES)
-    fill(1, n.label_weight, LANES)
+    if weighing:
+        memset(&n, 0, sizeof(n))
+        fill(sum_of_weights(&loss.class_weights, pack.classes, kind) if smoothing else 0, n.weight, LANES)
+        fill(1, n.row_weight, LANES)
+        fill(1, n.label_weight, LANES)
     for r in range(LANES):
         label[r] = 0
     if capping:

@@ -99,7 +99,7 @@ def softmax(
         chosen, mask = _chosen(x, where)
         probs = softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
         probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = 0
-        return probs
+        return probs if probs.ndim or out is not None else probs[()]
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
         return small
@@ -172,7 +172,7 @@ def log_softmax(
         chosen, mask = _chosen(x, where)
         log_probs = log_softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
         log_probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = -np.inf
-        return log_probs
+        return log_probs if log_probs.ndim or out is not None else log_probs[()]
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
         return small
@@ -237,8 +237,7 @@ def logsumexp(
     Notes
     -----
     A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch.
-    Factors are added to x as logarithms, and the sums of both signs subtracted at the end: where these nearly cancel,
-    so do the digits, as in any such sum.
+    With factors the sum is taken in float64 by NumPy. Where terms of both signs nearly cancel, so do digits.
 
     Examples
     --------
@@ -391,6 +390,8 @@ def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
     """A copy of x with -inf for what does not take part, and `where` in its shape."""
     x = floating_array(x, "x")
     mask = np.asarray(where)
+    if isinstance(where, np.ma.MaskedArray):
+        raise TypeError("where is a masked array; accepted are plain arrays")
     if mask.dtype != bool:
         raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
     try:
@@ -409,26 +410,29 @@ def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
 def _logsumexp_with_factors(
     x: ArrayLike, b: ArrayLike, axis: Axis, keepdims: bool, return_sign: bool, workers: int
 ) -> Any:
-    """log(sum(b * exp(x))): that of the positive terms and that of the negative ones, subtracted."""
+    """log(sum(b * exp(x))), in float64: the terms at the maximum, and all others beside them."""
+    _workers.thread_count(workers)
     x, b = widened(floating_array(x, "x")), widened(floating_array(b, "b"))
     try:
         x, b = np.broadcast_arrays(x, b)
     except ValueError:
         raise ValueError(f"b has shape {b.shape}; accepted is one that broadcasts with that of x, {x.shape}") from None
+    layout_of(x, axis, "x")  # raises without such an axis, or without classes
+    dtype, axes = np.result_type(x, b), _numpy_axis(axis)
     with np.errstate(all="ignore"):
-        terms = np.where(b == 0, -np.inf, x + np.log(np.abs(b)))
-        positive, negative = (
-            np.asarray(logsumexp(terms, axis, keepdims=keepdims, where=~opposite, workers=workers))
-            for opposite in (b < 0, b > 0)
-        )
-        lse = np.maximum(positive, negative)
-        difference = np.where(lse == -np.inf, 0, positive - negative)
-        ratio = np.exp(-np.abs(difference))
-        # log(1 - ratio), in the form that keeps its digits
-        lse += np.where(ratio < 0.5, np.log1p(-ratio), np.log(-np.expm1(-np.abs(difference))))
-        sign = np.sign(difference)
-        lse = lse if return_sign else np.where(sign < 0, np.nan, lse)
-    return (lse[()], sign[()]) if return_sign else lse[()]
+        x = np.where(b == 0, -np.inf, x.astype(np.float64))
+        m = x.max(axes, keepdims=True)
+        terms = b * np.exp(x - np.where(np.isfinite(m), m, 0))
+        at_top = np.where(x == m, terms, 0).sum(axes, keepdims=keepdims)
+        others = np.where(x == m, 0, terms).sum(axes, keepdims=keepdims)
+        total = at_top + others
+        ratio = others / at_top
+        log_total = np.where(np.abs(ratio) < 0.5, np.log(np.abs(at_top)) + np.log1p(ratio), np.log(np.abs(total)))
+        m = np.where(np.isfinite(m), m, 0).reshape(np.shape(total))
+        sign = np.sign(total)
+        lse = m + log_total if return_sign else np.where(sign < 0, np.nan, m + log_total)
+        lse, sign = lse.astype(dtype)[()], sign.astype(dtype)[()]
+    return (lse, sign) if return_sign else lse
 
 
 def _sign(lse: Any) -> Any:

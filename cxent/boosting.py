@@ -86,7 +86,7 @@ def softmax_objective(convention: Literal["xgboost", "lightgbm", "exact"] = "exa
             hess *= 2
             np.maximum(hess, _LEAST_HESSIAN, out=hess)
         elif convention == "lightgbm":
-            hess *= classes / (classes - 1)
+            hess *= classes / max(classes - 1, 1)
         return (grad.ravel(order="F"), hess.ravel(order="F")) if scores.ndim == 1 else (grad, hess)
 
     return objective

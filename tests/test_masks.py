@@ -118,6 +118,14 @@ def test_special_sums(x, b, lse, sign):
     assert_array_equal([found, found_sign], [lse, sign])
 
 
+def test_factors_do_not_go_with_a_large_maximum():
+    assert cxent.logsumexp([1000.0, 1000.0], b=[1, -(1 - 1e-12)]) == pytest.approx(
+        1000 + np.log(1 - (1 - 1e-12)), rel=1e-15
+    )
+    b = np.float32([1, -0.999])
+    assert cxent.logsumexp(np.float32([50, 50]), b=b) == np.float32(50 + np.log(1 + float(b[1])))
+
+
 def test_signs_without_factors():
     lse, sign = cxent.logsumexp([[0.0, 0.0], [-np.inf, -np.inf], [np.inf, 0.0], [np.nan, 0.0]], return_sign=True)
     assert_array_equal(sign, [1, 0, 1, np.nan])

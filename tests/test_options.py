@@ -288,3 +288,57 @@ def test_options_have_the_same_bits_for_any_number_of_workers(workers, monkeypat
             )
             for a, b in zip(one, several, strict=True):
                 assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("classes", [2, 3, 48, 49, 100, 4097])
+def test_a_row_has_the_same_bits_in_any_batch(classes, dtype):
+    rng = np.random.default_rng(classes)
+    x = (3 * rng.standard_normal((40, classes))).astype(dtype)
+    rows = rng.random(40)
+    common = {"weight": rng.random(classes), "label_smoothing": 0.1, "reduction": "none", "return_lse": True}
+    for more in ({}, {"z_loss": 0.1}, {"softcap": 3.0}, {"temperature": 0.7}):
+        for target in (rng.integers(0, classes, 40), rng.random(x.shape)):
+            batch = cxent.cross_entropy_with_grad(x, target, sample_weight=rows, **common, **more)
+            for i in (0, 17, 33, 39):
+                part = slice(i, i + 1)
+                alone = cxent.cross_entropy_with_grad(x[part], target[part], sample_weight=rows[part], **common, **more)
+                for a, b in zip(alone, batch, strict=True):
+                    assert a.tobytes() == b[part].tobytes()
+
+
+def test_a_smoothed_label_at_a_maximum_among_many():
+    """Its p is small: what is exact for a p near 1 would lose the digits."""
+    rng = np.random.default_rng(0)
+    x = 0.1 * rng.standard_normal(5000)
+    label = int(x.argmax())
+    weight = np.ones(5000)
+    weight[label] = 0
+    for smoothing in (0.5, 1.0):
+        for w in (weight, None):
+            _, grad = cxent.cross_entropy_with_grad(x, label, weight=w, label_smoothing=smoothing)
+            _, exact, _, _ = reference(x, label, weight=w, label_smoothing=smoothing, reduction="sum")
+            _, grad = cxent.cross_entropy_with_grad(x, label, weight=w, label_smoothing=smoothing, reduction="sum")
+            assert_allclose(grad, exact, rtol=1e-13, atol=1e-15)
+
+
+def test_products_with_the_hessian_keep_their_digits():
+    product = cxent.cross_entropy_hvp([[60.0, 0, 0]], [0], [[1.0, 0, 0]])
+    _, _, hess = cxent.cross_entropy_with_hess([[60.0, 0, 0]], [0])
+    assert product[0, 0] == pytest.approx(hess[0, 0], rel=1e-14)
+    assert product.sum() == pytest.approx(0, abs=1e-40)
+    far_apart = np.float32([[1e38, 1e38, 0]])
+    assert_allclose(cxent.cross_entropy_hvp(far_apart, [0], [[1.0, 0, 0]], temperature=0.1), [[25, -25, 0]])
+    for temperature in (1e-30, 1e30):
+        x = np.random.default_rng(0).standard_normal((2, 3))
+        _, _, hess = cxent.cross_entropy_with_hess(x, [0, 1], temperature=temperature)
+        product = cxent.cross_entropy_hvp(x, [0, 1], [[1.0, 0, 0], [0, 1, 0]], temperature=temperature)
+        assert_allclose(product[[0, 1], [0, 1]], hess[[0, 1], [0, 1]], rtol=1e-12)
+
+
+def test_products_of_rows_that_do_not_count():
+    x, v = [[1.0, 2, 3], [0, 5, 1]], [[1.0, 0, 0], [0, 1, 0]]
+    for chosen in ({"ignore_index": 1}, {"weight": [1, 0, 1]}, {"sample_weight": [0, 0]}):
+        assert_array_equal(cxent.cross_entropy_hvp(x, [1, 1], v, **chosen), 0)
+    q = [[0.1, 0.2, 0.7], [np.nan, 0, 1]]
+    assert_array_equal(cxent.cross_entropy_hvp(x, q, v, sample_weight=[1, 0])[1], 0)
