@@ -128,7 +128,7 @@ def cross_entropy(
     With m the largest logit, the loss is ``(m - x_y) + log1p(r)``, where r sums the exponentials of all the other
     ``x_j - m`` [1]_. A small loss therefore keeps all its digits. A term whose q' is exactly 0
     takes no part, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64.
-    With a cap, differences of x are computed from those of u, so that they keep their digits. In float64 the slope of a
+    With a cap, differences of x are computed from those of u, so that they keep their digits. The slope of a
     saturated logit, ``1 - tanh(v)^2``, has an error of some ``2 |v|`` units in the last place.
 
     References

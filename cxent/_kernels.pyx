@@ -1585,53 +1585,70 @@ cdef inline double capped(const Cap* cap, double u) noexcept nogil:
     return (cap.cap if u < 0 else -cap.cap) * (e / (2 + e))
 
 
-cdef inline void cap_lines(const Cap* cap, Py_ssize_t lines, Py_ssize_t length, bint columns, floating* u,
-                           const double* top, floating* slope) noexcept nogil:
-    """u = x - x_m, and slope = dx/du.
+cdef inline void divide_lines(double divisor, Py_ssize_t lines, Py_ssize_t length, bint columns, floating* u,
+                              const floating* top) noexcept nogil:
+    cdef double quotient = 1 / divisor
+    cdef floating factor = <floating> quotient
+    cdef floating rest = <floating> (quotient - factor)  # what rounding to float32 took from it
+    cdef floating difference
+    cdef Py_ssize_t line, k
+    for line in range(lines):
+        for k in range(length):
+            difference = u[line * length + k] - (top[k] if columns else top[line])
+            # (An infinite difference has no rest)
+            u[line * length + k] = difference * factor + (0 if difference - difference != 0 else difference * rest)
 
-    With v = u / (temperature * cap), tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)): a small difference of
-    two large logits is not lost to the rounding of their tanh. All is written with exponentials of what is negative.
+
+cdef inline void cap_lines(const Cap* cap, Py_ssize_t lines, Py_ssize_t length, bint columns, floating* u,
+                           const floating* top, const floating* scale, const floating* below,
+                           floating* slope) noexcept nogil:
+    """With v = u / (temperature * cap), tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)): a small difference
+    of two large logits is not lost to the rounding of their tanh. All is written with exponentials of what is negative.
     """
-    cdef double rate = 1 / (cap.temperature * cap.cap) if cap.cap != 0 else 0
-    cdef double line_top, e_top, v, e, difference, common, number
+    cdef floating rate = <floating> (-2 / (cap.temperature * cap.cap))
+    cdef floating steepest = <floating> (4 / cap.temperature)
+    cdef floating line_top, line_scale, line_below, number, e, share, difference
     cdef Py_ssize_t line, k
     for line in range(lines):
         line_top = top[0 if columns else line]
+        line_scale = scale[0 if columns else line]
+        line_below = below[0 if columns else line]
         for k in range(length):
             if columns:
-                line_top = top[k]
+                line_top, line_scale, line_below = top[k], scale[k], below[k]
             number = u[line * length + k]
-            if cap.cap == 0:
-                u[line * length + k] = <floating> ((number - line_top) / cap.temperature)
-            else:
-                v = number * rate
-                e_top = exp_lifted(-2 * abs(line_top * rate), 0)
-                e = exp_lifted(-2 * abs(v), 0)
-                difference = exp_less(-2 * rate * (line_top - number), 0, <double> 1)
-                common = (1 + e_top) * (1 + e)
-                common = (e if number > 0 else (1 if line_top > 0 else e_top)) / common
-                number = cap.cap * (2 * difference * common) if number != line_top else 0
-                u[line * length + k] = <floating> number
-                if slope != NULL:
-                    slope[line * length + k] = <floating> (4 * e / ((1 + e) * (1 + e)) / cap.temperature)
+            e = exp_lifted(rate * abs(number), 0)
+            difference = exp_less(rate * (line_top - number), 0, <floating> 1)
+            share = 1 / (1 + e)
+            slope[line * length + k] = steepest * (e * (share * share))
+            difference = line_scale * difference * ((e if number > 0 else line_below) * share)
+            u[line * length + k] = difference if number != line_top else 0
 
 
 cdef void cap_rows(const Pack* pack, const Cap* cap, floating* u, floating* m, double* top,
                    floating* slope) noexcept nogil:
-    """In a tile u = x - x_m, so that m = 0; top = x_m; slope = dx/du, if there is a tile for it and a cap."""
-    cdef double m_of_u[LANES]
+    """In a tile u = x - x_m, so that m = 0; top = x_m; slope = dx/du, in another tile, if there is a cap."""
+    cdef floating m_of_u[LANES]
+    cdef floating scale[LANES]
+    cdef floating below[LANES]
+    cdef double e_top
     cdef Py_ssize_t r
-    for r in range(pack.rows):
-        m_of_u[r] = m[r]
+    for r in range(LANES):
+        m_of_u[r] = m[r] if r < pack.rows else 0
+        m[r] = 0
         top[r] = capped(cap, m_of_u[r])
-        m[r] = 0
-    for r in range(pack.rows, LANES):
-        m_of_u[r] = 0
-        m[r] = 0
-    if pack.width == 1:
-        cap_lines(cap, pack.classes, LANES, True, u, m_of_u, slope)
+        if cap.cap != 0:
+            e_top = exp_lifted(-2 * abs(<double> m_of_u[r]) / (cap.temperature * cap.cap), 0)
+            scale[r] = <floating> (2 * cap.cap / (1 + e_top))
+            below[r] = <floating> (1 if m_of_u[r] > 0 else e_top)
+    if cap.cap == 0 and pack.width == 1:
+        divide_lines(cap.temperature, pack.classes, LANES, True, u, m_of_u)
+    elif cap.cap == 0:
+        divide_lines(cap.temperature, pack.rows, pack.classes, False, u, m_of_u)
+    elif pack.width == 1:
+        cap_lines(cap, pack.classes, LANES, True, u, m_of_u, scale, below, slope)
     else:
-        cap_lines(cap, pack.rows, pack.classes, False, u, m_of_u, slope)
+        cap_lines(cap, pack.rows, pack.classes, False, u, m_of_u, scale, below, slope)
 
 
 # --- one number for each row -----------------------------------------------------------------------------------
@@ -1755,11 +1772,20 @@ cdef inline void take_row_weights(const Pack* pack, const Loss* loss, double* we
 
 
 cdef double sum_of_weights(const Rows* class_weights, Py_ssize_t classes, const floating* kind) noexcept nogil:
-    cdef Sum total = [0, 0]
-    cdef Py_ssize_t c
-    for c in range(classes):
-        add(&total, (<const floating*> class_weights.origin)[c])
-    return value_of(total)
+    cdef const floating* w = <const floating*> class_weights.origin
+    cdef double total[16]
+    cdef double lost[16]
+    cdef Py_ssize_t whole = classes // 16 * 16
+    cdef Py_ssize_t c, k
+    fill(0, total, 16)
+    fill(0, lost, 16)
+    for c in range(0, whole, 16):
+        add_lanes(16, w + c, total, lost)
+    for k in range(classes - whole):
+        add_lanes(1, w + whole + k, total + k, lost + k)
+    for k in range(16):
+        total[k] += lost[k]
+    return fold_row(total, NARROW, False)
 
 
 cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* tile) noexcept nogil:
@@ -1778,16 +1804,30 @@ cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* ti
 
 cdef inline void leave_out_ignored(const Pack* pack, const Loss* loss, int64_t* label, double* row_weight) noexcept nogil:
     """The weight of ignored rows is 0; in place of their label stands one that can be an index."""
+    cdef int64_t counts
     cdef Py_ssize_t r
     for r in range(pack.rows if loss.ignoring else 0):
-        if label[r] == loss.ignored:
-            row_weight[r] = 0
-            label[r] = 0
+        counts = label[r] != loss.ignored
+        row_weight[r] *= counts
+        label[r] &= -counts
 
 
 cdef void clear_rows(const Pack* pack, const Rows* rows, const double* row_weight, floating* x) noexcept nogil:
     """x = 0 in the rows that do not count, whatever is there."""
+    cdef floating counts[LANES]
+    cdef int some = False
     cdef Py_ssize_t r, c
+    for r in range(pack.rows):
+        some |= row_weight[r] == 0
+    if not some:
+        return
+    if pack.width == 1:
+        for r in range(LANES):
+            counts[r] = <floating> row_weight[r]
+        for c in range(pack.classes):
+            for r in range(LANES):
+                x[c * LANES + r] = x[c * LANES + r] if counts[r] != 0 else 0
+        return
     for r in range(pack.rows):
         if row_weight[r] == 0:
             for c in range(pack.classes):
@@ -2156,14 +2196,14 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
     w_tile = tiles
     tiles += weighted and pack.width == 1
     slope_tile = tiles
-    tiles += with_grad and loss.cap.cap != 0
+    tiles += loss.cap.cap != 0
     hess_tile = tiles
     tiles += hess_rows != NULL and not hess_rows.direct
     try:
         allocate(pack, not (x_rows.direct and (not with_grad or grad_rows.direct)), tiles)
         if weighted:
             w = class_weights_of(pack, &loss.class_weights, <floating*> tile_of(pack, w_tile))
-        if with_grad and loss.cap.cap != 0:
+        if loss.cap.cap != 0:
             slope = <floating*> tile_of(pack, slope_tile)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
@@ -2496,13 +2536,13 @@ def from_probs_dense(
 cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes,
                        bint ignoring, int64_t ignored) noexcept nogil:
     cdef uint64_t last = classes - 1
-    cdef uint64_t label
+    cdef uint64_t label, counts
     cdef uint64_t signs = 0
     cdef Py_ssize_t k
     for k in range(n):
         label = <uint64_t> (<const int64_t*> (start + k * stride))[0]
-        label = 0 if ignoring and label == <uint64_t> ignored else label
-        signs |= label | (last - label)  # the highest bit: whether either is negative
+        counts = not ignoring or label != <uint64_t> ignored
+        signs |= (label | (last - label)) & (0 - counts)  # the highest bit: whether either is negative
     return signs >> 63 == 0
 
 
@@ -2529,6 +2569,37 @@ def labels_in_range(
     return inside
 
 
+cdef inline void add_at_labels(const int64_t* labels, Py_ssize_t n, const double* class_weights, bint ignoring,
+                               int64_t ignored, double* lane) noexcept nogil:
+    """(Numbers of 0 and 1, and masks of them, where branches would be guessed wrong.)"""
+    cdef int64_t counts
+    cdef Py_ssize_t k
+    for k in range(n):
+        counts = not ignoring or labels[k] != ignored
+        if class_weights == NULL:
+            lane[k] += counts
+        else:
+            lane[k] += counts * class_weights[labels[k] & -counts]
+
+
+cdef double sum_at_labels(const int64_t* labels, Py_ssize_t n, const double* class_weights, bint ignoring,
+                          int64_t ignored) noexcept nogil:
+    """The sum of the labels' class weights; their number, if these are NULL. Lanes keep additions from waiting."""
+    cdef double lane[16]
+    cdef Py_ssize_t whole = n // 16 * 16
+    cdef Py_ssize_t i
+    fill(0, lane, 16)
+    for i in range(0, whole, 16):
+        if class_weights == NULL:
+            add_at_labels(labels + i, 16, NULL, True, ignored, lane)
+        elif ignoring:
+            add_at_labels(labels + i, 16, class_weights, True, ignored, lane)
+        else:
+            add_at_labels(labels + i, 16, class_weights, False, ignored, lane)
+    add_at_labels(labels + whole, n - whole, class_weights, ignoring, ignored, lane)
+    return fold_row(lane, NARROW, False)
+
+
 def sums_of_weights(
     const int64_t[:, :] labels,             # IN   (outer, inner), checked
     const floating[:, :] row_weights,       # IN   (outer, inner), or None
@@ -2538,17 +2609,38 @@ def sums_of_weights(
     """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class."""
     cdef bint ignoring = ignored is not None
     cdef int64_t ignored_label = ignored if ignoring else 0
+    cdef const double* w = &class_weights[0] if class_weights is not None else <const double*> NULL
+    cdef RowValues values = labels_of(labels)
+    cdef Py_ssize_t outer = labels.shape[0]
+    cdef Py_ssize_t inner = labels.shape[1]
     cdef Sum weights = [0, 0]
     cdef Sum rows = [0, 0]
     cdef double s
-    cdef Py_ssize_t i, k
+    cdef int64_t block[1024]
+    cdef Py_ssize_t i, k, n, j
     with nogil:
-        for i in range(labels.shape[0]):
-            for k in range(labels.shape[1]):
-                if not (ignoring and labels[i, k] == ignored_label):
-                    s = row_weights[i, k] if row_weights is not None else 1
-                    add(&rows, s)
-                    add(&weights, s * class_weights[labels[i, k]] if class_weights is not None else s)
+        if row_weights is not None:
+            for i in range(outer):
+                for k in range(inner):
+                    if not (ignoring and labels[i, k] == ignored_label):
+                        s = row_weights[i, k]
+                        add(&rows, s)
+                        add(&weights, s * w[labels[i, k]] if w != NULL else s)
+        else:
+            if inner == 1:
+                outer, inner = 1, outer
+                values.inner_stride = values.outer_stride
+            for i in range(outer):
+                for k in range(0, inner, 1024):  # in blocks, whose sums are added with compensation
+                    n = min(<Py_ssize_t> 1024, inner - k)
+                    for j in range(n):
+                        block[j] = (<const int64_t*> (values.origin + i * values.outer_stride
+                                                      + (k + j) * values.inner_stride))[0]
+                    add(&rows, sum_at_labels(block, n, NULL, ignoring, ignored_label) if ignoring else n)
+                    if w != NULL:
+                        add(&weights, sum_at_labels(block, n, w, ignoring, ignored_label))
+            if w == NULL:
+                weights = rows
     return value_of(weights), value_of(rows)
 
 
