@@ -98,7 +98,7 @@ def softmax(
     if where is not None:
         chosen, mask = _chosen(x, where)
         probs = softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = 0
+        _fill_empty_rows(probs, mask, axis, 0)
         return probs if probs.ndim or out is not None else probs[()]
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
@@ -171,7 +171,7 @@ def log_softmax(
     if where is not None:
         chosen, mask = _chosen(x, where)
         log_probs = log_softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        log_probs[np.broadcast_to(~mask.any(_numpy_axis(axis), keepdims=True), mask.shape)] = -np.inf
+        _fill_empty_rows(log_probs, mask, axis, -np.inf)
         return log_probs if log_probs.ndim or out is not None else log_probs[()]
     threads = _workers.thread_count(workers)
     if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
@@ -399,8 +399,14 @@ def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
     except ValueError:
         raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
     chosen = np.array(x, order="K")
-    chosen[~mask] = -np.inf
+    np.copyto(chosen, x.dtype.type(-np.inf), where=~mask)
     return chosen, mask
+
+
+def _fill_empty_rows(results: Array, mask: Array, axis: Axis, value: float) -> None:
+    """The value for rows of which nothing takes part: these are NaN, as others seldom are."""
+    if np.isnan(results).any():
+        np.copyto(results, results.dtype.type(value), where=~mask.any(_numpy_axis(axis), keepdims=True))
 
 
 def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
