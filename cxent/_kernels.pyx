@@ -99,10 +99,10 @@ What was tried, in the cache where nothing else is said:
 - The sum of weighted differences in a pass of its own: 1.4 times the time of a loss at 1,000 classes, in the loop of
   the exponentials 1.2. In float64, where LANES fill all registers already, it costs 1.5.
 - Softcap of float32 in float64: conversions and constant branches kept the loop from being vectors, 10 times slower.
-- float16 converted by integer arithmetic in vectors: a softmax of 1,000 classes has 0.8 times the speed of that with the
-  CPU's instructions; number by number, 0.1.
-- Loops over the rows of a pack that end in single numbers: the compiler fused other products there, so that a row's last
-  bit depended on its batch. They run over whole vectors.
+- float16 converted by integer arithmetic in vectors: a softmax of 1,000 classes has 0.8 times the speed of that with
+  the CPU's instructions; number by number, 0.1.
+- Loops over the rows of a pack that end in single numbers: the compiler fused other products there, so that a row's
+  last bit depended on its batch. They run over whole vectors.
 - Scatter instructions, which GCC makes of ``g[label[r]] = ...``: slower than to compare all classes in a tile.
 - A clamp of the argument of exp before the polynomial keeps GCC from making vectors: it threads the constant
   branch. The select comes last.
@@ -1070,7 +1070,7 @@ cdef inline bint next_pack(Pack* pack) noexcept nogil:
 
 cdef inline void turn_blocks(Py_ssize_t blocks, char* lines, Py_ssize_t stride, floating* rows, Py_ssize_t pitch,
                              bint gather) noexcept nogil:
-    """Blocks of 16 lines of 16 numbers, `stride` bytes apart, to 16 rows, or back: each is transposed in two shuffles."""
+    """Blocks of 16 lines of 16 numbers, `stride` bytes apart, to 16 rows, or back: transposed in two shuffles."""
     cdef floating block[256]
     cdef floating turned[256]
     cdef Py_ssize_t b, k
@@ -1435,7 +1435,8 @@ cdef inline void scale_and_subtract(const Pack* pack, const Rows* rows, floating
     if pack.width == 1:
         subtract_lines(pack.classes, LANES, True, e, LANES, a, t, LANES, b, with_top, top, near, others)
     else:
-        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, t, t_rows.pitch, b, with_top, top, near, others)
+        subtract_lines(pack.rows, pack.classes, False, e, rows.pitch, a, t, t_rows.pitch, b,
+                       with_top, top, near, others)
 
 
 cdef void subtract_classes(const Pack* pack, const Rows* rows, floating* e, const floating* a,
@@ -1487,7 +1488,8 @@ cdef void multiply_rows(const Pack* pack, const Rows* x_rows, floating* x, const
 
 
 cdef inline void curve_lines(Py_ssize_t lines, Py_ssize_t length, bint columns, const floating* e, Py_ssize_t e_pitch,
-                             const floating* rest, const floating* a, floating* out, Py_ssize_t out_pitch) noexcept nogil:
+                             const floating* rest, const floating* a,
+                             floating* out, Py_ssize_t out_pitch) noexcept nogil:
     cdef floating unlifted = <floating> unlift(e)
     cdef floating top = 1 / unlifted
     cdef floating line_rest, line_a, share, p, others
@@ -1799,7 +1801,7 @@ cdef double sum_of_weights(const Rows* class_weights, Py_ssize_t classes, const 
 
 
 cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* tile) noexcept nogil:
-    """A row of class weights, as all rows of a pack have it: in columns of a tile, or at no distance from each other."""
+    """A row of class weights, as all rows of a pack have it: in columns of a tile, or at no distance from another."""
     cdef const floating* w = <const floating*> rows.origin
     cdef Py_ssize_t c
     rows.pitch = 0
@@ -1812,7 +1814,8 @@ cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* ti
     return tile
 
 
-cdef inline void leave_out_ignored(const Pack* pack, const Loss* loss, int64_t* label, double* row_weight) noexcept nogil:
+cdef inline void leave_out_ignored(const Pack* pack, const Loss* loss, int64_t* label,
+                                   double* row_weight) noexcept nogil:
     """The weight of ignored rows is 0; in place of their label stands one that can be an index."""
     cdef int64_t counts
     cdef Py_ssize_t r
@@ -2169,6 +2172,7 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
     cdef bint smoothing = by_label and loss.smoothing != 0  # (of probabilities, the row itself is smoothed)
     cdef const floating* logits
     cdef const floating* w = NULL
+    cdef const floating* smoothed = NULL  # the class weights, if they are wanted with the exponentials
     cdef const floating* t = NULL
     cdef floating* slope = NULL
     cdef floating* g
@@ -2213,6 +2217,7 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
         allocate(pack, not (x_rows.direct and (not with_grad or grad_rows.direct)), tiles)
         if weighted:
             w = class_weights_of(pack, &loss.class_weights, <floating*> tile_of(pack, w_tile))
+            smoothed = w if smoothing else <floating*> NULL
         if loss.cap.cap != 0:
             slope = <floating*> tile_of(pack, slope_tile)
         while next_pack(pack):
@@ -2246,13 +2251,13 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
                 weigh_differences(pack, &loss.target, t, x_rows, logits, m, n.weight, n.shifted)
             if with_grad:
                 g = result_rows(pack, grad_rows, <floating*> pack.tile)
-                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, n.rest, w if smoothing else <floating*> NULL, n.shifted)
+                exp_and_rest(pack, x_rows, logits, m, grad_rows, g, n.rest, smoothed, n.shifted)
                 if by_label:
                     take_at_labels(pack, grad_rows, g, label, at_label)
                     for r in range(pack.rows):
                         n.e_at_label[r] = unlift(g) * at_label[r]
             else:
-                rest_of(pack, x_rows, logits, m, NULL, n.rest, w if smoothing else <floating*> NULL, n.shifted)
+                rest_of(pack, x_rows, logits, m, NULL, n.rest, smoothed, n.shifted)
             if with_lse:
                 take_lse(pack, &n)
             if plain:

@@ -17,11 +17,13 @@ def results(x, axis, out):
     """The results of every function that can write past the caches, and the losses."""
     labels = np.arange(x.size // x.shape[axis]).reshape(np.delete(x.shape, axis)) % x.shape[axis]
     target = np.abs(np.flip(x, axis)) + x.dtype.type(1)
+    weight = np.random.default_rng(1).random(x.shape[axis])
     yield cxent.softmax(x, axis, out=out).copy(), None
     yield cxent.log_softmax(x, axis, out=out).copy(), None
     for t in (labels, target):
-        loss, grad = cxent.cross_entropy_with_grad(x, t, axis=axis, reduction="sum", out=out)
-        yield grad.copy(), loss
+        for chosen in ({}, {"weight": weight, "label_smoothing": 0.1}):
+            loss, grad = cxent.cross_entropy_with_grad(x, t, axis=axis, reduction="sum", out=out, **chosen)
+            yield grad.copy(), loss
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
