@@ -218,29 +218,37 @@ class Layout:
         return results if results.ndim else results[()]
 
     def output(
-        self, out: Array | None, dtype: np.dtype[Any], in_place: Sequence[Array], read_later: Sequence[Array] = ()
+        self,
+        out: Array | None,
+        dtype: np.dtype[Any],
+        in_place: Sequence[Array],
+        read_later: Sequence[Array] = (),
+        computed: np.dtype[Any] | None = None,
     ) -> Array:
         """Memory for a kernel's result, as ``(outer, classes, inner)``: that of `out` where it is safe to write there.
+
+        It is of `dtype`, or of the one that the kernel computes, from which `result` converts it.
 
         It is safe if kernels can write there, and if it overlaps no input or is exactly one of `in_place`, of which the
         kernel reads every element before it writes it. It reads those of `read_later` after it has written others.
         """
+        computed = dtype if computed is None else computed
         if out is None:
-            return np.empty(self._view_shape, dtype)
+            return np.empty(self._view_shape, computed)
         _check_out(out, self.shape, dtype)
         out = np.asarray(out)
         safe = (
-            out.dtype == dtype
+            out.dtype == computed
             and out.flags.aligned
             and all(not np.may_share_memory(out, a) or _is_same(out, a) for a in in_place)
             and not any(np.may_share_memory(out, a) for a in read_later)
         )
-        return self.view(out) if safe else np.empty(self._view_shape, dtype)
+        return self.view(out) if safe else np.empty(self._view_shape, computed)
 
-    def result(self, output: Array, out: Array | None) -> Array:
+    def result(self, output: Array, out: Array | None, dtype: np.dtype[Any]) -> Array:
         """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
         if out is None:
-            array = self._order.undo(output)
+            array = self._order.undo(output).astype(dtype, copy=False)
             return array if array.ndim else array[()]
         if not np.may_share_memory(output, out):
             out[...] = self._order.undo(output)

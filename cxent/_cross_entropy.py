@@ -173,10 +173,10 @@ def cross_entropy(
     array([2.40760596, 4.0359763 ])
     """
     numbers = (label_smoothing, z_loss, softcap, temperature)
-    results = _of_logits(
+    loss, _, _, lse = _of_logits(
         logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers, return_lse=return_lse
     )
-    return (results.loss, results.lse) if return_lse else results.loss
+    return (loss, lse) if return_lse else loss
 
 
 def cross_entropy_with_grad(
@@ -252,11 +252,11 @@ def cross_entropy_with_grad(
            [ 0.        ,  0.        ,  0.        ]])
     """
     numbers = (label_smoothing, z_loss, softcap, temperature)
-    results = _of_logits(
+    loss, grad, _, lse = _of_logits(
         logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
         return_lse=return_lse, with_grad=True, out=out,
     )  # fmt: skip
-    return (results.loss, results.grad, results.lse) if return_lse else (results.loss, results.grad)
+    return (loss, grad, lse) if return_lse else (loss, grad)
 
 
 def cross_entropy_with_hess(
@@ -321,11 +321,11 @@ def cross_entropy_with_hess(
            [0.01735625, 0.01735625, 0.03408815]])
     """
     numbers = (label_smoothing, 0.0, None, temperature)
-    results = _of_logits(
+    loss, grad, hess, _ = _of_logits(
         logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
         with_grad=True, with_hess=True, out=out,
     )  # fmt: skip
-    return results.loss, results.grad, results.hess
+    return loss, grad, hess
 
 
 def cross_entropy_hvp(
@@ -383,6 +383,7 @@ def cross_entropy_hvp(
     vector = widened(floating_array(v, "v"))
     if vector.shape != x.shape:
         raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
+    _check_reduction(reduction)
     numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
     given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers.label_smoothing, reduction)
     layout = given.layout
@@ -393,19 +394,15 @@ def cross_entropy_hvp(
         wide = widened(x)
         if numbers.temperature != 1:
             wide = (wide - np.take_along_axis(wide, top, axis)) / np.float64(numbers.temperature)
-    dtype = wide.dtype
-    result = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays())
-    product = result if result.dtype == dtype else np.empty(result.shape, dtype)
+    product = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays(), computed=wide.dtype)
     _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide), product, False)
-    vector = layout.view(vector.astype(dtype, copy=False))
+    vector = layout.view(vector.astype(wide.dtype, copy=False))
     _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
     sums = _target_sums(given, numbers.label_smoothing)
     scale = sums / given.divisor / numbers.temperature / numbers.temperature if given.divisor else 0 * sums
     np.multiply(product, scale[:, np.newaxis], out=product, where=(scale != 0)[:, np.newaxis])
     np.copyto(product, 0, where=(scale == 0)[:, np.newaxis])  # rows that do not count may be NaN
-    if product is not result:
-        result[...] = product
-    return layout.result(result, out)
+    return layout.result(product, out, x.dtype)
 
 
 def cross_entropy_from_probs(
@@ -505,7 +502,7 @@ _OFF = _Numbers(0.0, 0.0, 0.0, 1.0)
 
 
 def _check_numbers(label_smoothing: Any, z_loss: Any, softcap: Any, temperature: Any) -> _Numbers:
-    return _Numbers(
+    numbers = _Numbers(
         number(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1),
         number(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf),
         0.0
@@ -513,16 +510,10 @@ def _check_numbers(label_smoothing: Any, z_loss: Any, softcap: Any, temperature:
         else number(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30),
         number(temperature, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30),
     )
+    return _OFF if numbers == _OFF else numbers
 
 
 _checked_numbers = lru_cache(maxsize=64)(_check_numbers)  # the checks would be a third of a small call
-
-
-class _Results(NamedTuple):
-    loss: Any
-    lse: Any
-    grad: Any
-    hess: Any
 
 
 def _of_logits(
@@ -540,8 +531,11 @@ def _of_logits(
     with_grad: bool = False,
     with_hess: bool = False,
     out: Array | None = None,
-) -> _Results:
-    """What is wanted of a loss of logits: check, make views, run the kernel, reduce."""
+) -> tuple[Any, Any, Any, Any]:
+    """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp.
+
+    Check, make views, run the kernel, reduce.
+    """
     _check_reduction(reduction)
     threads = _workers.thread_count(workers)
     try:
@@ -549,7 +543,7 @@ def _of_logits(
     except TypeError:  # what cannot be hashed is no number either
         checked = _check_numbers(*numbers)
     if (
-        checked == _OFF
+        checked is _OFF
         and weight is None
         and sample_weight is None
         and ignore_index is None
@@ -558,7 +552,7 @@ def _of_logits(
     ):
         small = _dispatch.kernels.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
         if small is not None:
-            return _Results(_scalar(small[0], logits.dtype), None, small[1], None)  # type: ignore[union-attr]
+            return _scalar(small[0], logits.dtype), small[1], None, None  # type: ignore[union-attr]
 
     x = floating_array(logits, "logits")
     given = _given(x, target, axis, weight, sample_weight, ignore_index, checked.label_smoothing, reduction)
@@ -586,11 +580,11 @@ def _of_logits(
         None if hess is None else as_stored(hess),
         grad is not None and exceeds_cache(grad),
     )
-    return _Results(
+    return (
         _scalar(total if given.divisor else math.nan, row_dtype) if losses is None else layout.row_results(losses),
+        None if grad is None else layout.result(grad, out, x.dtype),
+        None if hess is None else layout.result(hess, None, x.dtype),
         None if lse is None else layout.row_results(lse),
-        None if grad is None else layout.result(grad, out),
-        None if hess is None else layout.result(hess, None),
     )
 
 
@@ -610,8 +604,11 @@ def _of_probs(
     layout = layout_of(p, single_axis(axis), "probs")
     labels, q, _ = target_view(target, layout, "probs", p.dtype)
     read_later = [a for a in (labels, q) if a is not None]
-    result = layout.output(out, given.dtype, in_place=[given], read_later=read_later) if with_grad else None
-    grad = result if result is None or result.dtype == p.dtype else np.empty(result.shape, p.dtype)
+    grad = (
+        layout.output(out, given.dtype, in_place=[given], read_later=read_later, computed=p.dtype)
+        if with_grad
+        else None
+    )
     losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
     divisor = layout.row_count if reduction == "mean" else 1
     kernels = _dispatch.kernels
@@ -621,11 +618,7 @@ def _of_probs(
         assert q is not None
         total = kernels.from_probs_dense(layout.view(p), q, divisor, losses, grad)
     loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
-    if result is None:
-        return loss, None
-    if grad is not result:
-        result[...] = grad
-    return loss, layout.result(result, out)
+    return loss, None if grad is None else layout.result(grad, out, given.dtype)
 
 
 def _check_reduction(reduction: Any) -> None:
@@ -659,7 +652,6 @@ def _given(
     label_smoothing: float,
     reduction: Reduction,
 ) -> _Given:
-    _check_reduction(reduction)
     layout = layout_of(x, single_axis(axis), "logits")
     dtype = computed_dtype(x.dtype)
     ignore_index = integer_or_none(ignore_index, "ignore_index")

@@ -107,7 +107,7 @@ def softmax(
     layout = layout_of(x, axis, "x")
     probs = layout.output(out, x.dtype, in_place=[x])
     _workers.run(threads, _dispatch.kernels.softmax, as_stored(layout.view(x)), as_stored(probs), exceeds_cache(probs))
-    return layout.result(probs, out)
+    return layout.result(probs, out, x.dtype)
 
 
 def log_softmax(
@@ -186,7 +186,7 @@ def log_softmax(
         as_stored(log_probs),
         exceeds_cache(log_probs),
     )
-    return layout.result(log_probs, out)
+    return layout.result(log_probs, out, x.dtype)
 
 
 def logsumexp(
@@ -457,9 +457,6 @@ def _backward(
     dtype = g.dtype if g.dtype == y.dtype else np.result_type(widened(g), widened(y))
     g, y = (a.astype(computed_dtype(dtype), copy=False) for a in (g, y))
     layout = layout_of(y, axis, "output")
-    grad = layout.output(out, dtype, in_place=[g, y])
-    computed = grad if grad.dtype == y.dtype else np.empty(grad.shape, y.dtype)
-    kernel(layout.view(g), layout.view(y), computed)
-    if computed is not grad:
-        grad[...] = computed
-    return layout.result(grad, out)
+    grad = layout.output(out, dtype, in_place=[g, y], computed=y.dtype)
+    kernel(layout.view(g), layout.view(y), grad)
+    return layout.result(grad, out, dtype)

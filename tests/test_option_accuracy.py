@@ -4,6 +4,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from exact import numbers
 from mpmath import mp, mpf
 from test_accuracy import check
 
@@ -13,9 +14,7 @@ DTYPES = [np.float32, np.float64]
 CLASSES = [1, 2, 3, 10, 49, 130]
 ROWS = [(classes, spread) for classes in CLASSES for spread in (0.01, 1, 10)] + [(4097, 1)]
 
-
-def numbers(array):
-    return [mpf(float(v)) for v in array]
+NUMBERS = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0, "temperature": 0.7}
 
 
 def evaluate(u, target, *, weight=None, **given):
@@ -63,16 +62,10 @@ def row(classes, spread, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("classes", "spread"), ROWS)
-@pytest.mark.parametrize("option", ["weight", "label_smoothing", "z_loss", "softcap", "temperature"])
+@pytest.mark.parametrize("option", ["weight", *NUMBERS])
 def test_class_indices(option, classes, spread, dtype):
     x, rng = row(classes, spread, dtype)
-    value = {
-        "weight": rng.uniform(0.1, 3, classes).astype(dtype),
-        "label_smoothing": 0.1,
-        "z_loss": 0.01,
-        "softcap": 5.0,
-        "temperature": 0.7,
-    }[option]
+    value = rng.uniform(0.1, 3, classes).astype(dtype) if option == "weight" else NUMBERS[option]
     for label in {int(x.argmax()), int(x.argmin()), classes // 2}:
         exact_loss, grad, hess, units, shift, gap = evaluate(x, label, **{option: value})
         loss, found = cxent.cross_entropy_with_grad(x, label, reduction="sum", **{option: value})
@@ -91,16 +84,10 @@ def test_class_indices(option, classes, spread, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("classes", "spread"), ROWS)
-@pytest.mark.parametrize("option", ["weight", "label_smoothing", "z_loss", "softcap", "temperature"])
+@pytest.mark.parametrize("option", ["weight", *NUMBERS])
 def test_class_probabilities(option, classes, spread, dtype):
     x, rng = row(classes, spread, dtype)
-    value = {
-        "weight": rng.uniform(0.1, 3, classes).astype(dtype),
-        "label_smoothing": 0.1,
-        "z_loss": 0.01,
-        "softcap": 5.0,
-        "temperature": 0.7,
-    }[option]
+    value = rng.uniform(0.1, 3, classes).astype(dtype) if option == "weight" else NUMBERS[option]
     q = rng.dirichlet(np.ones(classes)).astype(dtype)
     exact_loss, grad, _, units, shift, gap = evaluate(x, q, **{option: value})
     loss, found = cxent.cross_entropy_with_grad(x, q, reduction="sum", **{option: value})
