@@ -101,6 +101,21 @@ def target_view(
     return labels, None, ignored
 
 
+def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
+    """Which numbers of x take part, in its shape."""
+    if where is None:
+        return None
+    if isinstance(where, np.ma.MaskedArray):
+        raise TypeError("where is a masked array; accepted are plain arrays")
+    mask = np.asarray(where)
+    if mask.dtype != bool:
+        raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
+    try:
+        return np.broadcast_to(mask, x.shape)
+    except ValueError:
+        raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
+
+
 def class_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
     """One weight for each class, in `dtype`."""
     return _weights(value, "weight", (layout.classes,), "one for each class", dtype)

@@ -395,7 +395,7 @@ def cross_entropy_hvp(
         if numbers.temperature != 1:
             wide = (wide - np.take_along_axis(wide, top, axis)) / np.float64(numbers.temperature)
     product = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays(), computed=wide.dtype)
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide), product, False)
+    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide), None, product, False)
     vector = layout.view(vector.astype(wide.dtype, copy=False))
     _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
     sums = _target_sums(given, numbers.label_smoothing)

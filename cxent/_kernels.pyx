@@ -23,6 +23,9 @@ kernel, ``cross_entropy``, has all options; those that are off cost a comparison
 *Softcap and temperature.* The logits of a pack are replaced, in a tile, by their differences from the largest, so that
 all that follows is as without them. The gradient is multiplied by the slope, kept in another tile.
 
+*Masks.* Logits that take no part are replaced by -inf in a tile; the mask comes to another, as numbers, the way that
+logits do. A row of which nothing is left gets 0 as its maximum: its exponentials and their sum are then 0, not NaN.
+
 *Half precision.* float16 and bfloat16 are widened on their way to a tile, and results narrowed on their way back; what
 is between computes float32.
 
@@ -70,7 +73,7 @@ float32 arrays of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and thei
     without prefetching                0.8    1.2    1.4    1.6    2.6     3.6      3.5     2.0
 
 Options, in times of the loss and gradient without them, class indices, float32 (float64): label smoothing with class
-weights 1.5 (1.5) at 3 and 10 classes, 1.2 (1.5) from 100 on; softcap 1.7 to 2.9, temperature 1.1 to 1.4.
+weights 1.5 (1.5) at 3 and 10 classes, 1.2 (1.5) from 100 on; softcap 1.7 to 2.9, temperature 1.1 to 1.4. A softmax with a mask of its own size takes 1.4 to 2.2 times that without.
 
 What was tried, in the cache where nothing else is said:
 
@@ -115,7 +118,7 @@ import numpy
 from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.math cimport INFINITY, NAN, ldexp, log
-from libc.stdint cimport int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from *:
@@ -211,6 +214,7 @@ ctypedef enum Storage:
     NATIVE
     FLOAT16
     BFLOAT16
+    BOOLEAN
 
 cdef enum:
     LANES = 64          # numbers in one step of every inner loop: so many partial sums run side by side
@@ -1092,6 +1096,13 @@ cdef inline void turn_blocks(Py_ssize_t blocks, char* lines, Py_ssize_t stride, 
         rows += 16
 
 
+cdef inline void count(const uint8_t* booleans, floating* x, Py_ssize_t n) noexcept nogil:
+    """Booleans as 1 and 0."""
+    cdef Py_ssize_t k
+    for k in range(n):
+        x[k] = booleans[k]
+
+
 cdef inline void copy_run(const Rows* rows, char* number, floating* local, Py_ssize_t n, bint gather) noexcept nogil:
     """n numbers that are neighbours in the array: from there (gather), or back."""
     if rows.storage == NATIVE:
@@ -1099,6 +1110,8 @@ cdef inline void copy_run(const Rows* rows, char* number, floating* local, Py_ss
             copy_up_to(n, <const floating*> number, local)
         else:
             copy_up_to(n, local, <floating*> number)
+    elif rows.storage == BOOLEAN:
+        count(<const uint8_t*> number, local, n)
     elif floating is float:
         if gather:
             widen(rows.storage, <const uint16_t*> number, local, n)
@@ -1125,6 +1138,10 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
         if pack.inner == 1 and class_step == 1 and rows.class_stride == rows.itemsize:
             done = pack.classes
             copy_run(rows, start, tile + t * row_step, pack.classes, gather)
+        elif pack.inner == 1 and class_step == 1 and rows.class_stride == 0:  # a mask of rows
+            done = pack.classes
+            copy_run(rows, start, tile + t * row_step, 1, gather)
+            fill(tile[t * row_step], tile + t * row_step, pack.classes)
         elif (run == NARROW and class_step == 1 and rows.inner_stride == sizeof(floating)
               and rows.storage == NATIVE):
             done = pack.classes // 16 * 16
@@ -1254,6 +1271,19 @@ cdef void store_rows(Pack* pack, Rows* rows, floating* tile, floating* spare) no
             copy_rows(pack, rows, spare, pack.classes, 1, False)
 
 
+cdef inline Rows mask_of(const Pack* pack, const uint8_t[:, :, :] mask) noexcept nogil:
+    return rows_at(pack, &mask[0, 0, 0], mask.strides[0], mask.strides[1], mask.strides[2], BOOLEAN, 1)
+
+
+cdef const floating* hide_rows(const Pack* pack, Rows* mask_rows, floating* mask, floating* x) noexcept nogil:
+    """In a tile x = -inf where the mask is not set; returns the mask, in another."""
+    cdef const floating* chosen = load_rows(pack, mask_rows, mask, <floating*> pack.spare)
+    cdef Py_ssize_t k
+    for k in range(pack.classes * (LANES if pack.width == 1 else pack.rows)):
+        x[k] = x[k] if chosen[k] != 0 else -INFINITY
+    return chosen
+
+
 cdef inline Py_ssize_t place_of(const Pack* pack, const Rows* rows, Py_ssize_t row, Py_ssize_t c) noexcept nogil:
     """Where class c of a row of the pack is, counted from the pack's first number."""
     return c * LANES + row if pack.width == 1 else row * rows.pitch + c
@@ -1274,6 +1304,17 @@ cdef void max_rows(const Pack* pack, const Rows* rows, const floating* x, floati
             max_lanes(pack.classes, pack.rows, LANES, NARROW, x, rows.pitch, m)
     else:
         max_lanes(pack.classes, pack.rows, LANES, LANES, x, rows.pitch, m)
+
+
+cdef void level_empty_rows(const Pack* pack, const Rows* mask_rows, const floating* mask, floating* m) noexcept nogil:
+    """m = 0 for rows of which the mask leaves nothing, so that their exponentials, and the sum of these, are 0."""
+    cdef Py_ssize_t r, c
+    for r in range(pack.rows):
+        if m[r] == -INFINITY:
+            m[r] = 0
+            for c in range(pack.classes):
+                if mask[place_of(pack, mask_rows, r, c)] != 0:
+                    m[r] = -INFINITY
 
 
 cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* x, const floating* m, Rows* e_rows,
@@ -1896,25 +1937,33 @@ cdef inline double sum_of(const Pack* pack, const Total* total) noexcept nogil:
 #
 # `kind` is a pointer, of which only the type matters: that of the numbers.
 
-cdef int run_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache, const floating* kind) except -1 nogil:
+cdef int run_softmax(Pack* pack, Rows* x_rows, Rows* mask_rows, Rows* out_rows, bint past_cache,
+                     const floating* kind) except -1 nogil:
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef const floating* logits
+    cdef const floating* mask
     cdef floating* p
     cdef floating m[LANES]
     cdef floating factor[LANES]
     cdef double sums[LANES]
     cdef Py_ssize_t r
+    if mask_rows != NULL:
+        gather_always(pack, x_rows)
     if past_cache:
         keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
     try:
-        allocate(pack, not (x_rows.direct and out_rows.direct), 0)
+        allocate(pack, not (x_rows.direct and out_rows.direct), mask_rows != NULL)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             p = result_rows(pack, out_rows, <floating*> pack.tile)
+            if mask_rows != NULL:
+                mask = hide_rows(pack, mask_rows, <floating*> tile_of(pack, 0), <floating*> logits)
             max_rows(pack, x_rows, logits, m)
+            if mask_rows != NULL:
+                level_empty_rows(pack, mask_rows, mask, m)
             exp_and_sum(pack, x_rows, logits, m, out_rows, p, sums)
             for r in range(pack.rows):
-                factor[r] = <floating> (1 / sums[r])
+                factor[r] = <floating> (1 / sums[r]) if sums[r] != 0 else 0  # (of an empty row)
             if out_rows.past_cache and pack.width == LANES:
                 finish_later(out_rows, SCALE, factor[0], 0)
             else:
@@ -1926,26 +1975,33 @@ cdef int run_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache, 
     return 0
 
 
-cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* out_rows, bint past_cache,
+cdef int run_log_softmax(Pack* pack, Rows* x_rows, Rows* mask_rows, Rows* out_rows, bint past_cache,
                          const floating* kind) except -1 nogil:
     """out = (x - m) - log(1 + rest)."""
     cdef const floating* logits
+    cdef const floating* mask
     cdef floating* log_p
     cdef floating m[LANES]
     cdef floating log_sum[LANES]
     cdef double rest[LANES]
     cdef Py_ssize_t r
+    if mask_rows != NULL:
+        gather_always(pack, x_rows)
     if past_cache:
         keep_out_of_cache(pack, x_rows, out_rows, sizeof(floating))
     try:
-        allocate(pack, not (x_rows.direct and out_rows.direct), 0)
+        allocate(pack, not (x_rows.direct and out_rows.direct), mask_rows != NULL)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
             log_p = result_rows(pack, out_rows, <floating*> pack.tile)
+            if mask_rows != NULL:
+                mask = hide_rows(pack, mask_rows, <floating*> tile_of(pack, 0), <floating*> logits)
             max_rows(pack, x_rows, logits, m)
+            if mask_rows != NULL:
+                level_empty_rows(pack, mask_rows, mask, m)
             rest_of(pack, x_rows, logits, m, out_rows, rest, <floating*> NULL, NULL)
             for r in range(pack.rows):
-                log_sum[r] = <floating> log_of_sum(rest[r])
+                log_sum[r] = <floating> log_of_sum(rest[r]) if rest[r] != -1 else 0  # (of an empty row)
             if out_rows.past_cache and pack.width == LANES:
                 finish_later(out_rows, SHIFT, m[0], log_sum[0])
                 log_p = <floating*> logits
@@ -1974,7 +2030,8 @@ cdef void take_limits(const Pack* pack, const Rows* x_rows, const floating* x, c
                     limit[r] = NAN
 
 
-cdef int run_logsumexp(Pack* pack, Rows* x_rows, const RowValues* out, const floating* kind) except -1 nogil:
+cdef int run_logsumexp(Pack* pack, Rows* x_rows, Rows* mask_rows, const RowValues* out,
+                       const floating* kind) except -1 nogil:
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
     cdef const floating* logits
     cdef floating m[LANES]
@@ -1982,10 +2039,14 @@ cdef int run_logsumexp(Pack* pack, Rows* x_rows, const RowValues* out, const flo
     cdef double rest[LANES]
     cdef double lse[LANES]
     cdef Py_ssize_t r
+    if mask_rows != NULL:
+        gather_always(pack, x_rows)
     try:
-        allocate(pack, not x_rows.direct, 0)
+        allocate(pack, not x_rows.direct, mask_rows != NULL)
         while next_pack(pack):
             logits = load_rows(pack, x_rows, <floating*> pack.tile, <floating*> pack.spare)
+            if mask_rows != NULL:
+                hide_rows(pack, mask_rows, <floating*> tile_of(pack, 0), <floating*> logits)
             max_rows(pack, x_rows, logits, m)
             take_limits(pack, x_rows, logits, m, limit)
             rest_of(pack, x_rows, logits, m, NULL, rest, <floating*> NULL, NULL)
@@ -2303,49 +2364,58 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
 
 def softmax(
     const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    const uint8_t[:, :, :] mask,    # IN   (outer, classes, inner), 1 for what takes part; or None
     stored[:, :, :] out,            # OUT  (outer, classes, inner), may be x
     bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows mask_rows = mask_of(&pack, mask) if mask is not None else x_rows
+    cdef Rows* given_mask = &mask_rows if mask is not None else <Rows*> NULL
     cdef Rows out_rows = rows_of(&pack, out)
     with nogil:
         if stored is double:
-            run_softmax(&pack, &x_rows, &out_rows, past_cache, <double*> NULL)
+            run_softmax(&pack, &x_rows, given_mask, &out_rows, past_cache, <double*> NULL)
         else:
-            run_softmax(&pack, &x_rows, &out_rows, past_cache, <float*> NULL)
+            run_softmax(&pack, &x_rows, given_mask, &out_rows, past_cache, <float*> NULL)
 
 
 def log_softmax(
     const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    const uint8_t[:, :, :] mask,    # IN   (outer, classes, inner), 1 for what takes part; or None
     stored[:, :, :] out,            # OUT  (outer, classes, inner), may be x
     bint past_cache,                # IN   whether `out` is to be written past the caches
 ):
     """out = (x - m) - log(1 + rest)."""
     cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows mask_rows = mask_of(&pack, mask) if mask is not None else x_rows
+    cdef Rows* given_mask = &mask_rows if mask is not None else <Rows*> NULL
     cdef Rows out_rows = rows_of(&pack, out)
     with nogil:
         if stored is double:
-            run_log_softmax(&pack, &x_rows, &out_rows, past_cache, <double*> NULL)
+            run_log_softmax(&pack, &x_rows, given_mask, &out_rows, past_cache, <double*> NULL)
         else:
-            run_log_softmax(&pack, &x_rows, &out_rows, past_cache, <float*> NULL)
+            run_log_softmax(&pack, &x_rows, given_mask, &out_rows, past_cache, <float*> NULL)
 
 
 def logsumexp(
     const stored[:, :, :] x,        # IN   (outer, classes, inner)
+    const uint8_t[:, :, :] mask,    # IN   (outer, classes, inner), 1 for what takes part; or None
     floating[:, :] out,             # OUT  (outer, inner), of the type that is computed
 ):
     """out = m + log(1 + rest); the maximum itself where it is infinite and no class is NaN."""
     cdef Pack pack = pack_for(x)
     cdef Rows x_rows = rows_of(&pack, x)
+    cdef Rows mask_rows = mask_of(&pack, mask) if mask is not None else x_rows
+    cdef Rows* given_mask = &mask_rows if mask is not None else <Rows*> NULL
     cdef RowValues results = values_of(out)
     with nogil:
         if stored is double:
-            run_logsumexp(&pack, &x_rows, &results, <double*> NULL)
+            run_logsumexp(&pack, &x_rows, given_mask, &results, <double*> NULL)
         else:
-            run_logsumexp(&pack, &x_rows, &results, <float*> NULL)
+            run_logsumexp(&pack, &x_rows, given_mask, &results, <float*> NULL)
 
 
 def softmax_backward(
@@ -2746,13 +2816,13 @@ cdef object plain_softmax(object x, object axis, object out, bint of_log):
     out_rows = plain_rows(&pack, &plain_out)
     with nogil:
         if of_log and pack.itemsize == sizeof(float):
-            run_log_softmax(&pack, &x_rows, &out_rows, False, <float*> NULL)
+            run_log_softmax(&pack, &x_rows, NULL, &out_rows, False, <float*> NULL)
         elif of_log:
-            run_log_softmax(&pack, &x_rows, &out_rows, False, <double*> NULL)
+            run_log_softmax(&pack, &x_rows, NULL, &out_rows, False, <double*> NULL)
         elif pack.itemsize == sizeof(float):
-            run_softmax(&pack, &x_rows, &out_rows, False, <float*> NULL)
+            run_softmax(&pack, &x_rows, NULL, &out_rows, False, <float*> NULL)
         else:
-            run_softmax(&pack, &x_rows, &out_rows, False, <double*> NULL)
+            run_softmax(&pack, &x_rows, NULL, &out_rows, False, <double*> NULL)
     return out
 
 
@@ -2781,9 +2851,9 @@ def small_logsumexp(x, axis):
     results = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
     with nogil:
         if pack.itemsize == sizeof(float):
-            run_logsumexp(&pack, &x_rows, &results, <float*> NULL)
+            run_logsumexp(&pack, &x_rows, NULL, &results, <float*> NULL)
         else:
-            run_logsumexp(&pack, &x_rows, &results, <double*> NULL)
+            run_logsumexp(&pack, &x_rows, NULL, &results, <double*> NULL)
     return out if plain_x.ndim > 1 else out[()]
 
 

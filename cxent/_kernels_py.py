@@ -63,22 +63,33 @@ def _exponentials(shifted: Array) -> tuple[Array, Array]:
     return e, (maxima - 1) + below
 
 
-@np.errstate(all="ignore")
-def softmax(x: Array, out: Array, past_cache: bool) -> None:
-    e, rest = _exponentials(_shifted(_rows(x))[1])
-    _store(e / (1 + rest), out)
+def _chosen(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
+    """The rows, with -inf where the mask is not set, and whether it leaves nothing of a row."""
+    rows = _rows(x)
+    if mask is None:
+        return rows, False
+    chosen = _rows(mask) != 0
+    return np.where(chosen, rows, -np.inf), ~chosen.any(axis=-1, keepdims=True)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, out: Array, past_cache: bool) -> None:
-    _, shifted = _shifted(_rows(x))
+def softmax(x: Array, mask: Array | None, out: Array, past_cache: bool) -> None:
+    rows, empty = _chosen(x, mask)
+    e, rest = _exponentials(_shifted(rows)[1])
+    _store(np.where(empty, 0, e / (1 + rest)), out)
+
+
+@np.errstate(all="ignore")
+def log_softmax(x: Array, mask: Array | None, out: Array, past_cache: bool) -> None:
+    rows, empty = _chosen(x, mask)
+    _, shifted = _shifted(rows)
     _, rest = _exponentials(shifted)
-    _store(shifted - np.log1p(rest), out)
+    _store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
 
 
 @np.errstate(all="ignore")
-def logsumexp(x: Array, out: Array) -> None:
-    m, shifted = _shifted(_rows(x))
+def logsumexp(x: Array, mask: Array | None, out: Array) -> None:
+    m, shifted = _shifted(_chosen(x, mask)[0])
     _, rest = _exponentials(shifted)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 

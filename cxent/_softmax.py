@@ -12,11 +12,13 @@ from . import _dispatch, _workers
 from ._arrays import (
     Array,
     Axis,
+    Layout,
     as_stored,
     computed_dtype,
     exceeds_cache,
     floating_array,
     layout_of,
+    mask_like,
     widened,
 )
 
@@ -95,19 +97,10 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    if where is not None:
-        chosen, mask = _chosen(x, where)
-        probs = softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        _fill_empty_rows(probs, mask, axis, 0)
-        return probs if probs.ndim or out is not None else probs[()]
     threads = _workers.thread_count(workers)
-    if (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
+    if where is None and (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
         return small
-    x = floating_array(x, "x")
-    layout = layout_of(x, axis, "x")
-    probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(threads, _dispatch.kernels.softmax, as_stored(layout.view(x)), as_stored(probs), exceeds_cache(probs))
-    return layout.result(probs, out, x.dtype)
+    return _like_logits(_dispatch.kernels.softmax, x, axis, where, out, threads)
 
 
 def log_softmax(
@@ -168,25 +161,10 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    if where is not None:
-        chosen, mask = _chosen(x, where)
-        log_probs = log_softmax(chosen, axis, out=chosen if out is None else out, workers=workers)
-        _fill_empty_rows(log_probs, mask, axis, -np.inf)
-        return log_probs if log_probs.ndim or out is not None else log_probs[()]
     threads = _workers.thread_count(workers)
-    if (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
+    if where is None and (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
         return small
-    x = floating_array(x, "x")
-    layout = layout_of(x, axis, "x")
-    log_probs = layout.output(out, x.dtype, in_place=[x])
-    _workers.run(
-        threads,
-        _dispatch.kernels.log_softmax,
-        as_stored(layout.view(x)),
-        as_stored(log_probs),
-        exceeds_cache(log_probs),
-    )
-    return layout.result(log_probs, out, x.dtype)
+    return _like_logits(_dispatch.kernels.log_softmax, x, axis, where, out, threads)
 
 
 def logsumexp(
@@ -252,18 +230,17 @@ def logsumexp(
     >>> print(lse.round(8), sign)
     1.54132485 -1.0
     """
-    if where is not None:
-        x = _chosen(x, where)[0]
-    if b is not None:
-        return _logsumexp_with_factors(x, b, axis, keepdims, return_sign, workers)
     threads = _workers.thread_count(workers)
-    small = None if keepdims or return_sign else _dispatch.kernels.small_logsumexp(x, axis)
-    if small is not None:
+    if b is not None:
+        return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign)
+    plain = where is None and not keepdims and not return_sign
+    if plain and (small := _dispatch.kernels.small_logsumexp(x, axis)) is not None:
         return small
     x = floating_array(x, "x")
+    mask = mask_like(x, where)
     layout = layout_of(x, axis, "x")
     sums = layout.empty_row_results(computed_dtype(x.dtype))
-    _workers.run(threads, _dispatch.kernels.logsumexp, as_stored(layout.view(x)), sums)
+    _workers.run(threads, _dispatch.kernels.logsumexp, as_stored(layout.view(x)), _mask_view(mask, layout), sums)
     rows = layout.row_results(sums)
     rows = rows.reshape(layout.keepdims_shape) if keepdims else rows
     return (rows, _sign(rows)) if return_sign else rows
@@ -386,27 +363,22 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
     return jacobian.astype(dtype, copy=False)
 
 
-def _chosen(x: ArrayLike, where: ArrayLike) -> tuple[Array, Array]:
-    """A copy of x with -inf for what does not take part, and `where` in its shape."""
+def _like_logits(
+    kernel: Callable[..., None], x: ArrayLike, axis: Axis, where: ArrayLike | None, out: Array | None, threads: int
+) -> Array:
+    """What a kernel makes of logits, in their shape."""
     x = floating_array(x, "x")
-    mask = np.asarray(where)
-    if isinstance(where, np.ma.MaskedArray):
-        raise TypeError("where is a masked array; accepted are plain arrays")
-    if mask.dtype != bool:
-        raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
-    try:
-        mask = np.broadcast_to(mask, x.shape)
-    except ValueError:
-        raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
-    chosen = np.array(x, order="K")
-    np.copyto(chosen, x.dtype.type(-np.inf), where=~mask)
-    return chosen, mask
+    mask = mask_like(x, where)
+    layout = layout_of(x, axis, "x")
+    results = layout.output(out, x.dtype, in_place=[x], read_later=[] if mask is None else [mask])
+    _workers.run(
+        threads, kernel, as_stored(layout.view(x)), _mask_view(mask, layout), as_stored(results), exceeds_cache(results)
+    )
+    return layout.result(results, out, x.dtype)
 
 
-def _fill_empty_rows(results: Array, mask: Array, axis: Axis, value: float) -> None:
-    """The value for rows of which nothing takes part: these are NaN, as others seldom are."""
-    if np.isnan(results).any():
-        np.copyto(results, results.dtype.type(value), where=~mask.any(_numpy_axis(axis), keepdims=True))
+def _mask_view(mask: Array | None, layout: Layout) -> Array | None:
+    return None if mask is None else layout.view(mask).view(np.uint8)
 
 
 def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
@@ -414,11 +386,11 @@ def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
 
 
 def _logsumexp_with_factors(
-    x: ArrayLike, b: ArrayLike, axis: Axis, keepdims: bool, return_sign: bool, workers: int
+    x: ArrayLike, b: ArrayLike, axis: Axis, where: ArrayLike | None, keepdims: bool, return_sign: bool
 ) -> Any:
     """log(sum(b * exp(x))), in float64: the terms at the maximum, and all others beside them."""
-    _workers.thread_count(workers)
     x, b = widened(floating_array(x, "x")), widened(floating_array(b, "b"))
+    mask = mask_like(x, where)
     try:
         x, b = np.broadcast_arrays(x, b)
     except ValueError:
@@ -426,6 +398,7 @@ def _logsumexp_with_factors(
     layout_of(x, axis, "x")  # raises without such an axis, or without classes
     dtype, axes = np.result_type(x, b), _numpy_axis(axis)
     with np.errstate(all="ignore"):
+        b = b if mask is None else np.where(mask, b, 0)
         x = np.where(b == 0, -np.inf, x.astype(np.float64))
         m = x.max(axes, keepdims=True)
         terms = b * np.exp(x - np.where(np.isfinite(m), m, 0))

@@ -59,6 +59,46 @@ def test_all_and_nothing():
     assert np.isnan(cxent.softmax(row_of_infinities, where=True)).all()
 
 
+MASKED_SHAPES = [((n, c), 1) for c in (1, 3, 10, 48, 49, 100, 600, 4097) for n in (1, 3, 17, 70)]
+MASKED_SHAPES += [((2, 5, 70), 1), ((2, 100, 17), 1), ((2, 4100, 3), 1), ((3, 40, 2), 0)]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize(("shape", "axis"), MASKED_SHAPES, ids=str)
+def test_a_masked_logit_is_one_of_minus_infinity(shape, axis, dtype):
+    rng = np.random.default_rng(0)
+    x = (3 * rng.standard_normal(shape)).astype(dtype)
+    one_axis = tuple(n if a == axis else 1 for a, n in enumerate(shape))
+    for mask_shape in (shape, one_axis, tuple(1 if a == axis else n for a, n in enumerate(shape))):
+        where = rng.random(mask_shape) < 0.7
+        mask = np.broadcast_to(where, shape)
+        infinite = np.where(mask, x, dtype(-np.inf))
+        some = mask.any(axis, keepdims=True)
+        for function, of_nothing in ((cxent.softmax, 0), (cxent.log_softmax, -np.inf)):
+            expected = np.where(some, function(infinite, axis), dtype(of_nothing))
+            assert function(x, axis, where=where).tobytes() == expected.tobytes()
+        assert_array_equal(cxent.logsumexp(x, axis, where=where), cxent.logsumexp(infinite, axis))
+
+
+def test_masks_of_large_arrays():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((700, 1000)).astype(np.float32)
+    where = rng.random(x.shape) < 0.5
+    expected = cxent.softmax(np.where(where, x, -np.inf).astype(np.float32))
+    for workers in (1, 2):
+        assert_array_equal(cxent.softmax(x, where=where, workers=workers), expected)
+        assert_array_equal(cxent.softmax(x.T, 0, where=where.T, workers=workers), expected.T)
+
+
+def test_a_mask_may_be_where_the_results_go():
+    x = np.random.default_rng(0).standard_normal((40, 100))
+    memory = np.zeros_like(x)
+    where = memory.view(bool)[:, :100]
+    where[...] = x > 0
+    expected = cxent.softmax(x, where=x > 0)
+    assert_array_equal(cxent.softmax(x, where=where, out=memory), expected)
+
+
 @pytest.mark.parametrize("function", [cxent.softmax, cxent.log_softmax, cxent.logsumexp])
 def test_bad_masks(function):
     x = np.zeros((2, 3))

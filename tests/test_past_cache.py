@@ -20,6 +20,8 @@ def results(x, axis, out):
     weight = np.random.default_rng(1).random(x.shape[axis])
     yield cxent.softmax(x, axis, out=out).copy(), None
     yield cxent.log_softmax(x, axis, out=out).copy(), None
+    yield cxent.softmax(x, axis, where=x > 0, out=out).copy(), None
+    yield cxent.log_softmax(x, axis, where=x > 0, out=out).copy(), None
     for t in (labels, target):
         for chosen in ({}, {"weight": weight, "label_smoothing": 0.1}):
             loss, grad = cxent.cross_entropy_with_grad(x, t, axis=axis, reduction="sum", out=out, **chosen)
