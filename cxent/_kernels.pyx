@@ -29,9 +29,10 @@ logits do. A row of which nothing is left gets 0 as its maximum: its exponential
 *Half precision.* float16 and bfloat16 are widened on their way to a tile, and results narrowed on their way back; what
 is between computes float32.
 
-*One inner loop.* Rows go together in packs, and a pack is computed in steps of LANES = 64 numbers, which are brought
-to local memory, computed there, and stored. Which numbers make a step depends on the number of classes alone, so that
-a row has the same bits in any batch:
+*One inner loop.* Rows go together in packs, and a pack is computed in steps of 64 numbers, which are brought to local
+memory, computed there, and stored. Which numbers make a step depends on the number of classes alone, so that a row has
+the same bits in any batch. (Exponentials and weighted sums of float64 take steps of 32: half the rows, or half the
+classes of a long one.)
 
     classes                          a step is                       a pack has
     up to 48 (SHORT)                 one class of 64 rows            64 rows, transposed in a tile
@@ -45,7 +46,7 @@ numbers a step. The number of lanes that a row has (1, 16 or 64: its *width*) is
 so that the compiler sees constant bounds; inline functions are therefore really inlined.
 
 *Vectors.* No ``-ffast-math``: the order of every sum is written here, and the compiler makes vectors of it
-because each sum runs in LANES independent lanes. A lane takes 8 numbers of float32, or 2 of float64, before it is
+because each sum runs in independent lanes. A lane takes 8 numbers of float32, or 2 of float64, before it is
 added to a total in float64 (with compensation, for float64), and the totals of a row are folded pairwise: the error of
 a sum does not grow with the number of classes. Where classes do not fill the last step, it takes the last 16 or 64
 classes, and those that another step has too are padded with -inf. That step is computed first, and puts back what it
@@ -73,7 +74,8 @@ float32 arrays of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and thei
     without prefetching                0.8    1.2    1.4    1.6    2.6     3.6      3.5     2.0
 
 Options, in times of the loss and gradient without them, class indices, float32 (float64): label smoothing with class
-weights 1.5 (1.5) at 3 and 10 classes, 1.2 (1.5) from 100 on; softcap 1.7 to 2.9, temperature 1.1 to 1.4. A softmax with a mask of its own size takes 1.4 to 2.2 times that without.
+weights 1.5 (1.5) at 3 and 10 classes, 1.2 (1.5) from 100 on; softcap 1.7 to 2.9, temperature 1.1 to 1.4. A softmax
+with a mask of its own size takes 1.4 to 2.2 times that without.
 
 What was tried, in the cache where nothing else is said:
 
@@ -100,7 +102,11 @@ What was tried, in the cache where nothing else is said:
   that is promised. The place of the maximum looked for, for the gradient there: 1.3 times slower at 10 classes than
   to compare every number with it.
 - The sum of weighted differences in a pass of its own: 1.4 times the time of a loss at 1,000 classes, in the loop of
-  the exponentials 1.2. In float64, where LANES fill all registers already, it costs 1.5.
+  the exponentials 1.2.
+- Steps of 64 numbers of float64: sums, counts and constants do not fit the registers, which costs 10 to 25 %, and 50 %
+  with weighted differences. Steps of 32 of float32 save nothing, with AVX2 neither.
+- What is left to be written past the caches read from its struct in every step, not from a local copy: 30 % slower in
+  float64.
 - Softcap of float32 in float64: conversions and constant branches kept the loop from being vectors, 10 times slower.
 - float16 converted by integer arithmetic in vectors: a softmax of 1,000 classes has 0.8 times the speed of that with
   the CPU's instructions; number by number, 0.1.
@@ -217,8 +223,9 @@ ctypedef enum Storage:
     BOOLEAN
 
 cdef enum:
-    LANES = 64          # numbers in one step of every inner loop: so many partial sums run side by side
-    NARROW = 16         # lanes of a row of middling length; four such rows go together
+    LANES = 64          # rows of one lane each that go together; the most lanes of a step
+    STEP_BYTES = 256    # of a step: LANES numbers of float32, or half as many of float64
+    NARROW = 16         # lanes of a row of middling length; four such rows go together, or two of float64
     SHORT = 48          # up to so many classes, a row has one lane, and 64 rows go together
     MIDDLING = 4096     # up to so many, NARROW lanes, or one if rows lie side by side; beyond, all of them
     BUS_BOUND = 255     # beyond, rows of float32 are computed faster than the memory takes them
@@ -389,11 +396,12 @@ cdef inline floating larger(floating a, floating b) noexcept nogil:
 
 
 cdef inline floating fold_row(floating* lane, Py_ssize_t lanes, bint to_max) noexcept nogil:
-    """The sum, or the largest, of the lanes of one row, 64 or 16, pairwise."""
+    """The sum, or the largest, of the lanes of one row, 64, 32 or 16, pairwise."""
     cdef Py_ssize_t k
-    if lanes == LANES:
+    if lanes == 64:
         for k in range(32):
             lane[k] = larger(lane[k], lane[k + 32]) if to_max else lane[k] + lane[k + 32]
+    if lanes >= 32:
         for k in range(16):
             lane[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
     for k in range(8):
@@ -420,10 +428,10 @@ cdef inline void fold_rows(floating* lane, floating* folded, bint to_max) noexce
         folded[k] = larger(lane[k], lane[k + 16]) if to_max else lane[k] + lane[k + 16]
 
 
-# --- steps of LANES numbers -----------------------------------------------------------------------------------
+# --- steps ----------------------------------------------------------------------------------------------------
 #
-# One class of 64 rows, NARROW classes of four rows, or 64 classes of one row. Such rows are a group: LANES / width rows
-# that are computed at once. `pitch` is the distance from a row to the next, in numbers.
+# One class of 64 rows, NARROW classes of four rows, or 64 classes of one row. (Or 32, two, and 32.) Such rows are a
+# group: lanes / width rows that are computed at once. `pitch` is the distance from a row to the next, in numbers.
 
 cdef inline void copy(const floating* a, floating* b, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t k
@@ -462,10 +470,16 @@ cdef inline void spread(const floating* m, Py_ssize_t rows, Py_ssize_t lanes, Py
     elif width < lanes:
         fill(m[0], lane, NARROW)
         fill(m[1] if rows > 1 else m[0], lane + NARROW, NARROW)
-        fill(m[2] if rows > 2 else m[0], lane + 2 * NARROW, NARROW)
-        fill(m[3] if rows > 3 else m[0], lane + 3 * NARROW, NARROW)
+        if lanes == 4 * NARROW:
+            fill(m[2] if rows > 2 else m[0], lane + 2 * NARROW, NARROW)
+            fill(m[3] if rows > 3 else m[0], lane + 3 * NARROW, NARROW)
     else:
         fill(m[0], lane, lanes)
+
+
+cdef inline Py_ssize_t lanes_of(const floating* kind) noexcept nogil:
+    """Numbers in a step of exponentials or weighted sums."""
+    return STEP_BYTES // sizeof(floating)
 
 
 cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows, Py_ssize_t lanes, Py_ssize_t width,
@@ -474,8 +488,9 @@ cdef inline void load_step(const floating* x, Py_ssize_t pitch, Py_ssize_t rows,
     if 1 < width < lanes:
         copy_part(x, part, NARROW, in_loop)
         copy_part(x + (pitch if rows > 1 else 0), part + NARROW, NARROW, in_loop)
-        copy_part(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW, in_loop)
-        copy_part(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW, in_loop)
+        if lanes == 4 * NARROW:
+            copy_part(x + (2 * pitch if rows > 2 else 0), part + 2 * NARROW, NARROW, in_loop)
+            copy_part(x + (3 * pitch if rows > 3 else 0), part + 3 * NARROW, NARROW, in_loop)
     else:
         copy_part(x, part, lanes, in_loop)
 
@@ -485,8 +500,9 @@ cdef inline void store_step(const floating* part, Py_ssize_t pitch, Py_ssize_t r
     if 1 < width < lanes:
         copy_part(part, e, NARROW, in_loop)
         copy_part(part + NARROW, e + (pitch if rows > 1 else 0), NARROW, in_loop)
-        copy_part(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW, in_loop)
-        copy_part(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW, in_loop)
+        if lanes == 4 * NARROW:
+            copy_part(part + 2 * NARROW, e + (2 * pitch if rows > 2 else 0), NARROW, in_loop)
+            copy_part(part + 3 * NARROW, e + (3 * pitch if rows > 3 else 0), NARROW, in_loop)
     else:
         copy_part(part, e, lanes, in_loop)
 
@@ -495,7 +511,7 @@ cdef inline void collect(floating* lane, Py_ssize_t group, Py_ssize_t lanes, Py_
                          floating* results, bint to_max) noexcept nogil:
     """A group's lanes, folded to the results of its rows; those of four NARROW rows are kept for `fold_rows`."""
     if width == 1:
-        copy(lane, results, lanes)
+        copy(lane, results + group * lanes, lanes)
     elif width < lanes:
         copy(lane, kept + group * lanes, lanes)
     else:
@@ -579,11 +595,13 @@ cdef inline void exp_step(Py_ssize_t lanes, floating* part, const floating* shif
 
 cdef struct Ahead:
     char* start         # of the next pack's numbers
+    Py_ssize_t group    # bytes from one group's numbers to the next
     Py_ssize_t step     # bytes from one step's numbers to the next
 
 
-cdef inline void prefetch_step(Ahead ahead, Py_ssize_t step, Py_ssize_t bytes, bint to_write) noexcept nogil:
-    cdef char* start = ahead.start + step * ahead.step
+cdef inline void prefetch_step(Ahead ahead, Py_ssize_t group, Py_ssize_t step, Py_ssize_t bytes,
+                               bint to_write) noexcept nogil:
+    cdef char* start = ahead.start + group * ahead.group + step * ahead.step
     cdef Py_ssize_t line
     for line in range(bytes // 64):
         if to_write:
@@ -639,12 +657,13 @@ cdef void write_piece(char* target, const char* source, Py_ssize_t n) noexcept n
 
 
 cdef inline void write_run(Behind* behind, Finish how, Py_ssize_t width, const floating* kind) noexcept nogil:
-    """The next run: LANES numbers in whole cache lines, but for columns that are cut."""
-    cdef Py_ssize_t size = LANES * sizeof(floating)
+    """The next run: the numbers of a class, or of a step, in whole cache lines, but for columns that are cut."""
+    cdef Py_ssize_t n = LANES if width == 1 else lanes_of(kind)
+    cdef Py_ssize_t size = n * sizeof(floating)
     cdef floating part[LANES]
     cdef Py_ssize_t k
     if width > 1 or (behind.run == size and <size_t> behind.target & 63 == 0):
-        finish(behind, how, <const floating*> behind.source, part, LANES)
+        finish(behind, how, <const floating*> behind.source, part, n)
         for k in range(0, size, 64):
             write_line(behind.target + k, <char*> part + k)
     else:
@@ -685,12 +704,15 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
     cdef floating w_part[LANES]
     cdef floating unpadded[LANES]
     cdef floating padding[LANES]
+    cdef Behind left
     cdef const floating* x_first
     cdef floating* e_first
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t whole = classes // width
-    cdef Py_ssize_t steps = steps_in(classes, width)
+    cdef Py_ssize_t steps_per_run = LANES // lanes if width == 1 else 1
     cdef Py_ssize_t group, first, block, step, r, k
+    if finish != NOTHING:
+        left = behind[0]  # a local copy stays in registers
     set_padding(classes, width, padding)
     fill(0, counts, LANES)
     for group in range((rows - 1) * width // lanes + 1):
@@ -709,9 +731,9 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                 weighed[k] = 0
         if classes % width != 0:
             # The classes that do not fill a step, first: with others before them that are padded
-            prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
+            prefetch_step(x_ahead, group, whole, lanes * sizeof(floating), False)
             if finish == NOTHING and (keep or e_ahead.start != NULL):
-                prefetch_step(e_ahead, group * steps + whole, lanes * sizeof(floating), True)
+                prefetch_step(e_ahead, group, whole, lanes * sizeof(floating), True)
             load_step(x_first + classes - width, x_pitch, rows - first, lanes, width, unpadded, False)
             for k in range(lanes):
                 part[k] = unpadded[k] + padding[k]
@@ -727,12 +749,12 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
                 store_step(part, e_pitch, rows - first, lanes, width, e_first + classes - width, False)
         for block in range((whole - 1) // steps_of(lane) + 1):
             for step in range(block * steps_of(lane), min(whole, (block + 1) * steps_of(lane))):
-                prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
+                prefetch_step(x_ahead, group, step, lanes * sizeof(floating), False)
                 if finish != NOTHING:
-                    if behind.runs > 0:
-                        write_run(behind, finish if width == LANES else COPY, width, x)
+                    if left.runs > 0 and step % steps_per_run == 0:
+                        write_run(&left, finish if width == lanes else COPY, width, x)
                 elif keep or e_ahead.start != NULL:
-                    prefetch_step(e_ahead, group * steps + step, lanes * sizeof(floating), True)
+                    prefetch_step(e_ahead, group, step, lanes * sizeof(floating), True)
                 load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, part, True)
                 if weigh:
                     load_step(w + step * width * class_step, 0, rows - first, lanes, width, w_part, True)
@@ -758,7 +780,8 @@ cdef inline void exp_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lanes
         if apart:
             collect(maxima, group, lanes, width, maxima_of_rows, counts, False)
     if finish != NOTHING:
-        write_rest(behind, width, x)
+        write_rest(&left, width, x)
+        behind.runs = 0
     if 1 < width < lanes:
         fold_rows(totals, sums, False)
         if weigh:
@@ -810,7 +833,6 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
     cdef const floating* x_first
     cdef Py_ssize_t class_step = LANES if width == 1 else 1
     cdef Py_ssize_t whole = classes // width
-    cdef Py_ssize_t steps = steps_in(classes, width)
     cdef Py_ssize_t group, first, block, step, r, k
     set_padding(classes, width, padding)
     for group in range((rows - 1) * width // lanes + 1):
@@ -827,8 +849,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             total[k] = 0
             half_shift[k] = <floating> 0.5 * shift[k]
         if classes % width != 0:
-            prefetch_step(w_ahead, group * steps + whole, lanes * sizeof(floating), False)
-            prefetch_step(x_ahead, group * steps + whole, lanes * sizeof(floating), False)
+            prefetch_step(w_ahead, group, whole, lanes * sizeof(floating), False)
+            prefetch_step(x_ahead, group, whole, lanes * sizeof(floating), False)
             load_step(w_first + classes - width, w_pitch, rows - first, lanes, width, w_part, False)
             load_step(x_first + classes - width, x_pitch, rows - first, lanes, width, x_part, False)
             for k in range(lanes):
@@ -837,8 +859,8 @@ cdef inline void weigh_lanes(Py_ssize_t classes, Py_ssize_t rows, Py_ssize_t lan
             weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
         for block in range((whole - 1) // steps_of(w) + 1):
             for step in range(block * steps_of(w), min(whole, (block + 1) * steps_of(w))):
-                prefetch_step(w_ahead, group * steps + step, lanes * sizeof(floating), False)
-                prefetch_step(x_ahead, group * steps + step, lanes * sizeof(floating), False)
+                prefetch_step(w_ahead, group, step, lanes * sizeof(floating), False)
+                prefetch_step(x_ahead, group, step, lanes * sizeof(floating), False)
                 load_step(w_first + step * width * class_step, w_pitch, rows - first, lanes, width, w_part, True)
                 load_step(x_first + step * width * class_step, x_pitch, rows - first, lanes, width, x_part, True)
                 weigh_step(lanes, w_part, x_part, half_shift, of_log, skip_zeros, weight, total)
@@ -1004,7 +1026,7 @@ cdef inline Rows rows_at(const Pack* pack, const void* origin, Py_ssize_t outer_
     rows.past_cache = False
     rows.pitch = outer_stride // itemsize if rows.direct else pack.classes
     rows.ahead.start = rows.origin
-    rows.ahead.step = 0
+    rows.ahead.step = rows.ahead.group = 0
     rows.behind.runs = 0
     rows.behind.finish = COPY
     return rows
@@ -1160,10 +1182,16 @@ cdef void copy_rows(const Pack* pack, const Rows* rows, floating* tile, Py_ssize
 cdef inline void aim(const Pack* pack, Rows* rows) noexcept nogil:
     """Where the next pack's rows are, to be prefetched."""
     cdef Py_ssize_t first = pack.first + pack.rows
-    rows.ahead.step = LANES * rows.itemsize if pack.inner == 1 else rows.class_stride
+    cdef Py_ssize_t lanes = lanes_of(<float*> NULL) if pack.itemsize == sizeof(float) else lanes_of(<double*> NULL)
+    if pack.inner == 1:
+        rows.ahead.step = lanes * rows.itemsize
+        rows.ahead.group = steps_in(pack.classes, pack.width) * rows.ahead.step
+    else:
+        rows.ahead.step = rows.class_stride
+        rows.ahead.group = lanes * rows.itemsize
     if first == pack.total:  # what lies behind the array would drive from the cache what is needed
         first = pack.first
-        rows.ahead.step = 0
+        rows.ahead.step = rows.ahead.group = 0
     rows.ahead.start = rows.origin + first // pack.inner * rows.outer_stride + first % pack.inner * rows.inner_stride
 
 
@@ -1212,6 +1240,7 @@ cdef void leave_behind(Pack* pack, Rows* rows, const floating* results) noexcept
     """Have the results written while the next pack is computed: another tile takes the place of theirs."""
     cdef Py_ssize_t inner_first = pack.first % pack.inner
     cdef Py_ssize_t size = pack.rows * pack.classes
+    cdef Py_ssize_t lanes = lanes_of(results)
     cdef Behind* behind = &rows.behind
     cdef floating* target
     cdef Py_ssize_t head, body
@@ -1224,12 +1253,12 @@ cdef void leave_behind(Pack* pack, Rows* rows, const floating* results) noexcept
         behind.source_step = LANES * sizeof(floating)
     else:
         # One block: runs are whole cache lines, and what is left on both sides is written now. At the end that are
-        # LANES numbers at least, because the next row's cut step comes first.
+        # a step's at least, because the next row's cut step comes first.
         target = <floating*> behind.target
         head = min(size, (-<Py_ssize_t> target & 63) // <Py_ssize_t> sizeof(floating))
-        behind.run = behind.target_step = behind.source_step = LANES * sizeof(floating)
-        behind.runs = max(0, size - head - LANES) // LANES
-        body = behind.runs * LANES
+        behind.run = behind.target_step = behind.source_step = lanes * sizeof(floating)
+        behind.runs = max(0, size - head - lanes) // lanes
+        body = behind.runs * lanes
         finish(behind, behind.finish, results, target, head)
         finish(behind, behind.finish, results + head + body, target + head + body, size - head - body)
         behind.target = <char*> (target + head)
@@ -1325,17 +1354,17 @@ cdef inline void exp_rows(const Pack* pack, const Rows* x_rows, const floating* 
             exp_lanes(pack.classes, NARROW, NARROW, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
                       finish, keep, apart, sums, weigh, w, weighed)
         else:
-            exp_lanes(pack.classes, LANES, LANES, 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
+            exp_lanes(pack.classes, LANES, lanes_of(x), 1, x, 1, x_rows.ahead, m, e, 1, e_rows.ahead, &e_rows.behind,
                       finish, keep, apart, sums, weigh, w, weighed)
     elif pack.width == NARROW:
         if pack.few and finish == NOTHING:
             exp_lanes(pack.classes, pack.rows, NARROW, NARROW, x, x_rows.pitch, x_rows.ahead, m,
                       e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
         else:
-            exp_lanes(pack.classes, pack.rows, LANES, NARROW, x, x_rows.pitch, x_rows.ahead, m,
+            exp_lanes(pack.classes, pack.rows, lanes_of(x), NARROW, x, x_rows.pitch, x_rows.ahead, m,
                       e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
     else:
-        exp_lanes(pack.classes, pack.rows, LANES, LANES, x, x_rows.pitch, x_rows.ahead, m,
+        exp_lanes(pack.classes, pack.rows, lanes_of(x), lanes_of(x), x, x_rows.pitch, x_rows.ahead, m,
                   e, e_rows.pitch, e_rows.ahead, &e_rows.behind, finish, keep, apart, sums, weigh, w, weighed)
 
 
@@ -1371,7 +1400,7 @@ cdef void rest_of(const Pack* pack, const Rows* x_rows, const floating* x, const
     if out_rows == NULL:
         no_rows.pitch = 0
         no_rows.ahead.start = NULL
-        no_rows.ahead.step = 0
+        no_rows.ahead.step = no_rows.ahead.group = 0
         out_rows = &no_rows
     if w != NULL:
         exp_rows(pack, x_rows, x, m, out_rows, <floating*> NULL, NOTHING, False, True, rest, True, w, weighed)
@@ -1387,17 +1416,17 @@ cdef inline void weigh_rows(const Pack* pack, const Rows* w_rows, const floating
             weigh_lanes(pack.classes, NARROW, NARROW, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
                         of_log, skip_zeros, weights, totals)
         else:
-            weigh_lanes(pack.classes, LANES, LANES, 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
+            weigh_lanes(pack.classes, LANES, lanes_of(x), 1, w, 1, w_rows.ahead, x, 1, x_rows.ahead, m,
                         of_log, skip_zeros, weights, totals)
     elif pack.width == NARROW:
         if pack.few:
             weigh_lanes(pack.classes, pack.rows, NARROW, NARROW, w, w_rows.pitch, w_rows.ahead,
                         x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
         else:
-            weigh_lanes(pack.classes, pack.rows, LANES, NARROW, w, w_rows.pitch, w_rows.ahead,
+            weigh_lanes(pack.classes, pack.rows, lanes_of(x), NARROW, w, w_rows.pitch, w_rows.ahead,
                         x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
     else:
-        weigh_lanes(pack.classes, pack.rows, LANES, LANES, w, w_rows.pitch, w_rows.ahead,
+        weigh_lanes(pack.classes, pack.rows, lanes_of(x), lanes_of(x), w, w_rows.pitch, w_rows.ahead,
                     x, x_rows.pitch, x_rows.ahead, m, of_log, skip_zeros, weights, totals)
 
 
@@ -1847,7 +1876,7 @@ cdef const floating* class_weights_of(const Pack* pack, Rows* rows, floating* ti
     cdef Py_ssize_t c
     rows.pitch = 0
     rows.ahead.start = rows.origin
-    rows.ahead.step = 0
+    rows.ahead.step = rows.ahead.group = 0
     if pack.width > 1:
         return w
     for c in range(pack.classes):
@@ -2264,7 +2293,7 @@ cdef int run_cross_entropy(Pack* pack, Rows* x_rows, Loss* loss, Rows* grad_rows
         gather_always(pack, x_rows)
     if weighted and not by_label:
         gather_always(pack, &loss.target)
-    if with_grad and past_cache:
+    if with_grad and past_cache and (floating is float or pack.inner > 1):  # (rows of float64 are slow to compute)
         keep_out_of_cache(pack, x_rows, grad_rows, sizeof(floating))
     t_tile = tiles
     tiles += not by_label and not loss.target.direct
@@ -2618,8 +2647,8 @@ def from_probs_dense(
     return sum_of(&pack, &total)
 
 
-cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes,
-                       bint ignoring, int64_t ignored) noexcept nogil:
+cdef inline bint strided_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes,
+                                  bint ignoring, int64_t ignored) noexcept nogil:
     cdef uint64_t last = classes - 1
     cdef uint64_t label, counts
     cdef uint64_t signs = 0
@@ -2629,6 +2658,13 @@ cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ss
         counts = not ignoring or label != <uint64_t> ignored
         signs |= (label | (last - label)) & (0 - counts)  # the highest bit: whether either is negative
     return signs >> 63 == 0
+
+
+cdef bint all_in_range(const char* start, Py_ssize_t n, Py_ssize_t stride, Py_ssize_t classes,
+                       bint ignoring, int64_t ignored) noexcept nogil:
+    if stride == sizeof(int64_t):  # a literal, with which the compiler makes vectors
+        return strided_in_range(start, n, sizeof(int64_t), classes, ignoring, ignored)
+    return strided_in_range(start, n, stride, classes, ignoring, ignored)
 
 
 def labels_in_range(
@@ -2701,6 +2737,7 @@ def sums_of_weights(
     cdef Sum weights = [0, 0]
     cdef Sum rows = [0, 0]
     cdef double s
+    cdef const int64_t* run
     cdef int64_t block[1024]
     cdef Py_ssize_t i, k, n, j
     with nogil:
@@ -2718,12 +2755,14 @@ def sums_of_weights(
             for i in range(outer):
                 for k in range(0, inner, 1024):  # in blocks, whose sums are added with compensation
                     n = min(<Py_ssize_t> 1024, inner - k)
-                    for j in range(n):
-                        block[j] = (<const int64_t*> (values.origin + i * values.outer_stride
-                                                      + (k + j) * values.inner_stride))[0]
-                    add(&rows, sum_at_labels(block, n, NULL, ignoring, ignored_label) if ignoring else n)
+                    run = <const int64_t*> (values.origin + i * values.outer_stride + k * values.inner_stride)
+                    if values.inner_stride != sizeof(int64_t):
+                        for j in range(n):
+                            block[j] = (<const int64_t*> (<const char*> run + j * values.inner_stride))[0]
+                        run = block
+                    add(&rows, sum_at_labels(run, n, NULL, ignoring, ignored_label) if ignoring else n)
                     if w != NULL:
-                        add(&weights, sum_at_labels(block, n, w, ignoring, ignored_label))
+                        add(&weights, sum_at_labels(run, n, w, ignoring, ignored_label))
             if w == NULL:
                 weights = rows
     return value_of(weights), value_of(rows)
