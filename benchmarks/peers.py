@@ -40,16 +40,28 @@ SHAPES = {
     "256 x 128,256": ((256, 128_256), -1),
     "4 x 21 x 512 x 512, axis 1": ((4, 21, 512, 512), 1),
 }
-OPERATIONS = ["softmax", "log_softmax", "logsumexp", "loss", "loss+grad", "loss, soft", "loss+grad, soft"]
-DTYPES = ["float32", "float64"]
+OPERATIONS = [
+    "softmax",
+    "softmax, masked",
+    "log_softmax",
+    "logsumexp",
+    "loss",
+    "loss+grad",
+    "loss+grad, smoothed",
+    "loss, soft",
+    "loss+grad, soft",
+]
+HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp"]  # on one core; of losses peers return half precision
+DTYPES = ["float32", "float64", "float16", "bfloat16"]
 MEMORY_SHAPE = "512 x 32,000"
+SMOOTHING = 0.1
 SETTLE_SECONDS = 0.03
 
 Call = Callable[[], Any]
 
 
 class Case:
-    """Logits, labels, soft labels and memory for the result."""
+    """Logits, labels, soft labels, class weights, a mask, and memory for the result."""
 
     def __init__(self, shape: tuple[int, ...], axis: int, dtype: str, threads: int) -> None:
         import numpy as np
@@ -57,14 +69,25 @@ class Case:
         rng = np.random.default_rng(0)
         self.axis = axis % len(shape)
         self.threads = threads
+        self.half = dtype not in ("float32", "float64")
+        if self.half:
+            import ml_dtypes  # noqa: F401  (it tells NumPy of bfloat16)
         self.x = (3 * rng.standard_normal(shape, np.float32)).astype(dtype)
         self.row_shape = shape[: self.axis] + shape[self.axis + 1 :]
         self.rows = int(np.prod(self.row_shape))
         self.labels = rng.integers(0, shape[self.axis], self.row_shape)
         self.q = rng.random(shape, np.float32).astype(dtype)
         self.q /= self.q.sum(self.axis, keepdims=True)
+        self.weight = (rng.random(shape[self.axis]) + 0.5).astype(dtype)
+        self.mask = rng.random(shape, np.float32) < 0.7
+        self.mask[(slice(None),) * self.axis + (0,)] = True  # no row without any
         self.small = self.x.size < 1000  # a call's overhead counts: the result is allocated
         self.out = None if self.small else np.empty_like(self.x)
+
+
+def along(weight: Any, case: Case) -> Any:
+    """Class weights in a shape that broadcasts to that of the logits."""
+    return weight.reshape([-1 if a == case.axis else 1 for a in range(case.x.ndim)])
 
 
 def cxent(case: Case) -> dict[str, list[Call]]:
@@ -72,12 +95,15 @@ def cxent(case: Case) -> dict[str, list[Call]]:
 
     x, y, q, out, axis = case.x, case.labels, case.q, case.out, case.axis
     workers = {} if case.threads == 1 else {"workers": case.threads}
+    smoothed = {"weight": case.weight, "label_smoothing": SMOOTHING, **workers}
     return {
         "softmax": [lambda: cxent.softmax(x, axis, out=out, **workers)],
+        "softmax, masked": [lambda: cxent.softmax(x, axis, where=case.mask, out=out, **workers)],
         "log_softmax": [lambda: cxent.log_softmax(x, axis, out=out, **workers)],
         "logsumexp": [lambda: cxent.logsumexp(x, axis, **workers)],
         "loss": [lambda: cxent.cross_entropy(x, y, axis=axis, **workers)],
         "loss+grad": [lambda: cxent.cross_entropy_with_grad(x, y, axis=axis, out=out, **workers)],
+        "loss+grad, smoothed": [lambda: cxent.cross_entropy_with_grad(x, y, axis=axis, out=out, **smoothed)],
         "loss, soft": [lambda: cxent.cross_entropy(x, q, axis=axis, **workers)],
         "loss+grad, soft": [lambda: cxent.cross_entropy_with_grad(x, q, axis=axis, out=out, **workers)],
     }
@@ -86,16 +112,27 @@ def cxent(case: Case) -> dict[str, list[Call]]:
 def numpy(case: Case) -> dict[str, list[Call]]:
     import numpy as np
 
+    if case.half:
+        return {}
     x, q, axis = case.x, case.q, case.axis
     y = np.expand_dims(case.labels, axis)
+    w, w_of_row = along(case.weight, case), case.weight[y]
+    even = SMOOTHING / x.shape[axis]
+    hidden = ~case.mask
 
-    def softmax() -> tuple[Any, Any]:
+    def softmax(x: Any = x) -> tuple[Any, Any]:
         m = x.max(axis, keepdims=True)
         e = np.subtract(x, m, out=case.out)
         np.exp(e, out=e)
         total = e.sum(axis, keepdims=True)
         e /= total
         return e, m + np.log(total)
+
+    def masked_softmax() -> Any:
+        shown = x.copy() if case.out is None else case.out
+        np.copyto(shown, x)
+        np.copyto(shown, -np.inf, where=hidden)
+        return softmax(shown)[0]
 
     def logsumexp() -> Any:
         m = x.max(axis, keepdims=True)
@@ -110,6 +147,18 @@ def numpy(case: Case) -> dict[str, list[Call]]:
         p /= case.rows
         return loss, p
 
+    def smoothed_loss_and_grad() -> tuple[Any, Any]:
+        p, lse = softmax()
+        at_label = (1 - SMOOTHING) * w_of_row
+        weight = at_label + even * case.weight.sum()
+        loss = (weight * lse - at_label * np.take_along_axis(x, y, axis)).sum()
+        loss -= even * np.tensordot(x, case.weight, (axis, 0)).sum()
+        divisor = w_of_row.sum()
+        p *= weight / divisor
+        p -= even / divisor * w
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
+        return loss / divisor, p
+
     def soft_loss_and_grad() -> tuple[Any, Any]:
         p, lse = softmax()
         loss = (lse - np.vecdot(q, x, axis=axis)[(slice(None),) * axis + (None,)]).mean()
@@ -119,10 +168,12 @@ def numpy(case: Case) -> dict[str, list[Call]]:
 
     return {
         "softmax": [lambda: softmax()[0]],
+        "softmax, masked": [masked_softmax],
         "log_softmax": [lambda: np.subtract(x, logsumexp(), out=case.out)],
         "logsumexp": [lambda: logsumexp().squeeze(axis)],
         "loss": [lambda: (logsumexp() - np.take_along_axis(x, y, axis)).mean()],
         "loss+grad": [loss_and_grad],
+        "loss+grad, smoothed": [smoothed_loss_and_grad],
         "loss, soft": [lambda: (logsumexp().squeeze(axis) - np.vecdot(q, x, axis=axis)).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
     }
@@ -132,8 +183,12 @@ def scipy(case: Case) -> dict[str, list[Call]]:
     import numpy as np
     from scipy import special
 
+    if case.half:
+        return {}
     x, q, axis = case.x, case.q, case.axis
     y = np.expand_dims(case.labels, axis)
+    w, w_of_row = along(case.weight, case), case.weight[y]
+    even = SMOOTHING / x.shape[axis]
 
     def loss_and_grad() -> tuple[Any, Any]:
         log_p = special.log_softmax(x, axis)
@@ -142,6 +197,18 @@ def scipy(case: Case) -> dict[str, list[Call]]:
         np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - 1, axis)
         p /= case.rows
         return loss, p
+
+    def smoothed_loss_and_grad() -> tuple[Any, Any]:
+        log_p = special.log_softmax(x, axis)
+        at_label = (1 - SMOOTHING) * w_of_row
+        divisor = w_of_row.sum()
+        loss = -(at_label * np.take_along_axis(log_p, y, axis)).sum()
+        loss -= even * np.tensordot(log_p, case.weight, (axis, 0)).sum()
+        p = np.exp(log_p, out=log_p)
+        p *= (at_label + even * case.weight.sum()) / divisor
+        p -= even / divisor * w
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
+        return loss / divisor, p
 
     def soft_loss_and_grad() -> tuple[Any, Any]:
         log_p = special.log_softmax(x, axis)
@@ -153,10 +220,12 @@ def scipy(case: Case) -> dict[str, list[Call]]:
 
     return {
         "softmax": [lambda: special.softmax(x, axis)],
+        "softmax, masked": [lambda: special.softmax(np.where(case.mask, x, x.dtype.type(-np.inf)), axis)],
         "log_softmax": [lambda: special.log_softmax(x, axis)],
         "logsumexp": [lambda: special.logsumexp(x, axis)],
         "loss": [lambda: -np.take_along_axis(special.log_softmax(x, axis), y, axis).mean()],
         "loss+grad": [loss_and_grad],
+        "loss+grad, smoothed": [smoothed_loss_and_grad],
         "loss, soft": [lambda: -np.vecdot(q, special.log_softmax(x, axis), axis=axis).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
     }
@@ -166,7 +235,7 @@ def sklearn(case: Case) -> dict[str, list[Call]]:
     import numpy as np
     from sklearn._loss import HalfMultinomialLoss
 
-    if case.axis != case.x.ndim - 1:
+    if case.half or case.axis != case.x.ndim - 1:
         return {}
     x, n = case.x, case.rows
     y = case.labels.astype(x.dtype)
@@ -188,14 +257,22 @@ def torch(case: Case) -> dict[str, list[Call]]:
     from torch.nn.functional import cross_entropy, nll_loss
 
     torch.set_num_threads(case.threads)
+
+    def tensor(array: Any) -> Any:
+        if case.half:
+            return torch.from_numpy(array.view("int16")).view(getattr(torch, array.dtype.name))
+        return torch.from_numpy(array)
+
     axis = case.axis
-    x, y, q = torch.from_numpy(case.x), torch.from_numpy(case.labels), torch.from_numpy(case.q)
-    leaf = torch.from_numpy(case.x).requires_grad_()
-    out = {} if case.small else {"out": torch.from_numpy(case.out)}
+    x, y, q = tensor(case.x), torch.from_numpy(case.labels), tensor(case.q)
+    leaf = tensor(case.x).requires_grad_()
+    w, w_along, hidden = tensor(case.weight), tensor(along(case.weight, case)), torch.from_numpy(~case.mask)
+    even = SMOOTHING / x.shape[axis]
+    out = {} if case.small else {"out": tensor(case.out)}
     lse_out = {} if case.small else {"out": torch.empty(case.row_shape, dtype=x.dtype)}
 
-    def autograd(target: Any) -> tuple[Any, Any]:
-        loss = cross_entropy(leaf, target)
+    def autograd(target: Any, **options: Any) -> tuple[Any, Any]:
+        loss = cross_entropy(leaf, target, **options)
         return loss.detach(), torch.autograd.grad(loss, leaf)[0]
 
     def by_hand() -> tuple[Any, Any]:
@@ -206,6 +283,15 @@ def torch(case: Case) -> dict[str, list[Call]]:
         p.scatter_add_(axis, index, p.new_full((), -1).expand(index.shape))
         return loss, p.div_(case.rows)
 
+    def smoothed_by_hand() -> tuple[Any, Any]:
+        p = torch.log_softmax(x, axis, **out)
+        index = y.unsqueeze(axis)
+        w_of_row = w[index]
+        divisor = w_of_row.sum()
+        loss = (1 - SMOOTHING) * nll_loss(p, y, w) - even / divisor * torch.tensordot(p, w, ([axis], [0])).sum()
+        p.exp_().mul_(((1 - SMOOTHING) * w_of_row + even * w.sum()) / divisor).sub_(even / divisor * w_along)
+        return loss, p.scatter_add_(axis, index, (SMOOTHING - 1) / divisor * w_of_row)
+
     def soft_by_hand() -> tuple[Any, Any]:
         p = torch.log_softmax(x, axis, **out)
         loss = -torch.dot(q.view(-1), p.view(-1)) / case.rows
@@ -213,6 +299,7 @@ def torch(case: Case) -> dict[str, list[Call]]:
 
     return {
         "softmax": [lambda: torch.softmax(x, axis, **out)],
+        "softmax, masked": [lambda: torch.softmax(x.masked_fill(hidden, float("-inf")), axis, **out)],
         "log_softmax": [lambda: torch.log_softmax(x, axis, **out)],
         "logsumexp": [lambda: torch.logsumexp(x, axis, **lse_out)],
         "loss": [
@@ -221,6 +308,7 @@ def torch(case: Case) -> dict[str, list[Call]]:
             lambda: (torch.logsumexp(x, axis, **lse_out) - x.gather(axis, y.unsqueeze(axis)).squeeze(axis)).mean(),
         ],
         "loss+grad": [lambda: autograd(y), by_hand],
+        "loss+grad, smoothed": [lambda: autograd(y, weight=w, label_smoothing=SMOOTHING), smoothed_by_hand],
         "loss, soft": [lambda: cross_entropy(x, q)],
         "loss+grad, soft": [lambda: autograd(q), soft_by_hand],
     }
@@ -234,6 +322,8 @@ def jax(case: Case) -> dict[str, list[Call]]:
 
     axis, rows = case.axis, case.rows
     x, y, q = jnp.asarray(case.x), jnp.asarray(case.labels, dtype="int32"), jnp.asarray(case.q)
+    w, w_along, mask = jnp.asarray(case.weight), jnp.asarray(along(case.weight, case)), jnp.asarray(case.mask)
+    even = SMOOTHING / x.shape[axis]
 
     def loss(x: Any, y: Any) -> Any:
         at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).squeeze(axis)
@@ -245,6 +335,18 @@ def jax(case: Case) -> dict[str, list[Call]]:
         total = e.sum(axis, keepdims=True)
         at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis)
         return (m + jnp.log(total) - at_label).mean(), (e / total - jax.nn.one_hot(y, x.shape[axis], axis=axis)) / rows
+
+    def smoothed_loss(x: Any, y: Any) -> Any:
+        at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).squeeze(axis)
+        weight = (1 - SMOOTHING) * w[y] + even * w.sum()
+        losses = weight * jax.nn.logsumexp(x, axis) - (1 - SMOOTHING) * w[y] * at_label - even * (w_along * x).sum(axis)
+        return losses.sum() / w[y].sum()
+
+    def smoothed_loss_and_grad(x: Any, y: Any) -> tuple[Any, Any]:
+        divisor = w[y].sum()
+        target = ((1 - SMOOTHING) * jax.nn.one_hot(y, x.shape[axis], axis=axis, dtype=x.dtype) + even) * w_along
+        weight = target.sum(axis, keepdims=True)
+        return smoothed_loss(x, y), (weight * jax.nn.softmax(x, axis) - target) / divisor
 
     def soft_loss(x: Any, q: Any) -> Any:
         return (jax.nn.logsumexp(x, axis) - (q * x).sum(axis)).mean()
@@ -258,10 +360,12 @@ def jax(case: Case) -> dict[str, list[Call]]:
 
     return {
         "softmax": [timed(lambda x: jax.nn.softmax(x, axis), x)],
+        "softmax, masked": [timed(lambda x, mask: jax.nn.softmax(x, axis, where=mask), x, mask)],
         "log_softmax": [timed(lambda x: jax.nn.log_softmax(x, axis), x)],
         "logsumexp": [timed(lambda x: jax.nn.logsumexp(x, axis), x)],
         "loss": [timed(loss, x, y)],
         "loss+grad": [timed(jax.value_and_grad(loss), x, y), timed(loss_and_grad, x, y)],
+        "loss+grad, smoothed": [timed(jax.value_and_grad(smoothed_loss), x, y), timed(smoothed_loss_and_grad, x, y)],
         "loss, soft": [timed(soft_loss, x, q)],
         "loss+grad, soft": [timed(jax.value_and_grad(soft_loss), x, q), timed(soft_loss_and_grad, x, q)],
     }
@@ -272,6 +376,8 @@ def onnxruntime(case: Case) -> dict[str, list[Call]]:
     import onnxruntime
     from onnx import TensorProto, helper
 
+    if case.half:
+        return {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = case.threads
     options.inter_op_num_threads = 1
@@ -341,16 +447,22 @@ def calls_of(case: Case) -> tuple[dict[str, dict[str, list[Call]]], list[str]]:
     return calls, missing
 
 
-def check(operation: str, name: str, found: Any, expected: Any) -> None:
+def check(operation: str, name: str, found: Any, expected: Any, half: bool) -> None:
     """Refuse to time a contender that computes something else."""
     import numpy as np
 
     pairs = zip(found, expected, strict=True) if "grad" in operation else [(found, expected)]
     for a, b in pairs:
-        b = np.asarray(b)
-        # A peer may flush small numbers to 0 and sum in its own way; another formula would differ visibly.
+        a = np.asarray(a.float() if half and name == "PyTorch" else a).astype(float)
+        b = np.asarray(b).astype(float)
+        # A peer may flush small numbers to 0, round more often and sum in its own way; another formula would differ
+        # visibly.
         np.testing.assert_allclose(
-            np.asarray(a), b, rtol=2e-3, atol=1e-4 * np.abs(b).max(), err_msg=f"{name} {operation}"
+            a,
+            b,
+            rtol=5e-2 if half else 2e-3,
+            atol=(2e-3 if half else 1e-4) * np.abs(b).max(),
+            err_msg=f"{name} {operation}",
         )
 
 
@@ -415,12 +527,14 @@ def speed(threads: int, shapes: list[str], operations: list[str], dtypes: list[s
             calls, missing = calls_of(case)
             copy = np.empty_like(case.x)
             for operation in operations:
+                if case.half and (threads > 1 or operation not in HALF_OPERATIONS):
+                    continue
                 contenders = {name: c[operation] for name, c in calls.items() if operation in c}
                 result = contenders["cxent"][0]()
                 expected = tuple(map(np.copy, result)) if "grad" in operation else np.copy(result)
                 for name, formulations in contenders.items():
                     for call in formulations:
-                        check(operation, name, call(), expected)
+                        check(operation, name, call(), expected, case.half)
                 contenders["np.copyto"] = copies(case.x, copy, threads)
                 seconds = measure(contenders, budget)
                 rows.append(

@@ -19,8 +19,9 @@ an allocator that keeps freed memory; `peers.py` has them all. Runs are interlea
 Speeds are in 10^9 elements (logits) a second; 1 x 10 is in microseconds a call, results allocated. *Ratio* is cxent's
 speed to that of the best peer, and *copy* its speed to that of `np.copyto` of the logits, which reads and writes what
 a softmax must (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. "Soft"
-targets are probabilities, the others class indices. A dash: the peer has no such operation, or not for this dtype or
-axis.
+targets are probabilities, the others class indices; "smoothed" has class weights and label smoothing; "masked" has a
+mask of the logits' shape. A dash: the peer has no such operation, or not for this dtype or axis. (NumPy, SciPy,
+scikit-learn and ONNX Runtime do not compute half precision, or number by number.)
 """
 
 
@@ -73,7 +74,7 @@ def report(results: dict[str, Any]) -> str:
     if results["missing"]:
         lines.append(f"\nNot installed, and left out: {', '.join(results['missing'])}.")
     for threads in sorted({row["threads"] for row in results["rows"]}):
-        for dtype in ("float32", "float64"):
+        for dtype in dict.fromkeys(row["dtype"] for row in results["rows"] if row["threads"] == threads):
             rows = [row for row in results["rows"] if row["threads"] == threads and row["dtype"] == dtype]
             where = "one core" if threads == 1 else f"{threads} cores, `workers={threads}`"
             lost = sum(ratio_to_best(row) < 1 for row in rows)

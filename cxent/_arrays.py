@@ -27,7 +27,7 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
 _CACHE_BYTES = 1 << 25
-_HALF_BITS = {"float16": np.uint16, "bfloat16": np.int16}  # whose bits kernels take in these
+_HALF_BITS = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16)}  # whose bits kernels take in these
 _ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
 
 
@@ -55,7 +55,14 @@ def widened(array: Array) -> Array:
 
 def as_stored(array: Array) -> Array:
     """An array as kernels take it: half precision as its bits."""
-    return array if array.itemsize != 2 else array.view(_HALF_BITS[array.dtype.name])
+    bits = _bits_of(array.dtype) if array.itemsize == 2 else None
+    return array if bits is None else array.view(bits)
+
+
+@lru_cache(maxsize=8)
+def _bits_of(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """The dtype of the bits of half precision; None for any other. (NumPy takes its time to name a dtype.)"""
+    return _HALF_BITS.get(dtype.name)
 
 
 def layout_of(x: Array, axis: Axis, name: str) -> Layout:
@@ -70,7 +77,9 @@ def target_view(
     value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike, ignore_index: int | None = None
 ) -> tuple[Array | None, Array | None, int | None]:
     """The target as kernels take it: labels ``(outer, inner)`` and the one that is ignored, or probabilities."""
-    target = _real_array(value, "target")
+    target = _real_array(
+        value, "target", "accepted are integers (class indices) and real numbers (class probabilities)"
+    )
     if target.shape == layout.shape:
         if ignore_index is not None:
             raise ValueError(
@@ -93,10 +102,15 @@ def target_view(
     if not _dispatch.kernels.labels_in_range(labels, layout.classes, ignored):
         outside = np.argwhere(((target < 0) | (target >= layout.classes)) & (target != ignore_index))[0]
         place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
-        or_ignored = "" if ignore_index is None else f", and {ignore_index}, the ignore_index"
+        found = target[tuple(outside)]
+        if ignore_index is not None:
+            or_ignored = f", and {ignore_index}, the ignore_index"
+        elif found < 0 and name == "logits":
+            or_ignored = f" (rows that shall not count: ignore_index={found})"
+        else:
+            or_ignored = ""
         raise IndexError(
-            f"target{place} is {target[tuple(outside)]}; accepted are class indices from 0 to {layout.classes - 1}"
-            f"{or_ignored}"
+            f"target{place} is {found}; accepted are class indices from 0 to {layout.classes - 1}{or_ignored}"
         )
     return labels, None, ignored
 
@@ -111,7 +125,7 @@ def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
     if mask.dtype != bool:
         raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
     try:
-        return np.broadcast_to(mask, x.shape)
+        return mask if mask.shape == x.shape else np.broadcast_to(mask, x.shape)
     except ValueError:
         raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
 
@@ -223,10 +237,6 @@ class Layout:
         """Memory for one result per row, as ``(outer, inner)``."""
         return np.empty(self._row_view_shape, dtype)
 
-    def broadcast(self, class_values: Array) -> Array:
-        """One value for each class as ``(outer, classes, inner)``, without a copy."""
-        return np.broadcast_to(class_values[:, np.newaxis], self._view_shape)
-
     def row_results(self, row_view: Array) -> Any:
         """What the caller gets of one result per row; a scalar for a row without other axes."""
         results = self._row_order.undo(row_view)
@@ -274,22 +284,25 @@ class Layout:
 _layout = lru_cache(maxsize=256)(Layout)
 
 
-def _real_array(value: ArrayLike, name: str) -> Array:
-    array = value if type(value) is np.ndarray else np.asarray(value)
+def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
+    try:
+        array = value if type(value) is np.ndarray else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, tensors that need a gradient
+        raise type(error)(f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}") from None
     if array is not value and isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
-    if array.dtype.kind not in "fiub" and array.dtype.name not in _HALF_BITS:
-        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}")
+    if array.dtype.kind not in "fiub" and _bits_of(array.dtype) is None:
+        raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
     return array
 
 
 def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, dtype: DTypeLike) -> Array:
-    array = _real_array(value, name)
+    array = _real_array(value, name, f"accepted are real numbers, {meaning}")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; accepted is {shape}, {meaning}")
     with np.errstate(over="ignore"):
         weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
-    if not (np.isfinite(weights) & (weights >= 0)).all():
+    if not _dispatch.kernels.are_weights(weights.reshape(-1)):
         wrong = array[~(np.isfinite(weights) & (weights >= 0))].flat[0]
         raise ValueError(f"{name} has {wrong}; accepted are finite numbers from 0 on, in {weights.dtype}")
     return weights

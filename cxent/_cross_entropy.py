@@ -65,8 +65,8 @@ def cross_entropy(
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
         from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
-        to 1. Indices of another dtype than int64, and probabilities of another than that in which the logits are
-        computed, are copied to it.
+        to 1, and are not checked. Indices of another dtype than int64, and probabilities of another than that in which
+        the logits are computed, are copied to it.
     axis : int, default -1
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
@@ -74,7 +74,7 @@ def cross_entropy(
         A weight for each class, from 0 on; converted to the dtype in which the logits are computed.
     sample_weight : array_like, optional
         A weight for each row, from 0 on, in the shape of the logits without the class axis; converted like `weight`.
-        A row of weight 0 does not count, whatever it holds.
+        A row of weight 0 does not count, whatever its logits are.
     ignore_index : int, optional
         Rows with this class index do not count: their loss and their gradient are 0. It may be any integer, and is
         for class indices alone.
@@ -83,15 +83,16 @@ def cross_entropy(
     z_loss : float, default 0
         The factor of the squared logsumexp, which keeps logits from drifting [2]_.
     softcap : float, optional
-        The bound that logits approach smoothly [3]_.
+        The bound that logits approach smoothly [3]_, from 1e-30 to 1e30. An infinite logit then is a finite one: -inf
+        becomes -softcap.
     temperature : float, default 1
-        What logits are divided by.
+        What logits are divided by, from 1e-30 to 1e30.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined. The mean divides their sum by D, and that of the z terms by Dz. For
         class indices D is the sum of ``s * weight_y``, and for probabilities that of s, as in PyTorch; Dz is the sum
-        of s; all over the rows that count. Over no rows the mean is NaN.
+        of s; all over the rows that count. Where D is 0, as over no rows, the mean is NaN.
     return_lse : bool, default False
-        Whether to return the logsumexp of each row too, of x as above.
+        Whether to return the logsumexp of each row too, of x as above, also of rows that do not count.
     workers : int, default 1
         How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
         use. The results have the same bits for any number.
@@ -552,7 +553,7 @@ def _of_logits(
     ):
         small = _dispatch.kernels.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
         if small is not None:
-            return _scalar(small[0], logits.dtype), small[1], None, None  # type: ignore[union-attr]
+            return _scalar(small[0], computed_dtype(logits.dtype)), small[1], None, None  # type: ignore[union-attr]
 
     x = floating_array(logits, "logits")
     given = _given(x, target, axis, weight, sample_weight, ignore_index, checked.label_smoothing, reduction)
@@ -568,7 +569,7 @@ def _of_logits(
         as_stored(layout.view(x)),
         given.labels,
         given.probs,
-        None if given.class_weights is None else layout.broadcast(given.class_weights),
+        None if given.class_weights is None else given.class_weights.data,  # no array: every part has it whole
         given.row_weights,
         given.ignored,
         *checked,

@@ -2506,7 +2506,7 @@ def log_softmax_backward(
 
 
 cdef Loss loss_of(const Pack* pack, const int64_t[:, :] labels, const floating[:, :, :] target,
-                  const floating[:, :, :] class_weights, const floating[:, :] row_weights, ignored,
+                  const floating[::1] class_weights, const floating[:, :] row_weights, ignored,
                   double divisor, floating[:, :] losses, floating[:, :] lse):
     cdef Loss loss = plain_loss(divisor)
     loss.labels = labels_of(labels)
@@ -2516,7 +2516,7 @@ cdef Loss loss_of(const Pack* pack, const int64_t[:, :] labels, const floating[:
     if target is not None:
         loss.target = rows_of(pack, target)
     if class_weights is not None:
-        loss.class_weights = rows_of(pack, class_weights)
+        loss.class_weights = rows_at(pack, &class_weights[0], 0, sizeof(floating), 0, NATIVE, sizeof(floating))
     if ignored is not None:
         loss.ignoring = True
         loss.ignored = ignored
@@ -2527,7 +2527,7 @@ def cross_entropy(
     const stored[:, :, :] x,    # IN   (outer, classes, inner)
     labels,                     # IN   (outer, inner), int64, each in 0..classes-1 or `ignored`; or None, and
     target,                     # IN   (outer, classes, inner), the class probabilities q; or None
-    class_weights,              # IN   (outer, classes, inner), the same row everywhere; or None
+    class_weights,              # IN   (classes,), or None
     row_weights,                # IN   (outer, inner), or None
     ignored,                    # IN   the label of rows that do not count, or None
     double smoothing,           # IN
@@ -2690,6 +2690,18 @@ def labels_in_range(
     return inside
 
 
+def are_weights(
+    const floating[::1] values,     # IN
+):
+    """Whether all are finite numbers from 0 on."""
+    cdef int outside = 0
+    cdef Py_ssize_t k
+    with nogil:
+        for k in range(values.shape[0]):
+            outside |= not (0 <= values[k] < <floating> INFINITY)
+    return outside == 0
+
+
 cdef inline void add_at_labels(const int64_t* labels, Py_ssize_t n, const double* class_weights, bint ignoring,
                                int64_t ignored, double* lane) noexcept nogil:
     """(Numbers of 0 and 1, and masks of them, where branches would be guessed wrong.)"""
@@ -2775,6 +2787,8 @@ def sums_of_weights(
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
+cdef object boolean = numpy.dtype(numpy.bool_)
+cdef object float16 = numpy.dtype(numpy.float16)
 cdef object float32 = numpy.dtype(numpy.float32)
 cdef object float64 = numpy.dtype(numpy.float64)
 cdef object int64 = numpy.dtype(numpy.int64)
@@ -2782,6 +2796,7 @@ cdef object int64 = numpy.dtype(numpy.int64)
 
 cdef struct Plain:
     char* start
+    Storage storage         # of floating-point numbers
     Py_ssize_t itemsize
     Py_ssize_t ndim
     Py_ssize_t size
@@ -2790,14 +2805,15 @@ cdef struct Plain:
 
 
 cdef bint is_plain(object array, Plain* plain) except -1:
-    """Whether it is an array of numbers of the dtypes above, not large, of at most two dimensions, in C order."""
+    """Whether it is an array of the dtypes above, not large, of at most two dimensions, in C order."""
     cdef Py_buffer memory
     cdef bint accepted
     if type(array) is not ndarray:
         return False
     dtype = array.dtype
-    if dtype is not float32 and dtype is not float64 and dtype is not int64:
+    if not (dtype is float32 or dtype is float64 or dtype is int64 or dtype is boolean or dtype is float16):
         return False
+    plain.storage = BOOLEAN if dtype is boolean else FLOAT16 if dtype is float16 else NATIVE
     PyObject_GetBuffer(array, &memory, PyBUF_STRIDES)
     plain.start = <char*> memory.buf
     plain.itemsize = memory.itemsize
@@ -2813,16 +2829,20 @@ cdef bint is_plain(object array, Plain* plain) except -1:
 
 cdef bint are_plain_logits(object array, object axis, Plain* plain) except -1:
     """Whether it is such an array of floating-point numbers, with its last axis as the class axis."""
-    return (type(axis) is int and is_plain(array, plain) and plain.ndim > 0 and array.dtype is not int64
-            and (axis == -1 or axis == plain.ndim - 1))
+    return (type(axis) is int and is_plain(array, plain) and plain.ndim > 0 and plain.storage != BOOLEAN
+            and array.dtype is not int64 and (axis == -1 or axis == plain.ndim - 1))
 
 
 cdef inline Pack plain_pack(const Plain* x) noexcept nogil:
-    return pack_of(x.size // x.classes, x.classes, 1, x.itemsize)
+    return pack_of(x.size // x.classes, x.classes, 1, sizeof(float) if x.storage == FLOAT16 else x.itemsize)
 
 
 cdef inline Rows plain_rows(const Pack* pack, const Plain* x) noexcept nogil:
-    return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, NATIVE, x.itemsize)
+    return rows_at(pack, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.storage, x.itemsize)
+
+
+cdef inline bint has_shape_of(const Plain* a, const Plain* b) noexcept:
+    return a.ndim == b.ndim and a.size == b.size and a.classes == b.classes
 
 
 cdef bint are_apart(const Plain* a, const Plain* b) noexcept:
@@ -2834,17 +2854,18 @@ cdef object plain_output(object out, object x, const Plain* plain_x, Plain* plai
     if out is None:
         out = empty(x.shape, x.dtype)
         is_plain(out, plain_out)
-    elif not (is_plain(out, plain_out) and out.dtype is x.dtype and plain_out.ndim == plain_x.ndim
-              and plain_out.size == plain_x.size and plain_out.classes == plain_x.classes and not plain_out.read_only
+    elif not (is_plain(out, plain_out) and out.dtype is x.dtype and has_shape_of(plain_out, plain_x)
+              and not plain_out.read_only
               and (plain_out.start == plain_x.start or are_apart(plain_out, plain_x))):
         return None
     return out
 
 
-cdef object plain_softmax(object x, object axis, object out, bint of_log):
-    cdef Plain plain_x, plain_out
+cdef object plain_softmax(object x, object axis, object where, object out, bint of_log):
+    cdef Plain plain_x, plain_mask, plain_out
     cdef Pack pack
-    cdef Rows x_rows, out_rows
+    cdef Rows x_rows, mask_rows, out_rows
+    cdef Rows* mask = NULL
     if not are_plain_logits(x, axis, &plain_x):
         return None
     out = plain_output(out, x, &plain_x, &plain_out)
@@ -2853,26 +2874,32 @@ cdef object plain_softmax(object x, object axis, object out, bint of_log):
     pack = plain_pack(&plain_x)
     x_rows = plain_rows(&pack, &plain_x)
     out_rows = plain_rows(&pack, &plain_out)
+    if where is not None:
+        if not (is_plain(where, &plain_mask) and plain_mask.storage == BOOLEAN and has_shape_of(&plain_mask, &plain_x)
+                and are_apart(&plain_mask, &plain_out)):
+            return None
+        mask_rows = plain_rows(&pack, &plain_mask)
+        mask = &mask_rows
     with nogil:
         if of_log and pack.itemsize == sizeof(float):
-            run_log_softmax(&pack, &x_rows, NULL, &out_rows, False, <float*> NULL)
+            run_log_softmax(&pack, &x_rows, mask, &out_rows, False, <float*> NULL)
         elif of_log:
-            run_log_softmax(&pack, &x_rows, NULL, &out_rows, False, <double*> NULL)
+            run_log_softmax(&pack, &x_rows, mask, &out_rows, False, <double*> NULL)
         elif pack.itemsize == sizeof(float):
-            run_softmax(&pack, &x_rows, NULL, &out_rows, False, <float*> NULL)
+            run_softmax(&pack, &x_rows, mask, &out_rows, False, <float*> NULL)
         else:
-            run_softmax(&pack, &x_rows, NULL, &out_rows, False, <double*> NULL)
+            run_softmax(&pack, &x_rows, mask, &out_rows, False, <double*> NULL)
     return out
 
 
-def small_softmax(x, axis, out):
+def small_softmax(x, axis, where, out):
     """The softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, out, False)
+    return plain_softmax(x, axis, where, out, False)
 
 
-def small_log_softmax(x, axis, out):
+def small_log_softmax(x, axis, where, out):
     """The log-softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, out, True)
+    return plain_softmax(x, axis, where, out, True)
 
 
 def small_logsumexp(x, axis):
@@ -2883,9 +2910,9 @@ def small_logsumexp(x, axis):
     cdef RowValues results
     if not are_plain_logits(x, axis, &plain_x):
         return None
-    out = empty(x.shape[:plain_x.ndim - 1], x.dtype)
-    is_plain(out, &plain_out)
     pack = plain_pack(&plain_x)
+    out = empty(x.shape[:plain_x.ndim - 1], float32 if pack.itemsize == sizeof(float) else float64)
+    is_plain(out, &plain_out)
     x_rows = plain_rows(&pack, &plain_x)
     results = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
     with nogil:
@@ -2912,8 +2939,7 @@ def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
     if by_label:
         if not all_in_range(plain_target.start, pack.total, sizeof(int64_t), pack.classes, False, 0):
             return None
-    elif not (plain_target.ndim == plain_x.ndim and plain_target.size == plain_x.size
-              and plain_target.classes == pack.classes and target.dtype is logits.dtype):
+    elif not (has_shape_of(&plain_target, &plain_x) and target.dtype is logits.dtype):
         return None
     grad = None
     x_rows = plain_rows(&pack, &plain_x)

@@ -124,7 +124,7 @@ def cross_entropy(
     x: Array,
     labels: Array | None,
     target: Array | None,
-    class_weights: Array | None,
+    class_weights: memoryview | None,
     row_weights: Array | None,
     ignored: int | None,
     smoothing: float,
@@ -146,7 +146,9 @@ def cross_entropy(
     counts = np.ones_like(m)
     if row_weights is not None:
         counts *= row_weights[..., np.newaxis]
-    w = np.ones_like(u) if class_weights is None else _rows(class_weights)
+    w = np.ones_like(u)
+    if class_weights is not None:
+        w *= np.asarray(class_weights)
 
     # The target row q', in two parts: that of one label, and that of every class.
     even = smoothing / u.shape[-1]
@@ -233,6 +235,10 @@ def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
     return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
 
 
+def are_weights(values: Array) -> bool:
+    return bool((np.isfinite(values) & (values >= 0)).all())
+
+
 def sums_of_weights(
     labels: Array, row_weights: Array | None, class_weights: Array | None, ignored: int | None
 ) -> tuple[float, float]:
@@ -247,11 +253,11 @@ def sums_of_weights(
 # What compiled kernels have for small calls, where they save most of the time; here it would save nothing.
 
 
-def small_softmax(x: object, axis: object, out: object) -> None:
+def small_softmax(x: object, axis: object, where: object, out: object) -> None:
     return None
 
 
-def small_log_softmax(x: object, axis: object, out: object) -> None:
+def small_log_softmax(x: object, axis: object, where: object, out: object) -> None:
     return None
 
 

@@ -98,7 +98,7 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     threads = _workers.thread_count(workers)
-    if where is None and (small := _dispatch.kernels.small_softmax(x, axis, out)) is not None:
+    if (small := _dispatch.kernels.small_softmax(x, axis, where, out)) is not None:
         return small
     return _like_logits(_dispatch.kernels.softmax, x, axis, where, out, threads)
 
@@ -162,7 +162,7 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     threads = _workers.thread_count(workers)
-    if where is None and (small := _dispatch.kernels.small_log_softmax(x, axis, out)) is not None:
+    if (small := _dispatch.kernels.small_log_softmax(x, axis, where, out)) is not None:
         return small
     return _like_logits(_dispatch.kernels.log_softmax, x, axis, where, out, threads)
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from . import _workers
 from ._cross_entropy import cross_entropy_with_hess
 
+__all__ = ["softmax_objective"]
+
 Array = NDArray[Any]
-Objective = Callable[[Array, Any], tuple[Array, Array]]
 
 _LEAST_HESSIAN = 1e-16  # of XGBoost
 
 
-def softmax_objective(convention: Literal["xgboost", "lightgbm", "exact"] = "exact", *, workers: int = 1) -> Objective:
+def softmax_objective(
+    convention: Literal["xgboost", "lightgbm", "exact"] = "exact", *, workers: int = 1
+) -> _SoftmaxObjective:
     """The multiclass objective of ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
 
     ``grad_j = s * (p_j - y_j)`` and ``hess_j = factor * s * p_j * (1 - p_j)``, with p the softmax of the scores, y the
@@ -25,8 +29,8 @@ def softmax_objective(convention: Literal["xgboost", "lightgbm", "exact"] = "exa
     Parameters
     ----------
     convention : {"xgboost", "lightgbm", "exact"}, default "exact"
-        The factor of the Hessian: 1 for "exact"; 2 for "xgboost", and at least 1e-16; C / (C - 1) for "lightgbm". With
-        its own convention a library grows the trees of its built-in objective.
+        The factor of the Hessian: that of the library's built-in objective, which is 2 for "xgboost" (and the Hessian
+        is at least 1e-16) and C / (C - 1) for "lightgbm"; or 1, the mathematical one, for "exact".
     workers : int, default 1
         As in `cross_entropy`.
 
@@ -35,17 +39,25 @@ def softmax_objective(convention: Literal["xgboost", "lightgbm", "exact"] = "exa
     callable
         ``objective(scores, dataset)``, which returns grad and hess. The dataset has ``get_label`` and ``get_weight``.
         Scores have the shape (rows, C), in C or F order, or are one class after another in a flat array, as those of
-        LightGBM before version 4; grad and hess have the same form.
+        LightGBM before version 4; grad and hess have the same form. Also ``objective(labels, scores, weight)``, as
+        ``XGBClassifier(objective=...)`` and ``LGBMClassifier(objective=...)`` call it. It can be pickled.
 
     Raises
     ------
     ValueError
         If the convention is unknown. The objective raises what `cross_entropy_with_hess` does, and a ValueError if
-        labels are not whole numbers.
+        labels are not whole numbers, or not as many as rows of scores.
 
     See Also
     --------
     cxent.cross_entropy_with_hess : the loss, gradient and Hessian themselves.
+
+    Notes
+    -----
+    A custom objective starts from one score for all classes, and the built-in ones from the classes' frequencies.
+    Where these too are told to start from a constant, the trees are the same: ``base_score=0.5`` for XGBoost,
+    ``boost_from_average=False`` for LightGBM. Both need ``num_class``. What such a model predicts is scores (for
+    XGBoost with ``output_margin=True``), of which `cxent.softmax` makes probabilities.
 
     Examples
     --------
@@ -67,34 +79,49 @@ def softmax_objective(convention: Literal["xgboost", "lightgbm", "exact"] = "exa
     """
     if convention not in ("xgboost", "lightgbm", "exact"):
         raise ValueError(f"convention is {convention!r}; accepted are 'xgboost', 'lightgbm' and 'exact'")
+    _workers.thread_count(workers)
+    return _SoftmaxObjective(convention, workers)
 
-    def objective(scores: Array, dataset: Any) -> tuple[Array, Array]:
-        labels = _class_indices(dataset.get_label())
-        weight = dataset.get_weight()
+
+@dataclass(frozen=True)
+class _SoftmaxObjective:
+    convention: str
+    workers: int
+
+    def __call__(self, first: Any, second: Any, sample_weight: ArrayLike | None = None) -> tuple[Array, Array]:
+        if hasattr(second, "get_label"):
+            return self._derivatives(first, second.get_label(), second.get_weight())
+        return self._derivatives(second, first, sample_weight)
+
+    def _derivatives(self, scores: Array, given_labels: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array]:
+        labels = _class_indices(given_labels)
+        if not len(labels) or scores.size % len(labels):
+            raise ValueError(f"there are {scores.size} scores and {len(labels)} labels; accepted are C scores a label")
         by_row = scores.reshape(len(labels), -1, order="F") if scores.ndim == 1 else scores
-        _, grad, hess = cross_entropy_with_hess(
-            by_row,
-            labels,
-            sample_weight=None
-            if weight is None or not len(weight)
-            else weight,  # XGBoost's are empty if there are none
-            reduction="sum",
-            workers=workers,
-        )
         classes = by_row.shape[1]
-        if convention == "xgboost":
+        try:
+            _, grad, hess = cross_entropy_with_hess(
+                by_row,
+                labels,
+                sample_weight=None if weight is None or not np.size(weight) else weight,  # XGBoost's may be empty
+                reduction="sum",
+                workers=self.workers,
+            )
+        except IndexError as error:
+            raise IndexError(f"{error} (num_class is {classes})") from None
+        if self.convention == "xgboost":
             hess *= 2
             np.maximum(hess, _LEAST_HESSIAN, out=hess)
-        elif convention == "lightgbm":
+        elif self.convention == "lightgbm":
             hess *= classes / max(classes - 1, 1)
         return (grad.ravel(order="F"), hess.ravel(order="F")) if scores.ndim == 1 else (grad, hess)
 
-    return objective
 
-
-def _class_indices(labels: Any) -> Array:
+def _class_indices(given: ArrayLike) -> Array:
     """Class indices, which these libraries keep as floating-point numbers."""
-    indices = np.asarray(labels).astype(np.int64)
+    labels = np.asarray(given)
+    with np.errstate(invalid="ignore"):
+        indices = labels.astype(np.int64)
     if not (indices == labels).all():
-        raise ValueError(f"label {np.asarray(labels)[indices != labels][0]} is no class; accepted are whole numbers")
+        raise ValueError(f"label {labels[indices != labels][0]} is no class; accepted are whole numbers")
     return indices

@@ -80,7 +80,7 @@ def draw(losses: list[float], pixels: Array, labels: NDArray[np.int64], logits: 
         image.set(xticks=[], yticks=[], title=f"the digit {labels[i]}")
         colors = ["tab:green" if digit == labels[i] else "tab:gray" for digit in range(10)]
         bars.bar(range(10), probabilities[i], color=colors)
-        bars.set(xticks=range(10), ylim=(0, 1.05), title=f"{meaning} (cross-entropy {costs[i]:.2g})")
+        bars.set(xticks=range(10), ylim=(0, 1.05), title=f"{meaning}\n(cross-entropy {costs[i]:.2g})")
         bars.get_xticklabels()[labels[i]].set(color="tab:green", weight="bold")
     grid[-1, 1].set_xlabel("predicted probability of each digit (green: the truth)")
     return figure

@@ -283,3 +283,20 @@ def test_labels_beside_ignore_index():
 def test_vectors_of_another_shape():
     with pytest.raises(ValueError, match=r"^v has shape \(3,\); accepted is that of logits, \(2, 3\)"):
         cxent.cross_entropy_hvp(X, LABELS, [1, 2, 3])
+
+
+def test_what_is_no_array():
+    with pytest.raises(ValueError, match=r"^x is a list of which NumPy makes no array: "):
+        cxent.softmax([[1.0, 2.0], [3.0]])
+    with pytest.raises(TypeError, match=r"^target has dtype object; accepted are integers \(class indices\) and real"):
+        cxent.cross_entropy(np.zeros((2, 3)), None)
+    with pytest.raises(TypeError, match=r"^weight has dtype <U8; accepted are real numbers, one for each class"):
+        cxent.cross_entropy(np.zeros((2, 3)), [0, 1], weight="balanced")
+
+
+def test_negative_labels_name_ignore_index():
+    message = r"^target\[1\] is -100; accepted are class indices from 0 to 2"
+    with pytest.raises(IndexError, match=message + r" \(rows that shall not count: ignore_index=-100\)$"):
+        cxent.cross_entropy(np.zeros((2, 3)), [0, -100])
+    with pytest.raises(IndexError, match=message + "$"):
+        cxent.cross_entropy_from_probs(np.ones((2, 3)), [0, -100])

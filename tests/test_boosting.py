@@ -1,9 +1,11 @@
 """The boosting objective: beside the libraries' own it grows the same trees."""
 
+import pickle
+
 import numpy as np
 import pytest
 from losses import reference
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from cxent.boosting import softmax_objective
 
@@ -56,8 +58,45 @@ def test_bad_input():
         softmax_objective("catboost")
     with pytest.raises(ValueError, match=r"^label 0.5 is no class"):
         softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
-    with pytest.raises(IndexError, match=r"^target\[1\] is 2"):
+    with pytest.raises(ValueError, match=r"^label nan is no class"):
+        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([np.nan, 1])))
+    with pytest.raises(IndexError, match=r"^target\[1\] is 2; .* \(num_class is 2\)$"):
         softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0, 2])))
+    for labels in (np.float32([]), np.float32([0, 1])):
+        with pytest.raises(ValueError, match=rf"^there are 7 scores and {len(labels)} labels"):
+            softmax_objective()(np.zeros(7), Dataset(labels))
+    with pytest.raises(ValueError, match=r"^workers is 0"):
+        softmax_objective(workers=0)
+
+
+def test_can_be_pickled():
+    objective = softmax_objective("xgboost", workers=2)
+    assert pickle.loads(pickle.dumps(objective)) == objective
+    assert repr(objective) == "_SoftmaxObjective(convention='xgboost', workers=2)"
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_xgboost_with_the_interface_of_scikit_learn(data, weighted):
+    xgboost = pytest.importorskip("xgboost")
+    x, y, weight = data
+    weight = weight if weighted else None
+    objective = softmax_objective("xgboost")
+    settings = {"max_depth": 3, "base_score": 0.5, "n_jobs": 1}
+    model = xgboost.XGBClassifier(n_estimators=5, objective=objective, **settings).fit(x, y, sample_weight=weight)
+    matrix = xgboost.DMatrix(x, y, weight=weight)
+    booster = xgboost.train({**settings, "num_class": 3}, matrix, 5, obj=objective)
+    assert_array_equal(model.predict(x, output_margin=True), booster.predict(matrix, output_margin=True))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lightgbm_with_the_interface_of_scikit_learn(data, weighted):
+    lightgbm = pytest.importorskip("lightgbm")
+    x, y, weight = data
+    weight = weight if weighted else None
+    settings = {"verbosity": -1, "num_threads": 1, "deterministic": True, "objective": softmax_objective("lightgbm")}
+    model = lightgbm.LGBMClassifier(n_estimators=5, **settings).fit(x, y, sample_weight=weight)
+    booster = lightgbm.train({**settings, "num_class": 3}, lightgbm.Dataset(x, y, weight=weight), 5)
+    assert_array_equal(model.predict(x, raw_score=True), booster.predict(x, raw_score=True))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -16,6 +16,8 @@ def results(x, labels, q):
     for axis in {-1, x.ndim - 1}:
         yield cxent.softmax(x, axis)
         yield cxent.log_softmax(x, axis)
+        yield cxent.softmax(x, axis, where=x > 0)
+        yield cxent.log_softmax(x, axis, where=x > 0)
         yield cxent.logsumexp(x, axis)
         for target in (labels, q):
             for reduction in ("mean", "sum"):
@@ -23,7 +25,7 @@ def results(x, labels, q):
                 yield from cxent.cross_entropy_with_grad(x, target, axis=axis, reduction=reduction)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
     rng = np.random.default_rng(0)
@@ -45,11 +47,11 @@ def test_losses_too_large_for_the_dtype(close_the_short_way):
     assert cxent.cross_entropy(x, labels, reduction="sum") == np.inf
 
 
-def short(kernels, x, target=None, axis=-1, out=None):
+def short(kernels, x, target=None, axis=-1, out=None, where=None):
     """What the short way gives: None where it leaves a call to the general way."""
     if target is not None:
         return [kernels.small_cross_entropy(x, target, axis, out, True, with_grad) for with_grad in (True, False)]
-    results = [kernels.small_softmax(x, axis, out), kernels.small_log_softmax(x, axis, out)]
+    results = [kernels.small_softmax(x, axis, where, out), kernels.small_log_softmax(x, axis, where, out)]
     return results if out is not None else [*results, kernels.small_logsumexp(x, axis)]
 
 
@@ -70,7 +72,7 @@ NOT_PLAIN = {
     "byte-swapped": PLAIN.astype(PLAIN.dtype.newbyteorder()),
     "misaligned": np.zeros(161, np.uint8)[1:].view(np.float32).reshape(4, 10),
     "integers": np.ones((4, 10), np.int64),
-    "float16": PLAIN.astype(np.float16),
+    "booleans": PLAIN.astype(bool),
     "complex": PLAIN.astype(complex),
     "objects": PLAIN.astype(object),
     "a subclass": PLAIN.view(Named),
@@ -122,19 +124,43 @@ def test_other_outputs_go_the_general_way(kernels):
     assert short(kernels, x, target, out=target)[0] is None
 
 
+MASKS = {
+    "a list": (PLAIN > 0).tolist(),
+    "a scalar": True,
+    "one row": PLAIN[0] > 0,
+    "one column": PLAIN[:, :1] > 0,
+    "integers": np.ones((4, 10), np.int64),
+    "bytes": np.ones((4, 10), np.uint8),
+    "numbers": PLAIN,
+    "transposed": np.ones((10, 4), bool).T,
+}
+
+
+@pytest.mark.parametrize("where", MASKS.values(), ids=MASKS)
+def test_other_masks_go_the_general_way(kernels, where):
+    assert short(kernels, PLAIN, out=np.empty_like(PLAIN), where=where) == [None, None]
+
+
+def test_a_mask_in_the_memory_of_the_results_goes_the_general_way(kernels):
+    out = np.empty_like(PLAIN)
+    where = out.view(bool).reshape(-1)[:40].reshape(4, 10)
+    assert short(kernels, PLAIN, out=out, where=where) == [None, None]
+
+
 def test_plain_arrays_go_the_short_way(kernels):
     if kernels.__name__.endswith("_py"):
         pytest.skip("the pure kernels have no shorter way")
     largest = np.ones((1, BYTES // 4), np.float32)
     read_only = PLAIN.copy()
     read_only.flags.writeable = False
-    for x in (PLAIN, PLAIN.astype(float), PLAIN[1:3], PLAIN[0], largest, read_only):
+    for x in (PLAIN, PLAIN.astype(float), PLAIN.astype(np.float16), PLAIN[1:3], PLAIN[0], largest, read_only):
         assert not any(result is None for result in short(kernels, x))
         for target in (np.zeros(x.shape[:-1], int), x):
             (loss, grad), (same_loss, no_grad) = short(kernels, x, target, axis=x.ndim - 1)
             assert np.isfinite(loss) and loss == same_loss
             assert grad.shape == x.shape and no_grad is None
         out = np.empty_like(x)
-        assert all(result is out for result in short(kernels, x, out=out))
+        for where in (None, x > 0):
+            assert all(result is out for result in short(kernels, x, out=out, where=where))
         in_place = x.copy()
         assert all(result is in_place for result in short(kernels, in_place, out=in_place))
