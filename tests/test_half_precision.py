@@ -156,3 +156,12 @@ def test_what_is_no_float():
         cxent.softmax(np.ones(3, np.float16), out=np.empty(3, np.float32))
     with pytest.raises(TypeError, match=r"^out has dtype float16; accepted is bfloat16"):
         cxent.softmax(np.ones(3, ml_dtypes.bfloat16), out=np.empty(3, np.float16))
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("classes", [3, 60])
+def test_any_nan_stays_one(dtype, classes):
+    """Cut off, the bits of this one would be those of -0."""
+    q = np.full((40, classes), 0x7FFFFFFF, np.uint32).view(np.float32)
+    _, grad = cxent.cross_entropy_with_grad(np.zeros((40, classes), dtype), q)
+    assert np.isnan(grad.astype(float)).all()

@@ -320,6 +320,31 @@ def test_a_smoothed_label_at_a_maximum_among_many():
             _, exact, _, _ = reference(x, label, weight=w, label_smoothing=smoothing, reduction="sum")
             _, grad = cxent.cross_entropy_with_grad(x, label, weight=w, label_smoothing=smoothing, reduction="sum")
             assert_allclose(grad, exact, rtol=1e-13, atol=1e-15)
+            if smoothing == 1:  # where nothing cancels
+                assert grad[label] == pytest.approx(float(exact[label]), rel=1e-14, abs=0)
+
+
+@pytest.mark.parametrize("chosen", [{"ignore_index": 2}, {"weight": [1.0, 2, 3, 4, 5]}], ids=str)
+def test_sums_of_weights_with_strided_labels(chosen):
+    x = np.random.default_rng(0).standard_normal((1300, 5))
+    labels = np.arange(1300) % 5
+    expected = cxent.cross_entropy(x, labels, **chosen)
+    assert expected == pytest.approx(float(reference(x, labels, **chosen)[0]), rel=1e-12)
+    for strided in (labels.repeat(2)[::2], labels[::-1].copy()[::-1]):
+        assert cxent.cross_entropy(x, strided, **chosen) == expected
+    columns = np.moveaxis(x.reshape(4, 325, 5), -1, 1)
+    found = cxent.cross_entropy(columns, np.asfortranarray(labels.reshape(4, 325)), axis=1, **chosen)
+    assert found == pytest.approx(float(expected), rel=1e-13)
+
+
+@pytest.mark.parametrize("classes", [3, 60])
+def test_a_weight_too_small_for_the_gradient(classes):
+    """Divided, it is 0: so is the gradient, and not NaN."""
+    x = np.zeros((2, classes), np.float32)
+    x[:, 1] = 10
+    q = np.eye(classes, dtype=np.float32)[[0, 1]]
+    _, grad = cxent.cross_entropy_with_grad(x, q, sample_weight=np.float32([1e-45, 3]), z_loss=0.1)
+    assert (np.abs(grad[0]) < 1e-44).all() and np.isfinite(grad).all()
 
 
 def test_products_with_the_hessian_keep_their_digits():
