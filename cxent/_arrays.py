@@ -297,13 +297,15 @@ def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array
 
 
 def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, dtype: DTypeLike) -> Array:
-    array = _real_array(value, name, f"accepted are real numbers, {meaning}")
+    array = given = _real_array(value, name, f"accepted are real numbers, {meaning}")
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}; accepted is {shape}, {meaning}")
-    with np.errstate(over="ignore"):
-        weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
+    if array.dtype != dtype:
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype)
+    weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
     if not _dispatch.kernels.are_weights(weights.reshape(-1)):
-        wrong = array[~(np.isfinite(weights) & (weights >= 0))].flat[0]
+        wrong = given[~(np.isfinite(weights) & (weights >= 0))].flat[0]
         raise ValueError(f"{name} has {wrong}; accepted are finite numbers from 0 on, in {weights.dtype}")
     return weights
 

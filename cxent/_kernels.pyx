@@ -2787,11 +2787,12 @@ def sums_of_weights(
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
-cdef object boolean = numpy.dtype(numpy.bool_)
-cdef object float16 = numpy.dtype(numpy.float16)
+cdef object int16 = numpy.dtype(numpy.int16)
 cdef object float32 = numpy.dtype(numpy.float32)
 cdef object float64 = numpy.dtype(numpy.float64)
 cdef object int64 = numpy.dtype(numpy.int64)
+cdef dict storages = {float32: NATIVE, float64: NATIVE, int64: NATIVE, numpy.dtype(numpy.bool_): BOOLEAN,
+                      numpy.dtype(numpy.float16): FLOAT16}  # and bfloat16, when it has been seen
 
 
 cdef struct Plain:
@@ -2811,10 +2812,13 @@ cdef bint is_plain(object array, Plain* plain) except -1:
     if type(array) is not ndarray:
         return False
     dtype = array.dtype
-    if not (dtype is float32 or dtype is float64 or dtype is int64 or dtype is boolean or dtype is float16):
-        return False
-    plain.storage = BOOLEAN if dtype is boolean else FLOAT16 if dtype is float16 else NATIVE
-    PyObject_GetBuffer(array, &memory, PyBUF_STRIDES)
+    storage = storages.get(dtype)
+    if storage is None:
+        if dtype.kind != "V" or dtype.name != "bfloat16" or not dtype.isnative:
+            return False
+        storage = storages[dtype] = BFLOAT16
+    plain.storage = storage
+    PyObject_GetBuffer(array if plain.storage != BFLOAT16 else array.view(int16), &memory, PyBUF_STRIDES)
     plain.start = <char*> memory.buf
     plain.itemsize = memory.itemsize
     plain.ndim = memory.ndim
@@ -2834,7 +2838,7 @@ cdef bint are_plain_logits(object array, object axis, Plain* plain) except -1:
 
 
 cdef inline Pack plain_pack(const Plain* x) noexcept nogil:
-    return pack_of(x.size // x.classes, x.classes, 1, sizeof(float) if x.storage == FLOAT16 else x.itemsize)
+    return pack_of(x.size // x.classes, x.classes, 1, sizeof(float) if x.itemsize == 2 else x.itemsize)
 
 
 cdef inline Rows plain_rows(const Pack* pack, const Plain* x) noexcept nogil:

@@ -1,5 +1,6 @@
 """The shorter way of small calls gives what the general way gives, and leaves to that all that is not plain."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ def results(x, labels, q):
                 yield from cxent.cross_entropy_with_grad(x, target, axis=axis, reduction=reduction)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.float64])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
     rng = np.random.default_rng(0)
@@ -73,6 +74,8 @@ NOT_PLAIN = {
     "misaligned": np.zeros(161, np.uint8)[1:].view(np.float32).reshape(4, 10),
     "integers": np.ones((4, 10), np.int64),
     "booleans": PLAIN.astype(bool),
+    "bfloat16, byte-swapped": (bfloat16 := PLAIN.astype(ml_dtypes.bfloat16)).astype(bfloat16.dtype.newbyteorder()),
+    "float8": PLAIN.astype(ml_dtypes.float8_e5m2),
     "complex": PLAIN.astype(complex),
     "objects": PLAIN.astype(object),
     "a subclass": PLAIN.view(Named),
@@ -153,7 +156,8 @@ def test_plain_arrays_go_the_short_way(kernels):
     largest = np.ones((1, BYTES // 4), np.float32)
     read_only = PLAIN.copy()
     read_only.flags.writeable = False
-    for x in (PLAIN, PLAIN.astype(float), PLAIN.astype(np.float16), PLAIN[1:3], PLAIN[0], largest, read_only):
+    halves = [PLAIN.astype(dtype) for dtype in (np.float16, ml_dtypes.bfloat16)]
+    for x in (PLAIN, PLAIN.astype(float), *halves, PLAIN[1:3], PLAIN[0], largest, read_only):
         assert not any(result is None for result in short(kernels, x))
         for target in (np.zeros(x.shape[:-1], int), x):
             (loss, grad), (same_loss, no_grad) = short(kernels, x, target, axis=x.ndim - 1)
