@@ -288,7 +288,8 @@ def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array
     try:
         array = value if type(value) is np.ndarray else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, tensors that need a gradient
-        raise type(error)(f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}") from None
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}") from None
     if array is not value and isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
     if array.dtype.kind not in "fiub" and _bits_of(array.dtype) is None:

@@ -74,8 +74,8 @@ float32 arrays of 96 MB; the last column has 4 x 21 x 512 x 512 numbers and thei
     without prefetching                0.8    1.2    1.4    1.6    2.6     3.6      3.5     2.0
 
 Options, in times of the loss and gradient without them, class indices, float32 (float64): label smoothing with class
-weights 1.4 (1.4) at 3 classes, 1.35 (1.2) at 10, 1.1 to 1.35 (1.2 to 1.4) from 100 on; softcap 1.6 to 3.2, temperature
-1.1 to 1.45. A softmax with a mask of its own size takes 1.4 to 2.1 times that without.
+weights 1.4 (1.4) at 3 classes, 1.3 (1.2) at 10, 1.2 to 1.65 (1.2 to 1.4) from 100 on; softcap 1.6 to 3.2, temperature
+1.1 to 1.45. A softmax with a mask of its own size takes 1.3 to 2.3 times that without.
 
 What was tried, in the cache where nothing else is said:
 
