@@ -1,26 +1,60 @@
-"""The extension modules: the CPU test, and the kernels once for every instruction-set level."""
+"""The extension modules: the CPU test, and the kernels once for each dtype and instruction-set level."""
 
+import os
 import sys
 import sysconfig
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
-# Vectors without -ffast-math: IEEE arithmetic, the order of every sum as written; only a * b + c may be fused.
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-g0"]
+# IEEE arithmetic, every sum in the order in which it is written, and nothing fused but what is written as fma.
+FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-g0"]
+LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
 if sys.platform == "win32":
     FLAGS = []
 
-LEVELS = {"cxent._kernels": []}
+LEVELS = {"baseline": ("", [])}
 if sysconfig.get_platform() == "linux-x86_64":
-    LEVELS["cxent._kernels_v3"] = ["-march=x86-64-v3"]
-    LEVELS["cxent._kernels_v4"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+    LEVELS["v3"] = ("_v3", ["-march=x86-64-v3"])
+    LEVELS["v4"] = ("_v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"])
 
-extensions = [Extension("cxent._cpu", ["cxent/_cpu.pyx"], extra_compile_args=FLAGS)]
-for name, level in LEVELS.items():
-    extensions.append(Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=FLAGS + level))
+
+def chosen_levels():
+    """The levels that are built: all of this platform, or those that the environment variable names."""
+    wanted = os.environ.get("CXENT_BUILD_LEVELS")
+    names = list(LEVELS) if wanted is None else wanted.replace(" ", "").split(",")
+    for name in names:
+        if name not in LEVELS:
+            sys.exit(f"CXENT_BUILD_LEVELS has {name!r}; accepted on this platform are: {', '.join(LEVELS)}")
+    return names
+
+
+class BuildSideBySide(build_ext):
+    """The modules are compiled side by side, on all cores."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+
+extensions = [Extension("cxent.kernels.cpu", ["cxent/kernels/cpu.pyx"], extra_compile_args=FLAGS)]
+for level in chosen_levels():
+    suffix, level_flags = LEVELS[level]
+    for bits in ("32", "64"):
+        extensions.append(
+            Extension(
+                f"cxent.kernels.float{bits}{suffix}",
+                [f"cxent/kernels/float{bits}{suffix}.pyx"],
+                include_dirs=["cxent/kernels"],
+                define_macros=[("CXENT_REAL_BITS", bits)],
+                extra_compile_args=FLAGS + level_flags,
+                extra_link_args=LINK_FLAGS,
+            )
+        )
 
 setup(
+    cmdclass={"build_ext": BuildSideBySide},
     ext_modules=cythonize(
         extensions,
         build_dir="build",
@@ -32,5 +66,5 @@ setup(
             "initializedcheck": False,
             "freethreading_compatible": True,
         },
-    )
+    ),
 )

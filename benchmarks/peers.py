@@ -638,7 +638,7 @@ def machine() -> dict[str, Any]:
             continue
     return {
         "cpu": f"{fields['model name']} (family {fields['cpu family']}, model {fields['model']})",
-        "kernels": cxent._dispatch.kernel_name,
+        "kernels": cxent.kernels.serving.name,
         "python": platform.python_version(),
         "date": datetime.date.today().isoformat(),
         "versions": versions,

@@ -1,6 +1,7 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
 from . import boosting
+from ._config import show_config
 from ._cross_entropy import (
     cross_entropy,
     cross_entropy_from_probs,
@@ -9,7 +10,6 @@ from ._cross_entropy import (
     cross_entropy_with_grad,
     cross_entropy_with_hess,
 )
-from ._dispatch import show_config
 from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward, softmax_jacobian
 
 __version__ = "0.1.0"

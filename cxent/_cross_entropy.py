@@ -9,22 +9,18 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, _workers
-from ._arrays import (
+from . import _workers, kernels
+from ._layout import Layout, as_stored, computed_dtype, exceeds_cache, layout_of, widened
+from ._validation import (
     Array,
-    Layout,
-    as_stored,
     class_weights,
-    computed_dtype,
-    exceeds_cache,
     floating_array,
     integer_or_none,
-    layout_of,
     number,
+    require_classes,
     row_weights,
     single_axis,
     target_view,
-    widened,
 )
 
 Reduction = Literal["mean", "sum", "none"]
@@ -71,10 +67,10 @@ def cross_entropy(
         The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
         described as (outer, classes, inner), the logits are copied once.
     weight : array_like of shape (C,), optional
-        A weight for each class, from 0 on; converted to the dtype in which the logits are computed.
+        A weight for each class, of either sign; converted to the dtype in which the logits are computed.
     sample_weight : array_like, optional
-        A weight for each row, from 0 on, in the shape of the logits without the class axis; converted like `weight`.
-        A row of weight 0 does not count, whatever its logits are.
+        A weight for each row, of either sign, in the shape of the logits without the class axis; converted like
+        `weight`. A row of weight 0 does not count, whatever its logits are.
     ignore_index : int, optional
         Rows with this class index do not count: their loss and their gradient are 0. It may be any integer, and is
         for class indices alone.
@@ -111,8 +107,8 @@ def cross_entropy(
         If an array is complex, object, string or masked, the logits have another floating type than those above, class
         indices are not integers, or an option is not a number.
     ValueError
-        If shapes do not match, there are no classes, an option is out of its range, weights are negative or not
-        finite, probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.
+        If shapes do not match, there are rows without classes, an option is out of its range, weights are not finite,
+        probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.
     IndexError
         If a class index is not in 0..C-1, nor `ignore_index`; it names the first. Negative indices do not wrap.
     numpy.exceptions.AxisError
@@ -347,8 +343,7 @@ def cross_entropy_hvp(
     """The product of the Hessian of the cross-entropy with a vector, row by row.
 
     ``(H v)_j = s / D * Q * p_j * (v_j - sum_k p_k v_k)``, with ``Q = sum_k q'_k``; divided by the squared temperature,
-    too. `cross_entropy` explains s, D and q'. The Hessian itself, C * C numbers a row, is not computed; two or three
-    arrays in the shape of the logits are.
+    too. `cross_entropy` explains s, D and q'. The Hessian itself, C * C numbers a row, is not computed.
 
     Parameters
     ----------
@@ -381,28 +376,28 @@ def cross_entropy_hvp(
     """
     threads = _workers.thread_count(workers)
     x = floating_array(logits, "logits")
-    vector = widened(floating_array(v, "v"))
+    vector = floating_array(v, "v")
     if vector.shape != x.shape:
         raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
     _check_reduction(reduction)
     numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
-    given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers.label_smoothing, reduction)
+    given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers, reduction)
     layout = given.layout
-    # H v is that of v less any number. Less that at the maximum, it keeps its digits where p is near 1.
-    top = np.expand_dims(x.argmax(axis), axis)
-    with np.errstate(over="ignore", invalid="ignore"):
-        vector = vector - np.take_along_axis(vector, top, axis)
-        wide = widened(x)
-        if numbers.temperature != 1:
-            wide = (wide - np.take_along_axis(wide, top, axis)) / np.float64(numbers.temperature)
-    product = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays(), computed=wide.dtype)
-    _workers.run(threads, _dispatch.kernels.softmax, layout.view(wide), None, product, False)
-    vector = layout.view(vector.astype(wide.dtype, copy=False))
-    _workers.run(threads, _dispatch.kernels.softmax_backward, vector, product, product)
-    sums = _target_sums(given, numbers.label_smoothing)
-    scale = sums / given.divisor / numbers.temperature / numbers.temperature if given.divisor else 0 * sums
-    np.multiply(product, scale[:, np.newaxis], out=product, where=(scale != 0)[:, np.newaxis])
-    np.copyto(product, 0, where=(scale == 0)[:, np.newaxis])  # rows that do not count may be NaN
+    with np.errstate(over="ignore"):
+        vector = vector.astype(computed_dtype(x.dtype), copy=False)
+    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
+    if product.size:
+        _workers.run(
+            threads,
+            kernels.serving.of(x.dtype).hessian_product,
+            as_stored(layout.view(x)),
+            layout.view(vector),
+            given.target,
+            given.class_weights,
+            given.row_weights,
+            given.options,
+            as_stored(product),
+        )
     return layout.result(product, out, x.dtype)
 
 
@@ -551,38 +546,40 @@ def _of_logits(
         and reduction != "none"
         and not (return_lse or with_hess)
     ):
-        small = _dispatch.kernels.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
-        if small is not None:
-            return _scalar(small[0], computed_dtype(logits.dtype)), small[1], None, None  # type: ignore[union-attr]
+        module = kernels.serving.for_small(logits)
+        if module is not None:
+            small = module.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
+            if small is not None:
+                return _scalar(small[0], computed_dtype(logits.dtype)), small[1], None, None  # type: ignore[union-attr]
 
     x = floating_array(logits, "logits")
-    given = _given(x, target, axis, weight, sample_weight, ignore_index, checked.label_smoothing, reduction)
+    given = _given(x, target, axis, weight, sample_weight, ignore_index, checked, reduction)
     layout = given.layout
     grad = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays()) if with_grad else None
     hess = layout.output(None, x.dtype, in_place=[x]) if with_hess else None
     row_dtype = computed_dtype(x.dtype)
     losses = layout.empty_row_results(row_dtype) if reduction == "none" else None
     lse = layout.empty_row_results(row_dtype) if return_lse else None
-    total = _workers.run(
-        threads,
-        _dispatch.kernels.cross_entropy,
-        as_stored(layout.view(x)),
-        given.labels,
-        given.probs,
-        None if given.class_weights is None else given.class_weights.data,  # no array: every part has it whole
-        given.row_weights,
-        given.ignored,
-        *checked,
-        given.divisor,
-        given.z_divisor,
-        losses,
-        lse,
-        None if grad is None else as_stored(grad),
-        None if hess is None else as_stored(hess),
-        grad is not None and exceeds_cache(grad),
-    )
+    total = 0.0
+    if layout.row_count > 0:
+        total = _workers.run(
+            threads,
+            kernels.serving.of(x.dtype).cross_entropy,
+            as_stored(layout.view(x)),
+            given.target,
+            given.class_weights,
+            given.row_weights,
+            given.options,
+            losses,
+            lse,
+            None if grad is None else as_stored(grad),
+            None if hess is None else as_stored(hess),
+            grad is not None and exceeds_cache(grad),
+        )
     return (
-        _scalar(total if given.divisor else math.nan, row_dtype) if losses is None else layout.row_results(losses),
+        _scalar(total if given.options.divisor else math.nan, row_dtype)
+        if losses is None
+        else layout.row_results(losses),
         None if grad is None else layout.result(grad, out, x.dtype),
         None if hess is None else layout.result(hess, None, x.dtype),
         None if lse is None else layout.row_results(lse),
@@ -602,7 +599,8 @@ def _of_probs(
     _check_reduction(reduction)
     given = floating_array(probs, "probs")
     p = widened(given)
-    layout = layout_of(p, single_axis(axis), "probs")
+    layout = layout_of(p, single_axis(axis))
+    require_classes(layout, axis, "probs")
     labels, q, _ = target_view(target, layout, "probs", p.dtype)
     read_later = [a for a in (labels, q) if a is not None]
     grad = (
@@ -612,12 +610,10 @@ def _of_probs(
     )
     losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
     divisor = layout.row_count if reduction == "mean" else 1
-    kernels = _dispatch.kernels
-    if labels is not None:
-        total = kernels.from_probs_index(layout.view(p), labels, divisor, losses, grad)
-    else:
-        assert q is not None
-        total = kernels.from_probs_dense(layout.view(p), q, divisor, losses, grad)
+    total = 0.0
+    if layout.row_count > 0:
+        kernel = kernels.serving.of(p.dtype).from_probs
+        total = kernel(layout.view(p), q if labels is None else labels, divisor, losses, grad)
     loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
     return loss, None if grad is None else layout.result(grad, out, given.dtype)
 
@@ -627,20 +623,30 @@ def _check_reduction(reduction: Any) -> None:
         raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
 
 
-class _Given(NamedTuple):
-    """A checked target and its weights, as kernels take them, and what the sums of a mean are divided by."""
+class _Options(NamedTuple):
+    """The options as kernels take them, and what the sums of a mean are divided by."""
 
-    layout: Layout
-    labels: Array | None
-    probs: Array | None
     ignored: int | None
-    class_weights: Array | None
-    row_weights: Array | None
+    label_smoothing: float
+    z_loss: float
+    softcap: float
+    temperature: float
     divisor: float
     z_divisor: float
 
+
+class _Given(NamedTuple):
+    """A checked target, its weights and options, as kernels take them."""
+
+    layout: Layout
+    target: Array  # labels (outer, inner), or probabilities (outer, classes, inner)
+    class_weights: memoryview | None  # no array: every part of a call has it whole
+    row_weights: Array | None
+    options: _Options
+
     def arrays(self) -> list[Array]:
-        return [a for a in (self.labels, self.probs, self.class_weights, self.row_weights) if a is not None]
+        weights = None if self.class_weights is None else np.asarray(self.class_weights)
+        return [a for a in (self.target, weights, self.row_weights) if a is not None]
 
 
 def _given(
@@ -650,10 +656,11 @@ def _given(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     ignore_index: int | None,
-    label_smoothing: float,
+    numbers: _Numbers,
     reduction: Reduction,
 ) -> _Given:
-    layout = layout_of(x, single_axis(axis), "logits")
+    layout = layout_of(x, single_axis(axis))
+    require_classes(layout, axis, "logits")
     dtype = computed_dtype(x.dtype)
     ignore_index = integer_or_none(ignore_index, "ignore_index")
     labels, probs, ignored = target_view(target, layout, "logits", dtype, ignore_index)
@@ -661,32 +668,20 @@ def _given(
     by_row = None if sample_weight is None else row_weights(sample_weight, layout, dtype)
     if reduction != "mean":
         divisor, z_divisor = 1.0, 1.0
-    elif labels is None or (by_class is None and by_row is None and ignored is None):
-        divisor = z_divisor = float(layout.row_count if by_row is None else by_row.sum(dtype=np.float64))
+    elif by_row is None and (labels is None or (by_class is None and ignored is None)):
+        divisor = z_divisor = float(layout.row_count)
+    elif layout.row_count == 0:
+        divisor = z_divisor = 0.0
     else:
-        divisor, z_divisor = _dispatch.kernels.sums_of_weights(
-            labels, by_row, None if by_class is None else by_class.astype(np.float64), ignored
+        divisor, z_divisor = kernels.serving.of(dtype).sums_of_weights(
+            labels, by_row, None if labels is None else by_class, ignored
         )
-    if by_class is None and label_smoothing:
+    if by_class is None and numbers.label_smoothing:
         by_class = np.ones(layout.classes, dtype)
-    return _Given(layout, labels, probs, ignored, by_class, by_row, divisor, z_divisor)
-
-
-def _target_sums(given: _Given, label_smoothing: float) -> Array:
-    """s * Q of each row, as ``(outer, inner)`` in float64; 0 for rows that do not count."""
-    even = label_smoothing / given.layout.classes
-    weights = np.ones(given.layout.classes) if given.class_weights is None else given.class_weights.astype(np.float64)
-    if given.labels is not None:
-        counts = given.labels != given.ignored
-        sums = (1 - label_smoothing) * weights[np.where(counts, given.labels, 0)] + even * weights.sum()
-        sums = np.where(counts, sums, 0)
-    else:
-        assert given.probs is not None
-        smoothed = (1 - label_smoothing) * given.probs.astype(np.float64) + even
-        sums = np.einsum("ick,c->ik", smoothed, weights)
-    if given.row_weights is None:
-        return np.asarray(sums)
-    return np.asarray(np.where(given.row_weights == 0, 0, sums * given.row_weights.astype(np.float64)))
+    checked = probs if labels is None else labels
+    assert checked is not None
+    options = _Options(ignored, *numbers, divisor, z_divisor)
+    return _Given(layout, checked, None if by_class is None else by_class.data, by_row, options)
 
 
 def _scalar(total: float, dtype: np.dtype[Any]) -> Any:

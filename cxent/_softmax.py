@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _dispatch, _workers
-from ._arrays import (
-    Array,
-    Axis,
-    Layout,
-    as_stored,
-    computed_dtype,
-    exceeds_cache,
-    floating_array,
-    layout_of,
-    mask_like,
-    widened,
-)
+from . import _workers, kernels
+from ._layout import Layout, as_stored, computed_dtype, exceeds_cache, layout_of, widened
+from ._validation import Array, Axis, floating_array, mask_like
 
 
 def softmax(
@@ -38,7 +27,7 @@ def softmax(
     Parameters
     ----------
     x : array_like
-        Logits, of any shape with at least one class. float32 and float64 are computed as such, float16 and bfloat16
+        Logits, of any shape. float32 and float64 are computed as such, float16 and bfloat16
         (of ml_dtypes) in float32, integers and booleans in float64.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
@@ -65,7 +54,7 @@ def softmax(
         If x is complex, object, string, masked or of another floating type, `where` is not boolean, or `out` has
         another dtype.
     ValueError
-        If there are no classes, `where` does not broadcast to the shape of x, `out` has another shape or is read-only,
+        If `where` does not broadcast to the shape of x, `out` has another shape or is read-only,
         or `workers` is 0 or below -CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
@@ -98,9 +87,11 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     threads = _workers.thread_count(workers)
-    if (small := _dispatch.kernels.small_softmax(x, axis, where, out)) is not None:
+    module = kernels.serving.for_small(x)
+    small: Array | None = None if module is None else module.small_softmax(x, axis, where, out)
+    if small is not None:
         return small
-    return _like_logits(_dispatch.kernels.softmax, x, axis, where, out, threads)
+    return _like_logits("softmax", x, axis, where, out, threads)
 
 
 def log_softmax(
@@ -118,7 +109,7 @@ def log_softmax(
     Parameters
     ----------
     x : array_like
-        Logits, of any shape with at least one class; dtypes as in `softmax`.
+        Logits, of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes; as in `softmax`.
     where : array_like of bool, optional
@@ -162,9 +153,11 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     threads = _workers.thread_count(workers)
-    if (small := _dispatch.kernels.small_log_softmax(x, axis, where, out)) is not None:
+    module = kernels.serving.for_small(x)
+    small: Array | None = None if module is None else module.small_log_softmax(x, axis, where, out)
+    if small is not None:
         return small
-    return _like_logits(_dispatch.kernels.log_softmax, x, axis, where, out, threads)
+    return _like_logits("log_softmax", x, axis, where, out, threads)
 
 
 def logsumexp(
@@ -185,7 +178,7 @@ def logsumexp(
     Parameters
     ----------
     x : array_like
-        Of any shape with at least one class; dtypes as in `softmax`.
+        Of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
         The axis, or axes, to sum over; None stands for all.
     keepdims : bool, default False
@@ -214,8 +207,9 @@ def logsumexp(
 
     Notes
     -----
-    A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch.
-    With factors the sum is taken in float64 by NumPy. Where terms of both signs nearly cancel, so do digits.
+    A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch;
+    so is the sum of no numbers. With factors the sum is taken in float64; where terms of both signs nearly cancel, so
+    do digits.
 
     Examples
     --------
@@ -234,13 +228,18 @@ def logsumexp(
     if b is not None:
         return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign)
     plain = where is None and not keepdims and not return_sign
-    if plain and (small := _dispatch.kernels.small_logsumexp(x, axis)) is not None:
+    module = kernels.serving.for_small(x) if plain else None
+    if module is not None and (small := module.small_logsumexp(x, axis)) is not None:
         return small
     x = floating_array(x, "x")
     mask = mask_like(x, where)
-    layout = layout_of(x, axis, "x")
+    layout = layout_of(x, axis)
     sums = layout.empty_row_results(computed_dtype(x.dtype))
-    _workers.run(threads, _dispatch.kernels.logsumexp, as_stored(layout.view(x)), _mask_view(mask, layout), sums)
+    if layout.classes > 0:
+        kernel = kernels.serving.of(x.dtype).logsumexp
+        _workers.run(threads, kernel, as_stored(layout.view(x)), _mask_view(mask, layout), sums)
+    else:
+        sums.fill(-np.inf)
     rows = layout.row_results(sums)
     rows = rows.reshape(layout.keepdims_shape) if keepdims else rows
     return (rows, _sign(rows)) if return_sign else rows
@@ -283,7 +282,7 @@ def softmax_backward(
     >>> softmax_backward([1.0, 0.0, 0.0], p)
     array([ 0.08192507, -0.02203304, -0.05989202])
     """
-    return _backward(_dispatch.kernels.softmax_backward, grad_output, output, axis, out)
+    return _backward("softmax_backward", grad_output, output, axis, out)
 
 
 def log_softmax_backward(
@@ -323,7 +322,7 @@ def log_softmax_backward(
     >>> log_softmax_backward([-1.0, 0.0, 0.0], log_p)
     array([-0.90996943,  0.24472847,  0.66524096])
     """
-    return _backward(_dispatch.kernels.log_softmax_backward, grad_output, output, axis, out)
+    return _backward("log_softmax_backward", grad_output, output, axis, out)
 
 
 def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
@@ -355,7 +354,7 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
            [-0.125 , -0.0625,  0.1875]])
     """
     p = floating_array(p, "p")
-    layout_of(p, -1, "p")  # raises without a class axis, or without classes
+    layout_of(p, -1)  # raises without a class axis
     dtype, p = p.dtype, widened(p)
     jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
@@ -364,16 +363,17 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
 
 
 def _like_logits(
-    kernel: Callable[..., None], x: ArrayLike, axis: Axis, where: ArrayLike | None, out: Array | None, threads: int
+    function: str, x: ArrayLike, axis: Axis, where: ArrayLike | None, out: Array | None, threads: int
 ) -> Array:
     """What a kernel makes of logits, in their shape."""
     x = floating_array(x, "x")
     mask = mask_like(x, where)
-    layout = layout_of(x, axis, "x")
+    layout = layout_of(x, axis)
     results = layout.output(out, x.dtype, in_place=[x], read_later=[] if mask is None else [mask])
-    _workers.run(
-        threads, kernel, as_stored(layout.view(x)), _mask_view(mask, layout), as_stored(results), exceeds_cache(results)
-    )
+    if results.size:
+        kernel = getattr(kernels.serving.of(x.dtype), function)
+        views = as_stored(layout.view(x)), _mask_view(mask, layout), as_stored(results)
+        _workers.run(threads, kernel, *views, exceeds_cache(results))
     return layout.result(results, out, x.dtype)
 
 
@@ -381,36 +381,32 @@ def _mask_view(mask: Array | None, layout: Layout) -> Array | None:
     return None if mask is None else layout.view(mask).view(np.uint8)
 
 
-def _numpy_axis(axis: Axis) -> int | tuple[int, ...] | None:
-    return tuple(axis) if isinstance(axis, list) else axis  # type: ignore[return-value]
-
-
 def _logsumexp_with_factors(
     x: ArrayLike, b: ArrayLike, axis: Axis, where: ArrayLike | None, keepdims: bool, return_sign: bool
 ) -> Any:
-    """log(sum(b * exp(x))), in float64: the terms at the maximum, and all others beside them."""
+    """log(sum(b * exp(x))), in float64."""
     x, b = widened(floating_array(x, "x")), widened(floating_array(b, "b"))
     mask = mask_like(x, where)
     try:
         x, b = np.broadcast_arrays(x, b)
     except ValueError:
         raise ValueError(f"b has shape {b.shape}; accepted is one that broadcasts with that of x, {x.shape}") from None
-    layout_of(x, axis, "x")  # raises without such an axis, or without classes
-    dtype, axes = np.result_type(x, b), _numpy_axis(axis)
-    with np.errstate(all="ignore"):
-        b = b if mask is None else np.where(mask, b, 0)
-        x = np.where(b == 0, -np.inf, x.astype(np.float64))
-        m = x.max(axes, keepdims=True)
-        terms = b * np.exp(x - np.where(np.isfinite(m), m, 0))
-        at_top = np.where(x == m, terms, 0).sum(axes, keepdims=keepdims)
-        others = np.where(x == m, 0, terms).sum(axes, keepdims=keepdims)
-        total = at_top + others
-        ratio = others / at_top
-        log_total = np.where(np.abs(ratio) < 0.5, np.log(np.abs(at_top)) + np.log1p(ratio), np.log(np.abs(total)))
-        m = np.where(np.isfinite(m), m, 0).reshape(np.shape(total))
-        sign = np.sign(total)
-        lse = m + log_total if return_sign else np.where(sign < 0, np.nan, m + log_total)
-        lse, sign = lse.astype(dtype)[()], sign.astype(dtype)[()]
+    dtype = np.result_type(x, b)
+    b = b.astype(np.float64) if mask is None else np.where(mask, b, 0).astype(np.float64)
+    x = np.where(b == 0, -np.inf, x.astype(np.float64))
+    layout = layout_of(x, axis)
+    lse, sign = (layout.empty_row_results(np.float64) for _ in range(2))
+    if layout.classes > 0:
+        kernels.serving.float64.logsumexp_factors(layout.view(x), layout.view(b), lse, sign)
+    else:
+        lse.fill(-np.inf)
+        sign.fill(0)
+    if not return_sign:
+        lse[sign < 0] = np.nan
+    with np.errstate(over="ignore"):
+        lse, sign = (layout.row_results(array.astype(dtype)) for array in (lse, sign))
+    if keepdims:
+        lse, sign = (array.reshape(layout.keepdims_shape) for array in (lse, sign))
     return (lse, sign) if return_sign else lse
 
 
@@ -419,9 +415,7 @@ def _sign(lse: Any) -> Any:
     return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
 
 
-def _backward(
-    kernel: Callable[..., None], grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None
-) -> Array:
+def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None) -> Array:
     """The gradient that a backward kernel computes; in half precision from float32 copies."""
     g = floating_array(grad_output, "grad_output")
     y = floating_array(output, "output")
@@ -429,7 +423,8 @@ def _backward(
         raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
     dtype = g.dtype if g.dtype == y.dtype else np.result_type(widened(g), widened(y))
     g, y = (a.astype(computed_dtype(dtype), copy=False) for a in (g, y))
-    layout = layout_of(y, axis, "output")
+    layout = layout_of(y, axis)
     grad = layout.output(out, dtype, in_place=[g, y], computed=y.dtype)
-    kernel(layout.view(g), layout.view(y), grad)
+    if grad.size:
+        getattr(kernels.serving.of(y.dtype), function)(layout.view(g), layout.view(y), grad)
     return layout.result(grad, out, dtype)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array
+from ._validation import Array
 
 # Numbers in a part: some 80 microseconds' work, many times what it takes to hand it to a thread.
 _PART = 1 << 18

@@ -1,8 +1,8 @@
 """Every test runs over every kernel module.
 
-The compiled modules are imported here, unguarded: where one is missing, nothing runs. One that this CPU cannot run is
-skipped with that reason, and named in the last lines; ``--all-kernels`` makes the run fail unless every other one passed
-tests. ``CXENT_ISA=v3 pytest`` runs over one alone.
+The compiled modules under test are imported here, unguarded: where one is missing, nothing runs. One that this CPU
+cannot run is skipped with that reason, and named in the last lines; ``--all-kernels`` makes the run fail unless every
+other one passed tests. ``CXENT_ISA=v3 pytest`` runs over one alone.
 """
 
 import os
@@ -12,17 +12,18 @@ from collections import Counter
 import pytest
 from hypothesis import HealthCheck, settings
 
-from cxent import _dispatch
+import cxent.kernels
 
 BUILT = ["python", "baseline"]
 if sysconfig.get_platform() == "linux-x86_64":
     BUILT += ["v3", "v4"]
 CHOSEN = [os.environ["CXENT_ISA"]] if os.environ.get("CXENT_ISA") else BUILT
 
-SUPPORTED = [name for name in BUILT if name in _dispatch.supported()]
+SUPPORTED = [name for name in BUILT if name in cxent.kernels.supported()]
 
-for name in SUPPORTED:
-    _dispatch.load(name)
+for name in CHOSEN:
+    if name in SUPPORTED:
+        cxent.kernels.load(name)
 
 passed: Counter[str] = Counter()
 
@@ -37,28 +38,23 @@ settings.load_profile("cxent")
 
 @pytest.fixture(scope="session", autouse=True, params=CHOSEN)
 def kernels(request):
-    """The kernel module behind the public functions while the test runs."""
+    """The kernels behind the public functions while the test runs."""
     if request.param not in SUPPORTED:
         pytest.skip(f"this CPU cannot run the {request.param} kernels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_dispatch, "kernel_name", request.param)
-        patch.setattr(_dispatch, "kernels", _dispatch.load(request.param))
-        yield _dispatch.kernels
+        patch.setattr(cxent.kernels, "serving", cxent.kernels.load(request.param))
+        yield cxent.kernels.serving
 
 
 @pytest.fixture
-def close_the_short_way(kernels, monkeypatch):
+def close_the_short_way(monkeypatch):
     """A function after which small calls go the general way too."""
-
-    def close():
-        for name in ("small_softmax", "small_log_softmax", "small_logsumexp", "small_cross_entropy"):
-            monkeypatch.setattr(kernels, name, lambda *_: None)
-
-    return close
+    return lambda: monkeypatch.setattr(cxent.kernels.Kernels, "for_small", lambda *_: None)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--all-kernels", action="store_true", help="fail unless every kernel module that this CPU can run passed tests")
+    remedy = "fail unless every kernel module that this CPU can run passed tests"
+    parser.addoption("--all-kernels", action="store_true", help=remedy)
 
 
 @pytest.hookimpl(wrapper=True)

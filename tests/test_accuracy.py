@@ -251,3 +251,15 @@ def test_small_gradients_keep_their_digits(dtype):
     q = np.array([0, 1, 0, 0], dtype) * dtype(float(np.finfo(dtype).smallest_normal) * 1e4)
     _, grad = cxent.cross_entropy_with_grad(x, q)
     check(grad[[0, 2, 3]], [numbers(q)[1] * row.p[j] for j in (0, 2, 3)], [5, 5, 5])
+
+
+@pytest.mark.parametrize("classes", [3, 64, 100, 130, 257])
+def test_probabilities_just_below_one(classes):
+    """Their unit is half of that of the sum. (80-bit arithmetic is exact enough.)"""
+    x = np.random.default_rng(1).standard_normal((20_000, classes))
+    x[:, 0] += 16 + 4 * np.random.default_rng(10).random(20_000)
+    wide = x.astype(np.longdouble)
+    e = np.exp(wide - wide.max(axis=1, keepdims=True))
+    exact_p = e[:, 0] / e.sum(axis=1)
+    found = cxent.softmax(x)[:, 0]
+    assert (np.abs(found - exact_p) <= 4 * np.spacing(exact_p.astype(float))).all()

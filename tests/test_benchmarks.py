@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cxent import _dispatch
+from cxent import kernels
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can pin a process")
 def test_runs_and_names_missing_peers():
-    if _dispatch.kernel_name != "baseline":
+    if kernels.serving.name != "baseline":
         pytest.skip("the benchmark chooses its kernels itself: once is enough")
     command = [sys.executable, BENCHMARKS / "peers.py", "--threads", "1", "--budget", "0.01", "--dtypes", "float32"]
     selection = ["--shapes", "1 x 10", "--operations", "softmax", "loss+grad"]

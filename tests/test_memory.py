@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 import cxent
-from cxent import _dispatch
 
 
 @pytest.fixture(autouse=True)
-def compiled():
-    if _dispatch.kernel_name == "python":
+def compiled(kernels):
+    if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
 
 

@@ -367,3 +367,20 @@ def test_products_of_rows_that_do_not_count():
         assert_array_equal(cxent.cross_entropy_hvp(x, [1, 1], v, **chosen), 0)
     q = [[0.1, 0.2, 0.7], [np.nan, 0, 1]]
     assert_array_equal(cxent.cross_entropy_hvp(x, q, v, sample_weight=[1, 0])[1], 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weights_of_either_sign(dtype):
+    """As in PyTorch and scikit-learn: physicists' simulated events have negative ones."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 5)).astype(dtype)
+    weight, sample_weight = rng.normal(0.5, 1, 5), rng.normal(0.5, 1, 40)
+    tolerance = 200 * np.finfo(dtype).eps
+    for target in (rng.integers(0, 5, 40), rng.random((40, 5))):
+        for reduction in ("none", "sum", "mean"):
+            options = {"weight": weight, "sample_weight": sample_weight, "reduction": reduction, "label_smoothing": 0.1}
+            loss, grad = cxent.cross_entropy_with_grad(x, target, **options)
+            expected = reference(x, target, **options)
+            assert_allclose(loss, expected[0].astype(float), rtol=tolerance, atol=tolerance)
+            assert_allclose(grad, expected[1].astype(float), rtol=tolerance, atol=tolerance)
+    assert np.isnan(cxent.cross_entropy(x[:2], [0, 1], sample_weight=[1, -1]))

@@ -198,7 +198,7 @@ def test_the_gil_is_released(kernels):
     def compute():
         started.set()
         for _ in range(10):  # long enough for the other to wake up
-            kernels.softmax(x, None, x, False)
+            kernels.of(x.dtype).softmax(x, None, x, False)
         finished.set()
 
     interval = sys.getswitchinterval()
@@ -301,3 +301,22 @@ def test_against_torch():
             found = ours(x.detach(), axis)
             assert_allclose(found, result.detach().numpy(), rtol=1e-13)
             assert_allclose(backward(g, found, axis), grad.numpy(), atol=1e-14)
+
+
+def test_arrays_without_elements():
+    """As in SciPy, PyTorch and ONNX: an empty softmax, and the logarithm of a sum of nothing."""
+    for shape, axis in (((3, 0), -1), ((0, 3), 0), ((0,), None), ((2, 0, 3), (0, 1)), ((0, 3), 1), ((0, 0), 1)):
+        x = np.empty(shape, np.float32)
+        mask = np.ones(shape, bool)
+        for function in (cxent.softmax, cxent.log_softmax):
+            for found in (function(x, axis), function(x, axis, where=mask), function(x, axis, out=np.empty_like(x))):
+                assert found.shape == shape and found.dtype == np.float32
+        expected = np.full(x.sum(axis).shape, -np.inf, np.float32)
+        for found in (cxent.logsumexp(x, axis), cxent.logsumexp(x, axis, where=mask), cxent.logsumexp(x, axis, b=x)):
+            assert_array_equal(found, expected)
+            assert found.dtype == np.float32
+        lse, sign = cxent.logsumexp(x, axis, b=x, return_sign=True, keepdims=True)
+        assert lse.shape == sign.shape == x.sum(axis, keepdims=True).shape and not sign.any()
+    for function in (cxent.softmax_backward, cxent.log_softmax_backward):
+        assert function(np.empty((3, 0)), np.empty((3, 0))).shape == (3, 0)
+    assert cxent.softmax_jacobian(np.empty((3, 0))).shape == (3, 0, 0)

@@ -9,7 +9,7 @@ import pytest
 from conftest import BUILT
 
 import cxent
-from cxent import _dispatch
+from cxent import kernels as levels
 
 
 def run(code, **environment):
@@ -20,37 +20,39 @@ def run(code, **environment):
 
 
 def test_the_fastest_kernels_of_this_cpu_serve():
-    assert run("from cxent import _dispatch; print(_dispatch.kernel_name)").strip() == _dispatch.supported()[-1]
-    assert set(_dispatch.supported()) <= set(BUILT)
-    assert _dispatch.available() == _dispatch.supported()
+    assert run("from cxent import kernels; print(kernels.serving.name)").strip() == levels.supported()[-1]
+    assert set(levels.supported()) <= set(BUILT)
+    assert levels.available() == levels.supported()
 
 
 def test_forced():
-    name = _dispatch.kernel_name
-    printed = run("import cxent; cxent.show_config(); print(cxent._dispatch.kernels.__name__)", CXENT_ISA=name)
+    name = levels.serving.name
+    printed = run("import cxent; cxent.show_config(); print(cxent.kernels.serving.float32.__name__)", CXENT_ISA=name)
     assert f"kernels in use: {name} (forced by CXENT_ISA)" in printed
-    assert printed.strip().endswith(_dispatch.kernels.__name__)
+    assert printed.strip().endswith(levels.serving.float32.__name__)
 
 
 @pytest.mark.parametrize("wanted", ["avx2", "V4", "v2"])
 def test_forced_to_what_there_is_not(wanted):
     printed = run("import cxent", CXENT_ISA=wanted)
-    assert f"ValueError: CXENT_ISA is {wanted!r}, but this machine has: {', '.join(_dispatch.available())}" in printed
+    assert f"ValueError: CXENT_ISA is {wanted!r}, but this machine has: {', '.join(levels.available())}" in printed
 
 
 MISSING = """
 import sys, warnings
 for name in {missing}:
-    sys.modules["cxent." + name] = None  # import raises ImportError
+    sys.modules["cxent.kernels." + name] = None  # import raises ImportError
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import cxent
-print(cxent._dispatch.kernel_name, len(caught), *(f"{{w.category.__name__}}: {{w.message}}" for w in caught))
+print(cxent.kernels.serving.name, len(caught), *(f"{{w.category.__name__}}: {{w.message}}" for w in caught))
 print(cxent.softmax([0.0, 0.0]).tolist())
 """
 
 
-@pytest.mark.parametrize("missing", [["_cpu"], ["_kernels", "_kernels_v3", "_kernels_v4"]])
+@pytest.mark.parametrize(
+    "missing", [["cpu"], ["float32", "float32_v3", "float32_v4"], ["float64", "float64_v3", "float64_v4"]]
+)
 def test_missing_extensions_are_one_warning(missing):
     printed = run(MISSING.format(missing=missing))
     assert printed.startswith("python 1 RuntimeWarning: cxent's compiled kernels are missing")
@@ -59,7 +61,7 @@ def test_missing_extensions_are_one_warning(missing):
 
 
 def test_a_missing_level_falls_to_the_next():
-    printed = run(MISSING.format(missing=["_kernels_v3", "_kernels_v4"]))
+    printed = run(MISSING.format(missing=["float32_v3", "float64_v4"]))
     assert printed.startswith("baseline 0\n")
 
 
@@ -67,8 +69,8 @@ def test_show_config(capsys):
     assert cxent.show_config() is None
     printed = capsys.readouterr().out
     assert printed.startswith(f"cxent {cxent.__version__}, NumPy ")
-    assert f"kernels in use: {_dispatch.kernel_name}" in printed
-    assert f"kernels available: {', '.join(_dispatch.available())}" in printed
+    assert f"kernels in use: {levels.serving.name}" in printed
+    assert f"kernels available: {', '.join(levels.available())}" in printed
 
 
 def test_kernel_modules_are_interchangeable():
@@ -78,7 +80,11 @@ def test_kernel_modules_are_interchangeable():
         functions = {name: f for name, f in vars(module).items() if callable(f) and name.islower() and name[0] != "_"}
         return {name: list(inspect.signature(f).parameters) for name, f in functions.items()}
 
-    assert signatures(_dispatch.kernels) == signatures(_dispatch.load("python"))
+    assert (
+        signatures(levels.serving.float32)
+        == signatures(levels.serving.float64)
+        == signatures(levels.load("python").float32)
+    )
 
 
 def test_import_needs_numpy_alone():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cxent
-from cxent import _arrays
+from cxent import _layout
 
 ROWS = [(rows, classes) for classes in (64, 255, 256, 257, 300, 1000, 4095, 4096) for rows in (1, 5, 40)]
 LONG_ROWS = [(rows, classes) for classes in (4097, 4160, 5000, 20_001) for rows in (1, 2, 5)]
@@ -33,7 +33,7 @@ def results(x, axis, out):
 def test_same_bits(shape, dtype, monkeypatch):
     x = np.random.default_rng(0).normal(size=shape, scale=3).astype(dtype)
     expected = list(results(x, 1, np.empty_like(x)))
-    monkeypatch.setattr(_arrays, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(_layout, "_CACHE_BYTES", 0)
     for offset in (0, 1, 4, 15):  # of the results in a cache line
         memory = np.full(x.size + 64, 7, dtype)
         start = (-memory.ctypes.data % 64) // x.itemsize + offset
@@ -47,7 +47,7 @@ def test_same_bits(shape, dtype, monkeypatch):
 def test_in_place_strided_and_threaded(shape, monkeypatch):
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = cxent.softmax(x, 1)
-    monkeypatch.setattr(_arrays, "_CACHE_BYTES", 0)
+    monkeypatch.setattr(_layout, "_CACHE_BYTES", 0)
     wide = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)
     for out in (x.copy(), wide[..., ::2], wide[..., : shape[-1]], np.empty_like(x, order="F")):
         assert (cxent.softmax(x, 1, out=out) == expected).all()

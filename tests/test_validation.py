@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from cxent._arrays import floating_array, layout_of, target_view
+from cxent._layout import layout_of
+from cxent._validation import floating_array, target_view
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def test_inputs_are_aligned_and_native(misaligned):
 
 def test_targets_are_aligned_and_native(misaligned):
     x = np.zeros((2, 3))
-    layout = layout_of(x, -1, "logits")
+    layout = layout_of(x, -1)
     labels = misaligned.view(np.int64)[:, 0]
     for target, dtype in ((labels, np.int64), (labels.astype(">i2"), np.int64), (misaligned, np.float64)):
         view = next(v for v in target_view(target, layout, "logits", x.dtype) if v is not None)
@@ -32,7 +33,7 @@ def test_targets_are_aligned_and_native(misaligned):
 
 
 def test_outputs_are_aligned_and_native(misaligned):
-    layout = layout_of(np.zeros((2, 3)), -1, "x")
+    layout = layout_of(np.zeros((2, 3)), -1)
     aligned = np.zeros((2, 3))
     assert np.shares_memory(layout.output(aligned, aligned.dtype, in_place=[]), aligned)
     for out in (misaligned, aligned.astype(">f8")):

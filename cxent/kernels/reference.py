@@ -1,8 +1,8 @@
 """The kernels in pure NumPy: the reference for the compiled ones, and their fallback.
 
-The same functions with the same arguments as ``_kernels.pyx``, whose opening note has the formulas. Everything is
-computed in float64 on arrays with the classes last, so that a row's bits depend on nothing but the row. `past_cache`,
-how results are to be written, is the compiled ones' affair.
+The same functions with the same arguments as ``entry.pyx``; the formulas are in ``losses.pxd``. Everything is computed
+in float64 on arrays with the classes last, so that a row's bits depend on nothing but the row. `past_caches`, how
+results are to be written, is the compiled ones' affair.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def _chosen(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
 
 
 @np.errstate(all="ignore")
-def softmax(x: Array, mask: Array | None, out: Array, past_cache: bool) -> None:
+def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool) -> None:
     rows, empty = _chosen(x, mask)
     e, rest = _exponentials(_shifted(rows)[1])
     _store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, mask: Array | None, out: Array, past_cache: bool) -> None:
+def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool) -> None:
     rows, empty = _chosen(x, mask)
     _, shifted = _shifted(rows)
     _, rest = _exponentials(shifted)
@@ -120,25 +120,38 @@ def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Arr
 
 
 @np.errstate(all="ignore")
+def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array) -> None:
+    rows, factors = _rows(x), _rows(b)
+    m = rows.max(axis=-1, keepdims=True)
+    level = np.where(np.isfinite(m), m, 0)
+    terms = factors * np.exp(rows - level)
+    at_top = _sum(np.where(rows == m, terms, 0))
+    others = _sum(np.where(rows == m, 0, terms))
+    total = at_top + others
+    ratio = others / at_top
+    log_total = np.where(np.abs(ratio) < 0.5, np.log(np.abs(at_top)) + np.log1p(ratio), np.log(np.abs(total)))
+    out[...] = (level + log_total)[..., 0]
+    sign[...] = np.sign(total)[..., 0]
+
+
+Options = tuple[int | None, float, float, float, float, float, float]
+
+
+@np.errstate(all="ignore")
 def cross_entropy(
     x: Array,
-    labels: Array | None,
-    target: Array | None,
+    target: Array,
     class_weights: memoryview | None,
     row_weights: Array | None,
-    ignored: int | None,
-    smoothing: float,
-    z: float,
-    cap: float,
-    temperature: float,
-    divisor: float,
-    z_divisor: float,
+    options: Options,
     losses: Array | None,
     lse: Array | None,
     grad: Array | None,
     hess: Array | None,
-    past_cache: bool,
+    past_caches: bool,
 ) -> float:
+    ignored, smoothing, z, cap, temperature, divisor, z_divisor = options
+    labels = target if target.ndim == 2 else None
     u = _rows(x)
     m, shifted, slope = _capped(u, cap, temperature)
     e, rest = _exponentials(shifted)
@@ -160,7 +173,6 @@ def cross_entropy(
         at_label = (1 - smoothing) * np.take_along_axis(w, label, axis=-1)
         t = even * w
     else:
-        assert target is not None
         t = _rows(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
     # Half differences, because the difference of two large numbers may be too large.
@@ -204,28 +216,51 @@ def _limit(x: Array, m: Array) -> Array:
 
 
 @np.errstate(all="ignore")
-def from_probs_index(probs: Array, labels: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
-    p = _rows(probs)
-    label = labels[..., np.newaxis]
-    p_y = np.take_along_axis(p, label, axis=-1)
-    if grad is not None:
-        g = np.zeros_like(p)
-        np.put_along_axis(g, label, -1 / (divisor * p_y), axis=-1)
-        _store(g, grad)
-    return _deliver(-np.log(p_y)[..., 0], divisor, losses)
+def hessian_product(
+    x: Array,
+    v: Array,
+    target: Array,
+    class_weights: memoryview | None,
+    row_weights: Array | None,
+    options: Options,
+    out: Array,
+) -> None:
+    ignored, smoothing, _, _, temperature, divisor, _ = options
+    u, vector = _rows(x), _rows(v)
+    _, shifted, _ = _capped(u, 0, temperature)
+    e, rest = _exponentials(shifted)
+    p = e / (1 + rest)
+    even = smoothing / u.shape[-1]
+    w = np.ones_like(u) if class_weights is None else np.broadcast_to(np.asarray(class_weights, np.float64), u.shape)
+    counts = np.ones((*u.shape[:2], 1)) if row_weights is None else row_weights[..., np.newaxis].astype(np.float64)
+    if target.ndim == 2:
+        label = target[..., np.newaxis]
+        counts = np.where(label == ignored, 0, counts) if ignored is not None else counts
+        label = np.where(label == ignored, 0, label) if ignored is not None else label
+        weight = (1 - smoothing) * np.take_along_axis(w, label, axis=-1) + even * _sum(w)
+    else:
+        weight = _sum(w * ((1 - smoothing) * _rows(target) + even))
+    # H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
+    vector = vector - np.take_along_axis(vector, u.argmax(axis=-1, keepdims=True), axis=-1)
+    scale = counts * weight / temperature / temperature / divisor if divisor else 0 * counts
+    _store(np.where(counts == 0, 0, scale * (p * (vector - _sum(p * vector)))), out)
 
 
 @np.errstate(all="ignore")
-def from_probs_dense(probs: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
-    p, q = _rows(probs), _rows(target)
-    loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0]
+def from_probs(probs: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
+    p = _rows(probs)
+    if target.ndim == 2:
+        label = target[..., np.newaxis]
+        p_y = np.take_along_axis(p, label, axis=-1)
+        g = np.zeros_like(p)
+        np.put_along_axis(g, label, -1 / (divisor * p_y), axis=-1)
+        loss = -np.log(p_y)[..., 0]
+    else:
+        q = _rows(target)
+        g = np.where(q == 0, 0, -q / (divisor * p))
+        loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0]
     if grad is not None:
-        _store(np.where(q == 0, 0, -q / (divisor * p)), grad)
-    return _deliver(loss, divisor, losses)
-
-
-def _deliver(loss: Array, divisor: float, losses: Array | None) -> float:
-    """The divided sum of the row losses, and the losses themselves if they are wanted."""
+        _store(g, grad)
     if losses is not None:
         losses[...] = loss
     return float((loss / divisor).sum())
@@ -235,19 +270,27 @@ def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
     return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
 
 
-def are_weights(values: Array) -> bool:
-    return bool((np.isfinite(values) & (values >= 0)).all())
+def are_finite(values: Array) -> bool:
+    return bool(np.isfinite(values).all())
 
 
 def sums_of_weights(
-    labels: Array, row_weights: Array | None, class_weights: Array | None, ignored: int | None
+    labels: Array | None, row_weights: Array | None, class_weights: Array | None, ignored: int | None
 ) -> tuple[float, float]:
+    if labels is None:
+        assert row_weights is not None
+        labels = np.zeros(row_weights.shape, np.int64)
     counts = labels != ignored
     rows = counts * (1.0 if row_weights is None else row_weights.astype(np.float64))
     if class_weights is None:
         return float(rows.sum()), float(rows.sum())
-    weights = class_weights[np.where(counts, labels, 0)]
+    weights = class_weights.astype(np.float64)[np.where(counts, labels, 0)]
     return float((rows * weights).sum()), float(rows.sum())
+
+
+@np.errstate(all="ignore")
+def evaluate(function: str, x: Array, out: Array) -> None:
+    out[...] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p}[function](x.astype(np.float64))
 
 
 # What compiled kernels have for small calls, where they save most of the time; here it would save nothing.

@@ -1,9 +1,4 @@
-"""The one place where arguments are checked and become what kernels take.
-
-Kernels take 3-D views ``(outer, classes, inner)`` of the logits and of what has their shape, and 2-D views
-``(outer, inner)`` of labels and row results. ``Layout`` makes these views for all the arrays of one call, and only
-NumPy's ``reshape`` decides whether a view is possible or a copy is needed.
-"""
+"""The one place where arguments are checked, whatever they are."""
 
 from __future__ import annotations
 
@@ -12,13 +7,16 @@ import numbers
 import operator
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.exceptions import AxisError
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from . import _dispatch
+from . import kernels
+
+if TYPE_CHECKING:
+    from ._layout import Layout
 
 Array = NDArray[Any]
 Axis = int | Sequence[int] | None
@@ -26,8 +24,6 @@ Axis = int | Sequence[int] | None
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
-_CACHE_BYTES = 1 << 25
-_HALF_BITS = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16)}  # whose bits kernels take in these
 _ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
 
 
@@ -43,34 +39,10 @@ def floating_array(value: ArrayLike, name: str) -> Array:
     return _readable(array, array.dtype.newbyteorder("="))
 
 
-def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
-    return _FLOAT32 if dtype.itemsize == 2 else dtype
-
-
-def widened(array: Array) -> Array:
-    """The array in the dtype in which it is computed."""
-    return array.astype(computed_dtype(array.dtype), copy=False)
-
-
-def as_stored(array: Array) -> Array:
-    """An array as kernels take it: half precision as its bits."""
-    bits = _bits_of(array.dtype) if array.itemsize == 2 else None
-    return array if bits is None else array.view(bits)
-
-
 @lru_cache(maxsize=8)
-def _bits_of(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """The dtype of the bits of half precision; None for any other. (NumPy takes its time to name a dtype.)"""
-    return _HALF_BITS.get(dtype.name)
-
-
-def layout_of(x: Array, axis: Axis, name: str) -> Layout:
-    """The layout of an array with at least one class."""
-    layout = _layout(x.shape, x.strides, axis if type(axis) is int else _class_axes(axis, x.ndim))
-    if layout.classes == 0:
-        raise ValueError(f"{name} has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
-    return layout
+def half_name(dtype: np.dtype[Any]) -> str | None:
+    """The name of half precision; None for any other dtype. (NumPy takes its time to name one.)"""
+    return dtype.name if dtype.name in ("float16", "bfloat16") else None
 
 
 def target_view(
@@ -99,7 +71,7 @@ def target_view(
         )
     labels = layout.row_view(_readable(target, _INT64))
     ignored = _as_label(ignore_index, target.dtype)
-    if not _dispatch.kernels.labels_in_range(labels, layout.classes, ignored):
+    if not kernels.serving.float64.labels_in_range(labels, layout.classes, ignored):
         outside = np.argwhere(((target < 0) | (target >= layout.classes)) & (target != ignore_index))[0]
         place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
         found = target[tuple(outside)]
@@ -140,6 +112,12 @@ def row_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
     return layout.row_view(_weights(value, "sample_weight", layout.row_shape, "one for each row", dtype))
 
 
+def require_classes(layout: Layout, axis: Axis, name: str) -> None:
+    """A row without classes has no label."""
+    if layout.classes == 0 and layout.row_count > 0:
+        raise ValueError(f"{name} has shape {layout.shape} and axis {axis}: no classes; accepted is at least one")
+
+
 def integer_or_none(value: Any, name: str) -> int | None:
     try:
         return None if value is None else operator.index(value)
@@ -160,128 +138,12 @@ def number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool
     return as_float
 
 
-def exceeds_cache(result: Array) -> bool:
-    """Whether a result is so large that the CPU's caches would not hold it: kernels then write it past them."""
-    return result.nbytes >= _CACHE_BYTES
-
-
 def single_axis(axis: Any) -> int:
     """`axis` as one integer."""
     try:
         return operator.index(axis)
     except TypeError:
         raise TypeError(f"axis is {axis!r}; accepted is one integer") from None
-
-
-class _Order:
-    """An order of the axes of a shape."""
-
-    def __init__(self, shape: tuple[int, ...], axes: list[int]) -> None:
-        self._axes = axes
-        self._shape = [shape[a] for a in axes]
-        self._inverse = sorted(range(len(axes)), key=axes.__getitem__)
-        self._is_natural = axes == self._inverse == sorted(axes)
-
-    def apply(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """The array with its axes in this order, and then in `shape`."""
-        return array.reshape(shape) if self._is_natural else array.transpose(self._axes).reshape(shape)
-
-    def undo(self, array: Array) -> Array:
-        """The inverse of `apply`."""
-        array = array.reshape(self._shape)
-        return array if self._is_natural else array.transpose(self._inverse)
-
-
-class Layout:
-    """Where the rows of an array are: its class axes, and its other axes in the order in which they lie in memory.
-
-    Axes with longer strides than the classes' are ``outer``, those with shorter ones ``inner``, so that an array in
-    C order, in F order, or with its axes transposed is seen without a copy.
-    """
-
-    def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], axis: int | tuple[int, ...]) -> None:
-        class_axes = _class_axes(axis, len(shape))
-
-        def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
-            return abs(strides[a]) or math.inf
-
-        def size(axes: list[int]) -> int:
-            return math.prod(shape[a] for a in axes)
-
-        axes = sorted(range(len(shape)), key=distance, reverse=True)
-        classes = [a for a in axes if a in class_axes]
-        nearest = min(map(distance, classes), default=0)
-        outer = [a for a in axes if a not in class_axes and distance(a) >= nearest]
-        inner = [a for a in axes if a not in class_axes and distance(a) < nearest]
-        row_axes = sorted(outer + inner)
-
-        self.shape = shape
-        self.row_shape = tuple(shape[a] for a in row_axes)
-        self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(shape))
-        self.classes = size(classes)
-        self.row_count = size(row_axes)
-        self._view_shape = (size(outer), size(classes), size(inner))
-        self._row_view_shape = self._view_shape[::2]
-        self._order = _Order(shape, outer + classes + inner)
-        self._row_order = _Order(self.row_shape, [row_axes.index(a) for a in outer + inner])
-
-    def view(self, array: Array) -> Array:
-        """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
-        return self._order.apply(array, self._view_shape)
-
-    def row_view(self, array: Array) -> Array:
-        """An array of the rows' shape as ``(outer, inner)``."""
-        return self._row_order.apply(array, self._row_view_shape)
-
-    def empty_row_results(self, dtype: DTypeLike) -> Array:
-        """Memory for one result per row, as ``(outer, inner)``."""
-        return np.empty(self._row_view_shape, dtype)
-
-    def row_results(self, row_view: Array) -> Any:
-        """What the caller gets of one result per row; a scalar for a row without other axes."""
-        results = self._row_order.undo(row_view)
-        return results if results.ndim else results[()]
-
-    def output(
-        self,
-        out: Array | None,
-        dtype: np.dtype[Any],
-        in_place: Sequence[Array],
-        read_later: Sequence[Array] = (),
-        computed: np.dtype[Any] | None = None,
-    ) -> Array:
-        """Memory for a kernel's result, as ``(outer, classes, inner)``: that of `out` where it is safe to write there.
-
-        It is of `dtype`, or of the one that the kernel computes, from which `result` converts it.
-
-        It is safe if kernels can write there, and if it overlaps no input or is exactly one of `in_place`, of which the
-        kernel reads every element before it writes it. It reads those of `read_later` after it has written others.
-        """
-        computed = dtype if computed is None else computed
-        if out is None:
-            return np.empty(self._view_shape, computed)
-        _check_out(out, self.shape, dtype)
-        out = np.asarray(out)
-        safe = (
-            out.dtype == computed
-            and out.flags.aligned
-            and all(not np.may_share_memory(out, a) or _is_same(out, a) for a in in_place)
-            and not any(np.may_share_memory(out, a) for a in read_later)
-        )
-        return self.view(out) if safe else np.empty(self._view_shape, computed)
-
-    def result(self, output: Array, out: Array | None, dtype: np.dtype[Any]) -> Array:
-        """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
-        if out is None:
-            array = self._order.undo(output).astype(dtype, copy=False)
-            return array if array.ndim else array[()]
-        if not np.may_share_memory(output, out):
-            out[...] = self._order.undo(output)
-        return out
-
-
-# A layout depends on these few integers alone, and costs more than the kernel of a small call.
-_layout = lru_cache(maxsize=256)(Layout)
 
 
 def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
@@ -292,7 +154,7 @@ def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array
         raise kind(f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}") from None
     if array is not value and isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
-    if array.dtype.kind not in "fiub" and _bits_of(array.dtype) is None:
+    if array.dtype.kind not in "fiub" and half_name(array.dtype) is None:
         raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
     return array
 
@@ -305,9 +167,9 @@ def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, 
         with np.errstate(over="ignore"):
             array = array.astype(dtype)
     weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
-    if not _dispatch.kernels.are_weights(weights.reshape(-1)):
-        wrong = given[~(np.isfinite(weights) & (weights >= 0))].flat[0]
-        raise ValueError(f"{name} has {wrong}; accepted are finite numbers from 0 on, in {weights.dtype}")
+    if not kernels.serving.of(weights.dtype).are_finite(weights.reshape(-1)):
+        wrong = given[~np.isfinite(weights)].flat[0]
+        raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {weights.dtype}")
     return weights
 
 
@@ -323,7 +185,7 @@ def _readable(array: Array, dtype: DTypeLike) -> Array:
     return array if array.dtype == dtype and array.flags.aligned else array.astype(dtype)
 
 
-def _class_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
+def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     try:
@@ -339,7 +201,7 @@ def _class_axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     return class_axes
 
 
-def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
     if out.dtype != dtype and out.dtype.newbyteorder("=") != dtype:
@@ -348,11 +210,3 @@ def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
     if not out.flags.writeable:
         raise ValueError("out is read-only; accepted is an array that can be written")
-
-
-def _is_same(a: Array, b: Array) -> bool:
-    """Whether two arrays have the same elements at the same addresses."""
-    return a is b or (
-        a.__array_interface__["data"] == b.__array_interface__["data"]
-        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
-    )

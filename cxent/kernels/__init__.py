@@ -1,0 +1,93 @@
+"""Which kernels serve this process.
+
+The fastest that the CPU can run, or those that the environment variable ``CXENT_ISA`` names. Kernels of one level are
+two modules, one for each dtype that is computed; those in pure NumPy are one for both.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Kernels(NamedTuple):
+    """The kernels of one level: the same functions, with the same parameters, in every module."""
+
+    name: str
+    float32: ModuleType
+    float64: ModuleType
+
+    def of(self, dtype: np.dtype[Any]) -> ModuleType:
+        """Those that compute numbers of this dtype: half precision goes with float32."""
+        return self.float64 if dtype.itemsize == 8 else self.float32
+
+    def for_small(self, x: Any) -> ModuleType | None:
+        """Those whose shorter way might take a small array; None for what is no array of such a dtype."""
+        if type(x) is not np.ndarray:
+            return None
+        code = x.dtype.char
+        return self.float32 if code == "f" else self.float64 if code == "d" else self.float32 if code in "eE" else None
+
+
+# Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.
+_LEVELS = {
+    "python": (0, ("reference", "reference")),
+    "baseline": (1, ("float32", "float64")),
+    "v3": (3, ("float32_v3", "float64_v3")),
+    "v4": (4, ("float32_v4", "float64_v4")),
+}
+
+
+def load(name: str) -> Kernels:
+    """The kernels of that name."""
+    return Kernels(name, *(import_module("." + module, __name__) for module in _LEVELS[name][1]))
+
+
+def supported() -> list[str]:
+    """The names of the kernels that this CPU can run, slowest first."""
+    try:
+        from .cpu import x86_level
+    except ImportError:  # as with the kernels: without a compiled module there are the pure ones
+        return ["python"]
+    return [name for name, (level, _) in _LEVELS.items() if level <= x86_level()]
+
+
+def available() -> list[str]:
+    """Those of the supported kernels that are installed, slowest first."""
+    names = []
+    for name in supported():
+        try:
+            load(name)
+        except ImportError:
+            continue
+        names.append(name)
+    return names
+
+
+def _choose(wanted: str) -> Kernels:
+    if wanted:
+        if wanted not in available():
+            raise ValueError(f"CXENT_ISA is {wanted!r}, but this machine has: {', '.join(available())}")
+        return load(wanted)
+    for name in reversed(supported()):
+        try:
+            kernels = load(name)
+        except ImportError:
+            continue
+        if name != "python":
+            return kernels
+    warnings.warn(
+        "cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. "
+        "To build them, install a C compiler and run `pip install .` in the source of cxent",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return load("python")
+
+
+serving = _choose(os.environ.get("CXENT_ISA", ""))

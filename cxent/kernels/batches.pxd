@@ -1,0 +1,98 @@
+"""The one loop over the batches of an array: memory for the tiles, the loop, and what is left to be written.
+
+A kernel is a function that computes one batch of a `Call`. `run` makes the tiles, hands it batch after batch, and
+cleans up.
+"""
+
+from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+
+from .losses cimport Loss
+from .rows cimport Total, Values
+from .simd cimport fence, real
+from .stores cimport Ahead, Pending, ahead_of, stream_all
+from .tiles cimport Batch, Rows, next_batch
+
+cdef enum:
+    STACK_BYTES = 16384     # tiles up to so large are on the stack
+
+cdef struct Call:
+    Batch batch
+    Rows x              # the first input
+    Rows y              # the second: a mask, a target; or none
+    Rows v              # the third: a vector; or none
+    Rows out            # the result that has x's shape, or none
+    Rows hess           # the second such result, or none
+    Rows spare          # a tile alone: for dx/du of a softcap, or exponentials beside x; or none
+    Loss loss
+    Values values       # one result for each row, or none
+    Pending pending
+    Total total
+
+ctypedef void (*Compute)(Call* call) noexcept nogil
+
+
+cdef inline Ahead x_ahead_of(Call* call) noexcept nogil:
+    return ahead_of(&call.batch, &call.x)
+
+
+cdef inline Ahead out_ahead_of(Call* call) noexcept nogil:
+    """(Memory that is written past the caches needs none.)"""
+    if call.out.streamed or call.out.origin == call.x.origin:
+        return Ahead(NULL, 0, 0)
+    return ahead_of(&call.batch, &call.out)
+
+
+cdef inline int needs_tile(const Rows* rows) noexcept nogil:
+    return rows.origin != NULL and not rows.direct
+
+
+cdef inline void give_tile(Rows* rows, char* memory, Py_ssize_t tile_bytes, Py_ssize_t* given) noexcept nogil:
+    if needs_tile(rows):
+        rows.tile = <real*> (memory + given[0] * tile_bytes)
+        given[0] += 1
+
+
+cdef inline Py_ssize_t give_tiles(Call* call, char* memory, Py_ssize_t tile_bytes) noexcept nogil:
+    """A tile to every array that needs one; returns how many. Results take the place of x, if that is in a tile."""
+    cdef Py_ssize_t given = 0
+    give_tile(&call.x, memory, tile_bytes, &given)
+    give_tile(&call.y, memory, tile_bytes, &given)
+    give_tile(&call.v, memory, tile_bytes, &given)
+    give_tile(&call.hess, memory, tile_bytes, &given)
+    give_tile(&call.spare, memory, tile_bytes, &given)
+    if needs_tile(&call.x):
+        call.out.tile = call.x.tile
+    else:
+        give_tile(&call.out, memory, tile_bytes, &given)
+    if call.out.streamed and call.batch.columns:
+        call.out.spare = <real*> (memory + given * tile_bytes)
+        given += 1
+    return given
+
+
+cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:
+    while next_batch(&call.batch):
+        if call.out.streamed and call.batch.columns:
+            call.x.tile = call.out.tile     # the other is waiting to be written
+        compute(call)
+    stream_all(&call.pending)
+    if call.out.streamed:
+        fence()
+
+
+cdef inline int run(Call* call, Compute compute) except -1 nogil:
+    """Compute all batches of a call."""
+    cdef char on_stack[STACK_BYTES + 64]
+    cdef char* memory = on_stack
+    cdef Py_ssize_t tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+    cdef Py_ssize_t size = give_tiles(call, NULL, tile_bytes) * tile_bytes
+    if size > STACK_BYTES:
+        memory = <char*> PyMem_RawMalloc(size + 64)
+        if memory == NULL:
+            with gil:
+                raise MemoryError(f"no memory for {size} bytes to gather rows of {call.batch.classes} classes")
+    give_tiles(call, <char*> ((<size_t> memory + 63) // 64 * 64), tile_bytes)
+    compute_all(call, compute)
+    if memory != on_stack:
+        PyMem_RawFree(memory)
+    return 0

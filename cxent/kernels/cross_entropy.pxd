@@ -1,0 +1,266 @@
+"""The loss kernels: what each does with one batch.
+
+One kernel, `cross_entropy_batch`, has all options; those that are off cost a comparison a batch.
+"""
+
+from libc.stdint cimport int64_t
+
+from .batches cimport Call
+from .elementwise cimport (
+    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
+    LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows, leave, unlifted,
+)
+from .losses cimport (
+    Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
+    narrow_losses, plain_factors, reciprocal, weighted_factors,
+)
+from .math cimport log
+from .reduce cimport (
+    LOGARITHMS, NUMBERS, SUMEXP_M1, SUMEXP_M1_WEIGHTED, TANGENTS, TARGETS, Terms_of_batch, max_rows, sum_rows,
+)
+from .rows cimport add_losses, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
+from .simd cimport W, broadcast, load, real, store
+from .softmax cimport find_limits, terms_of
+from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
+
+
+cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* n) noexcept nogil:
+    """Labels and weights. The weight of ignored rows is 0; in place of their label stands one that can be an index."""
+    cdef Loss* loss = &call.loss
+    cdef Py_ssize_t r
+    if loss.labels.origin != NULL:
+        take_labels(&call.batch, &loss.labels, label)
+    if plain:
+        return
+    if loss.row_weights.origin != NULL:
+        take_values(&call.batch, &loss.row_weights, n.row_weight)
+    else:
+        fill(1, n.row_weight, MOST_ROWS)
+    for r in range(call.batch.rows if loss.ignoring else 0):
+        if label[r] == loss.ignored:
+            n.row_weight[r] = 0
+            label[r] = 0
+    if loss.labels.origin != NULL:
+        for r in range(call.batch.rows):
+            n.label_weight[r] = loss.w[label[r]] if loss.w != NULL else 1
+
+
+cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n) noexcept nogil:
+    """Softcap and temperature: in the tile x - x_m in place of u, so that m = 0; and the slope dx/du of a cap."""
+    cdef Row_factors factors
+    cdef Py_ssize_t r
+    if call.loss.softcap != 0:
+        cap_factors(&call.batch, &call.loss, m, &factors, n.top)
+        if call.spare.origin != NULL:
+            change_block(CAP_SLOPE, &call.batch, x, x, NULL, &factors, block_of(&call.batch, &call.spare))
+        change_block(CAP, &call.batch, x, x, NULL, &factors, x)
+    else:
+        for r in range(MOST_ROWS):
+            factors.a[r] = <real> call.loss.temperature
+            factors.b[r] = m[r] if r < call.batch.rows else 0
+            n.top[r] = factors.b[r] / factors.a[r]
+        change_block(DIVIDE, &call.batch, x, x, NULL, &factors, x)
+    fill(0, m, MOST_ROWS)
+
+
+cdef inline Block load_targets(Call* call) noexcept nogil:
+    """The target rows, smoothed and weighted."""
+    cdef Row_factors factors
+    cdef Block target = load_rows(&call.batch, &call.y)
+    if call.loss.w != NULL:
+        fill(1 - call.loss.smoothing, factors.a, MOST_ROWS)
+        fill(call.loss.smoothing / call.batch.classes, factors.b, MOST_ROWS)
+        change_block(SMOOTH, &call.batch, target, target, call.loss.w, &factors, target)
+    return target
+
+
+cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
+                              const Row_numbers* n) noexcept nogil:
+    cdef bint by_label = call.loss.labels.origin != NULL
+    cdef Row_factors factors
+    cdef real at_label[MOST_ROWS]
+    cdef Formula formula = GRADIENT_TARGETS
+    if plain:
+        plain_factors(&call.batch, &call.loss, n, &factors, at_label)
+    else:
+        weighted_factors(&call.batch, &call.loss, n, &factors, at_label)
+    if by_label:
+        formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
+    if call.spare.origin != NULL:
+        change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
+        if by_label:
+            put_in_block(&call.batch, e, label, at_label)
+        target = block_of(&call.batch, &call.spare)
+        by_label = False
+        formula = MULTIPLY
+    elif by_label and call.out.streamed:
+        change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
+        put_in_block(&call.batch, e, label, at_label)
+        leave(&call.batch, e, &call.out, &call.pending)
+        return
+    finish_rows(formula, &call.batch, e, target, call.loss.w, &factors, &call.out, &call.pending)
+    if by_label:
+        put_in_array(&call.batch, &call.out, label, at_label)
+
+
+cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
+    """The losses, and what is wanted beside them of gradient, Hessian and logsumexp."""
+    cdef Batch* batch = &call.batch
+    cdef Loss* loss = &call.loss
+    cdef bint plain = is_plain(loss) and call.hess.origin == NULL
+    cdef bint by_label = loss.labels.origin != NULL
+    cdef bint with_grad = call.out.origin != NULL
+    cdef bint with_lse = loss.lse.origin != NULL or loss.z != 0
+    cdef bint weighted = by_label and loss.smoothing != 0
+    cdef int64_t label[MOST_ROWS]
+    cdef real m[MOST_ROWS]
+    cdef Row_numbers n
+    cdef Row_factors factors
+    cdef Terms_of_batch of
+    cdef Block target
+    cdef Block x = load_rows(batch, &call.x)
+    cdef Py_ssize_t group, r
+    max_rows(batch, x, m)
+    take_rows(call, plain, label, &n)
+    if with_lse:
+        for r in range(batch.rows):
+            n.top[r] = m[r]
+            n.limit[r] = 0
+        if loss.softcap == 0:
+            find_limits(batch, x, m, n.limit)
+    if loss.softcap != 0 or loss.temperature != 1:
+        change_logits(call, x, m, &n)
+    target = x
+    if by_label:
+        take_at_labels(batch, x, label, n.distance)
+        for group in range((batch.rows + W - 1) // W):
+            r = group * W
+            store(n.distance + r, load(m + r) - load(n.distance + r))
+    else:
+        target = load_targets(call)
+        of = terms_of(call, x, target, m)
+        of.pending = NULL
+        sum_rows(TARGETS, batch, &of, n.weight, n.shifted, NULL)
+        for r in range(batch.rows):
+            n.shifted[r] *= 2
+    of = terms_of(call, x, x, m)
+    of.w = loss.w
+    sum_rows(SUMEXP_M1_WEIGHTED if weighted else SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima, n.shifted)
+    complete_sumexp_m1(batch, m, &n)
+    if weighted:
+        fill(loss.w_sum, n.weight, MOST_ROWS)
+    elif by_label and not plain:
+        fill(0, n.weight, MOST_ROWS)
+    if with_lse:
+        compute_lse(batch, &n)
+    compute_losses(batch, loss, plain, &n)
+    if loss.losses.origin != NULL:
+        narrow_losses(batch, &n, m)
+        put_values(batch, &loss.losses, m)
+    add_losses(batch, n.loss, &call.total)
+    if loss.lse.origin != NULL:
+        put_values(batch, &loss.lse, n.lse)
+    if with_grad:
+        if by_label:
+            take_at_labels(batch, of.kept, label, n.e_at_label)
+            for r in range((batch.rows + W - 1) // W):
+                store(n.e_at_label + r * W, unlifted(load(n.e_at_label + r * W)))
+        if call.hess.origin != NULL:
+            hessian_factors(batch, loss, &n, &factors)
+            finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, &factors, &call.hess, &call.pending)
+        put_gradient(call, of.kept, target, plain, label, &n)
+
+
+cdef inline void find_at_maxima(const Batch* batch, Block x, const real* m, Block v, real* at_maximum) noexcept nogil:
+    """The number of v where the first of the row's largest logits is."""
+    cdef Py_ssize_t r, c
+    for r in range(batch.rows):
+        c = 0
+        while c < batch.classes - 1 and number_at(batch, x, r, c)[0] != m[r]:
+            c += 1
+        at_maximum[r] = number_at(batch, v, r, c)[0]
+
+
+cdef inline void hessian_product_batch(Call* call) noexcept nogil:
+    """out = s / D * Q * p * (v - sum(p * v)), divided by the squared temperature.
+
+    H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
+    """
+    cdef Batch* batch = &call.batch
+    cdef Loss* loss = &call.loss
+    cdef int64_t label[MOST_ROWS]
+    cdef real m[MOST_ROWS]
+    cdef real sums[MOST_ROWS]
+    cdef real products[MOST_ROWS]
+    cdef Row_numbers n
+    cdef Row_factors factors
+    cdef Terms_of_batch of
+    cdef Block x = load_rows(batch, &call.x)
+    cdef Block v = load_rows(batch, &call.v)
+    cdef Block target
+    cdef Py_ssize_t group, r
+    max_rows(batch, x, m)
+    find_at_maxima(batch, x, m, v, factors.a)
+    take_rows(call, False, label, &n)
+    if loss.temperature != 1:
+        change_logits(call, x, m, &n)
+    if loss.labels.origin != NULL:
+        fill(loss.w_sum, n.weight, MOST_ROWS)
+    else:
+        target = load_targets(call)
+        fill(1, sums, MOST_ROWS)
+        of = terms_of(call, target, target, sums)
+        sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
+    fill(1, factors.counts, MOST_ROWS)
+    change_block(DIFFERENCE, batch, v, v, NULL, &factors, v)
+    of = terms_of(call, x, v, m)
+    sum_rows(TANGENTS, batch, &of, sums, products, NULL)
+    for r in range(MOST_ROWS):
+        n.sumexp_m1[r] = 0
+    hessian_factors(batch, loss, &n, &factors)      # for b, and which rows count
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        store(factors.a + r, broadcast(1) / load(sums + r))
+        store(factors.c + r, load(products + r) / load(sums + r))
+    finish_rows(HESSIAN_PRODUCT, batch, of.kept, v, NULL, &factors, &call.out, &call.pending)
+
+
+cdef inline void from_probs_batch(Call* call) noexcept nogil:
+    """The losses -sum(q * log(p)) of predictions p, and the gradient -q / p, both 0 where q is; p is x."""
+    cdef Batch* batch = &call.batch
+    cdef Loss* loss = &call.loss
+    cdef bint by_label = loss.labels.origin != NULL
+    cdef int64_t label[MOST_ROWS]
+    cdef real sums[MOST_ROWS]
+    cdef real unshifted[MOST_ROWS]
+    cdef Row_numbers n
+    cdef Row_factors factors
+    cdef Terms_of_batch of
+    cdef Block p = load_rows(batch, &call.x)
+    cdef Block q = p
+    cdef double scale = reciprocal(loss.divisor)
+    cdef Py_ssize_t group, r
+    fill(0, unshifted, MOST_ROWS)
+    if by_label:
+        take_labels(batch, &loss.labels, label)
+        take_at_labels(batch, p, label, sums)
+        for group in range((batch.rows + W - 1) // W):
+            r = group * W
+            store(factors.b + r, broadcast(-1) / (load(sums + r) * broadcast(loss.divisor)))
+            store(sums + r, log(load(sums + r)))
+    else:
+        q = load_rows(batch, &call.y)
+        of = terms_of(call, p, q, unshifted)
+        sum_rows(LOGARITHMS, batch, &of, sums, NULL, NULL)
+    for r in range(batch.rows):
+        n.loss[r] = -scale * sums[r]
+    if loss.losses.origin != NULL:
+        narrow_losses(batch, &n, sums)
+        put_values(batch, &loss.losses, sums)
+    add_losses(batch, n.loss, &call.total)
+    if call.out.origin == NULL:
+        return
+    fill(loss.divisor, factors.a, MOST_ROWS)
+    finish_rows(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, &factors, &call.out, &call.pending)
+    if by_label:
+        put_in_array(batch, &call.out, label, factors.b)

@@ -1,0 +1,307 @@
+"""One formula on every number of a batch, with numbers of its row: in a block, or on the way to the array.
+
+There is one mechanism, `apply`: a literal chooses the formula, and the C compiler keeps that alone. Where rows are
+columns of a tile, and lie one after the other in the array, results are transposed in registers as they are computed,
+so that no number is written twice.
+"""
+
+from .math cimport INFINITY, LIFT, exp_any, exp_less
+from .reduce cimport for_step, for_strip
+from .simd cimport (
+    FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real, select,
+    store, store_first, transpose, vec,
+)
+from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
+from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, block_of, lines_of_width, row_at, store_rows
+
+cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
+    SCALE                   # a x
+    SHIFT                   # (x - a) - b
+    GRADIENT                # a e,           e the exponentials x 2^-LIFT
+    GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
+    GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
+    COUNTED                 # a e,           likewise
+    HESSIAN                 # b p (1 - p),   p = a e; where e is the largest 1 - p is c
+    MULTIPLY                # x y
+    SMOOTH                  # w (a x + b)
+    HIDE                    # x where y is not 0, else -inf
+    DIVIDE                  # (x - b) / a
+    CAP                     # (the difference from the row's largest of softcap * tanh, see `capped`)
+    CAP_SLOPE               # (its derivative, see `slope_of_cap`)
+    DIFFERENCE              # x - a, and 0 in rows that do not count
+    SOFTMAX_BACKWARD        # y (b x - a) c, c being 1 / b: the difference may be too large, but for that
+    LOG_SOFTMAX_BACKWARD    # (b x - exp(y) a) c
+    LOSS_OF_PROBS           # -x / (y a), and 0 where x is
+    HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
+    ZERO                    # 0
+
+cdef struct Row_factors:    # for each row
+    real a[MOST_ROWS]
+    real b[MOST_ROWS]
+    real c[MOST_ROWS]
+    real near[MOST_ROWS]
+    real others[MOST_ROWS]
+    real counts[MOST_ROWS]  # 0 if it does not count
+
+cdef struct Factors:        # for a vector
+    vec a
+    vec b
+    vec c
+    vec near
+    vec others
+    vec counts
+
+
+cdef inline Factors factors_of(const Row_factors* of, const Batch* batch, Py_ssize_t strip,
+                               Py_ssize_t v) noexcept nogil:
+    return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
+                   for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
+                   for_strip(of.counts, batch, strip, v))
+
+
+cdef inline vec unlifted(vec x) noexcept nogil:
+    """(Not in one factor with a, which may be small itself.)"""
+    return x * broadcast(2.938735877055719e-39 if FLOAT64 else 5.421010862427522e-20)  # 2^-LIFT
+
+
+cdef inline vec capped(vec u, Factors f) noexcept nogil:
+    """x - x_m for x = softcap * tanh(u / (temperature * softcap)), with v = u / (temperature * softcap).
+
+    tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative: the difference of
+    two large logits is not lost to the rounding of their tanh. a = u_m, b = -2 / (temperature * softcap),
+    c = 2 softcap / (1 + exp(-2 |v_m|)), near = 1 if u_m > 0, else exp(-2 |v_m|).
+    """
+    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
+    cdef vec difference = exp_less(f.b * (f.a - u), 0, 1)
+    cdef vec share = broadcast(1) / (broadcast(1) + e)
+    cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.near) * share)
+    return select(equal(u, f.a), broadcast(0), result)
+
+
+cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
+    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b as above."""
+    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
+    cdef vec share = broadcast(1) / (broadcast(1) + e)
+    return f.others * (e * (share * share))
+
+
+cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
+    cdef vec zero = broadcast(0)
+    cdef vec p, result
+    if formula == SCALE:
+        return f.a * x
+    if formula == SHIFT:
+        return (x - f.a) - f.b
+    if formula == GRADIENT:
+        return f.a * unlifted(x)
+    if formula == COUNTED:
+        return select(equal(f.counts, zero), zero, f.a * unlifted(x))
+    if formula == GRADIENT_CLASSES:
+        return select(equal(f.counts, zero), zero, fma(f.a, unlifted(x), -(f.b * w)))
+    if formula == GRADIENT_TARGETS:
+        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(f.a, unlifted(x), -(f.b * y)))
+        return select(equal(f.counts, zero), zero, result)
+    if formula == HESSIAN:
+        p = f.a * unlifted(x)
+        result = f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))
+        return select(equal(f.counts, zero), zero, result)
+    if formula == MULTIPLY:
+        return x * y
+    if formula == SMOOTH:
+        return w * fma(f.a, x, f.b)
+    if formula == HIDE:
+        return select(equal(y, zero), broadcast(-INFINITY), x)
+    if formula == DIVIDE:
+        return (x - f.b) / f.a
+    if formula == CAP:
+        return capped(x, f)
+    if formula == CAP_SLOPE:
+        return slope_of_cap(x, f)
+    if formula == DIFFERENCE:
+        return select(equal(f.counts, zero), zero, x - f.a)
+    if formula == SOFTMAX_BACKWARD:
+        return (y * fma(f.b, x, -f.a)) * f.c
+    if formula == LOG_SOFTMAX_BACKWARD:
+        return fma(-exp_any(y), f.a, f.b * x) * f.c
+    if formula == LOSS_OF_PROBS:
+        return select(equal(x, zero), zero, -x / (y * f.a))
+    if formula == ZERO:
+        return zero
+    p = f.a * x
+    return select(equal(f.counts, zero), zero, f.b * (p * (y - f.c)))
+
+
+cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* of,
+                       Block out) noexcept nogil:
+    """out = formula(x, y, w), which may be x or y. In columns, also for rows that are missing."""
+    cdef bint uses_y = (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE
+                        or formula == SOFTMAX_BACKWARD or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS
+                        or formula == HESSIAN_PRODUCT)
+    cdef bint uses_w = formula == GRADIENT_CLASSES or formula == SMOOTH
+    cdef Factors f[VECTORS]
+    cdef vec zero = broadcast(0)
+    cdef vec y_part = zero, w_part = zero
+    cdef const real* x_start
+    cdef const real* y_start
+    cdef real* out_start
+    cdef Py_ssize_t strip, step, v, n
+    for strip in range(batch.strips):
+        x_start = x.start + strip * x.strip
+        y_start = y.start + strip * y.strip
+        out_start = out.start + strip * out.strip
+        for v in range(VECTORS):
+            f[v] = factors_of(of, batch, strip, v)
+        for step in range(batch.steps):
+            for v in range(VECTORS):
+                if uses_y:
+                    y_part = load(y_start + step * y.step + v * W)
+                if uses_w:
+                    w_part = for_step(w, batch, step, v)
+                store(out_start + step * out.step + v * W,
+                      evaluate(formula, load(x_start + step * x.step + v * W), y_part, w_part, f[v]))
+        step = batch.steps
+        for v in range(VECTORS):
+            n = batch.tail - v * W
+            if n > 0:
+                if uses_y:
+                    y_part = load_first(y_start + step * y.step + v * W, n, zero)
+                if uses_w:
+                    w_part = load_first(w + step * LANES + v * W, n, zero)
+                store_first(out_start + step * out.step + v * W,
+                            evaluate(formula, load_first(x_start + step * x.step + v * W, n, zero), y_part, w_part,
+                                     f[v]), n)
+
+
+cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                  const Row_factors* of, const Rows* out) noexcept nogil:
+    """The same from columns to rows of the array: W x W numbers at a time, transposed in registers."""
+    cdef bint uses_y = (formula == GRADIENT_TARGETS or formula == MULTIPLY
+                        or formula == SOFTMAX_BACKWARD or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS
+                        or formula == HESSIAN_PRODUCT)
+    cdef bint uses_w = formula == GRADIENT_CLASSES
+    cdef Py_ssize_t length = batch.classes
+    cdef Py_ssize_t stride = out.outer_stride
+    cdef Py_ssize_t wide = (batch.rows if length >= W else lines_of_width(batch.rows, length)
+                            if are_adjacent(batch, out) else 0)
+    cdef vec block[W]
+    cdef vec y_part = broadcast(0), w_part = broadcast(0)
+    cdef Factors f
+    cdef const real* x_at
+    cdef const real* y_at
+    cdef char* line
+    cdef Py_ssize_t group, number, row, c, k, count
+    for group in range((batch.rows + W - 1) // W):
+        row = group * W
+        count = min(<Py_ssize_t> W, batch.rows - row)
+        f = factors_of(of, batch, row // LANES, row % LANES // W)
+        for number in range((length + W - 1) // W):
+            c = max(<Py_ssize_t> 0, min(number * W, length - W))
+            x_at = x.start + row + c * x.step
+            y_at = y.start + row + c * y.step
+            for k in range(W):
+                block[k] = broadcast(0)
+                if length >= W or k < length:
+                    if uses_y:
+                        y_part = load(y_at)
+                    if uses_w:
+                        w_part = broadcast(w[c + k])
+                    block[k] = evaluate(formula, load(x_at), y_part, w_part, f)
+                x_at += x.step
+                y_at += y.step
+            line = row_at(batch, out, batch.first + row) + c * out.itemsize
+            transpose(block)
+            if row + W <= wide:     # what goes beyond a short row is written again with the next
+                for k in range(W):
+                    store(<real*> line, block[k])
+                    line += stride
+            else:
+                for k in range(W):
+                    if k < count:
+                        store_first(<real*> line, block[k], length)
+                    line += stride
+
+
+cdef inline void apply_to(bint transposed, Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                          const Row_factors* of, const Rows* out) noexcept nogil:
+    if transposed:
+        apply_transposed(formula, batch, x, y, w, of, out)
+    else:
+        apply(formula, batch, x, y, w, of, block_of(batch, out))
+
+
+cdef inline flattened apply_chosen(bint transposed, Formula formula, const Batch* batch, Block x, Block y,
+                                   const real* w, const Row_factors* of, const Rows* out) noexcept nogil:
+    if formula == SCALE:
+        apply_to(transposed, SCALE, batch, x, y, w, of, out)
+    elif formula == SHIFT:
+        apply_to(transposed, SHIFT, batch, x, y, w, of, out)
+    elif formula == GRADIENT:
+        apply_to(transposed, GRADIENT, batch, x, y, w, of, out)
+    elif formula == COUNTED:
+        apply_to(transposed, COUNTED, batch, x, y, w, of, out)
+    elif formula == GRADIENT_CLASSES:
+        apply_to(transposed, GRADIENT_CLASSES, batch, x, y, w, of, out)
+    elif formula == GRADIENT_TARGETS:
+        apply_to(transposed, GRADIENT_TARGETS, batch, x, y, w, of, out)
+    elif formula == HESSIAN:
+        apply_to(transposed, HESSIAN, batch, x, y, w, of, out)
+    elif formula == MULTIPLY:
+        apply_to(transposed, MULTIPLY, batch, x, y, w, of, out)
+    elif formula == SOFTMAX_BACKWARD:
+        apply_to(transposed, SOFTMAX_BACKWARD, batch, x, y, w, of, out)
+    elif formula == LOG_SOFTMAX_BACKWARD:
+        apply_to(transposed, LOG_SOFTMAX_BACKWARD, batch, x, y, w, of, out)
+    elif formula == LOSS_OF_PROBS:
+        apply_to(transposed, LOSS_OF_PROBS, batch, x, y, w, of, out)
+    elif formula == HESSIAN_PRODUCT:
+        apply_to(transposed, HESSIAN_PRODUCT, batch, x, y, w, of, out)
+    else:
+        apply_to(transposed, ZERO, batch, x, y, w, of, out)
+
+
+cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:
+    """Results that are where `block_of` says to the array, if that is elsewhere: at once, or during the next batch."""
+    if out.streamed and (batch.inner == 1 or batch.first % batch.inner + batch.rows <= batch.inner):
+        pending.form = AS_THEY_ARE
+        write_later(batch, out, results, pending)
+    else:
+        store_rows(batch, out, results)
+
+
+cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                             const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
+    """The formula's results to the array: at once, or while the next batch is computed."""
+    if batch.columns and batch.inner == 1 and out.class_stride == out.itemsize and out.storage == NATIVE:
+        apply_chosen(True, formula, batch, x, y, w, of, out)
+    elif out.streamed and not batch.columns and batch.rows == 1 and (formula == SCALE or formula == SHIFT):
+        pending.form = SCALED if formula == SCALE else SHIFTED  # as it is written
+        pending.a, pending.b = of.a[0], of.b[0]
+        write_later(batch, out, x, pending)
+    else:
+        apply_chosen(False, formula, batch, x, y, w, of, out)
+        leave(batch, block_of(batch, out), out, pending)
+
+
+cdef inline flattened change_block(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                   const Row_factors* of, Block out) noexcept nogil:
+    """The formula's results to a block of a tile."""
+    if formula == SMOOTH:
+        apply(SMOOTH, batch, x, y, w, of, out)
+    elif formula == HIDE:
+        apply(HIDE, batch, x, y, w, of, out)
+    elif formula == DIVIDE:
+        apply(DIVIDE, batch, x, y, w, of, out)
+    elif formula == CAP:
+        apply(CAP, batch, x, y, w, of, out)
+    elif formula == CAP_SLOPE:
+        apply(CAP_SLOPE, batch, x, y, w, of, out)
+    elif formula == DIFFERENCE:
+        apply(DIFFERENCE, batch, x, y, w, of, out)
+    elif formula == GRADIENT_CLASSES:
+        apply(GRADIENT_CLASSES, batch, x, y, w, of, out)
+    elif formula == GRADIENT_TARGETS:
+        apply(GRADIENT_TARGETS, batch, x, y, w, of, out)
+    elif formula == COUNTED:
+        apply(COUNTED, batch, x, y, w, of, out)
+    else:
+        apply(GRADIENT, batch, x, y, w, of, out)

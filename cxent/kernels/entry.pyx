@@ -1,0 +1,350 @@
+"""The entry points: arrays in, one loop over batches each.
+
+Every function takes its arrays as 3-D views ``(outer, classes, inner)`` and treats each of the ``outer * inner`` rows
+of ``classes`` numbers by itself. Labels and row results are ``(outer, inner)``. Arrays hold this module's dtype; logits
+and what has their shape may also be half precision, given as its bits: uint16 for float16, int16 for bfloat16. Nothing
+here knows of options' defaults or of errors: whoever calls has checked everything.
+"""
+
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t
+from libc.string cimport memset
+
+from cxent.kernels cimport math
+from cxent.kernels.batches cimport Call, run
+from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
+from cxent.kernels.math cimport exp_any, expm1, log, log1p
+from cxent.kernels.rows cimport Values, are_finite as all_finite, are_in_range, sum_of, sum_weights, values_at
+from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
+from cxent.kernels.softmax cimport (
+    log_softmax_backward_batch, log_softmax_batch, logsumexp_batch, logsumexp_factors_batch, softmax_backward_batch,
+    softmax_batch,
+)
+from cxent.kernels.stores cimport stream_past_caches
+from cxent.kernels.tiles cimport (
+    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, no_rows, rows_at,
+)
+
+
+cdef Rows rows_of(const Batch* batch, array) except *:
+    """The rows of an array (of none, if it is None), whose dtype its memoryview checks."""
+    cdef const real[:, :, :] x
+    cdef const uint16_t[:, :, :] float16
+    cdef const int16_t[:, :, :] bfloat16
+    cdef const uint8_t[:, :, :] booleans
+    if array is None:
+        return no_rows()
+    dtype = array.dtype.char
+    if dtype == "H":
+        float16 = array
+        return rows_at(batch, &float16[0, 0, 0], float16.strides[0], float16.strides[1], float16.strides[2], FLOAT16)
+    if dtype == "h":
+        bfloat16 = array
+        return rows_at(batch, &bfloat16[0, 0, 0], bfloat16.strides[0], bfloat16.strides[1], bfloat16.strides[2],
+                       BFLOAT16)
+    if dtype == "B":
+        booleans = array
+        return rows_at(batch, &booleans[0, 0, 0], booleans.strides[0], booleans.strides[1], booleans.strides[2],
+                       BOOLEAN)
+    x = array
+    return rows_at(batch, &x[0, 0, 0], x.strides[0], x.strides[1], x.strides[2], NATIVE)
+
+
+cdef Values values_of(const real[:, :] values):
+    if values is None:
+        return values_at(NULL, 0, 0)
+    return values_at(&values[0, 0], values.strides[0], values.strides[1])
+
+
+cdef Values labels_of(const int64_t[:, :] labels):
+    if labels is None:
+        return values_at(NULL, 0, 0)
+    return values_at(&labels[0, 0], labels.strides[0], labels.strides[1])
+
+
+cdef void begin(Call* call, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner) noexcept nogil:
+    """A call without arrays and options."""
+    memset(call, 0, sizeof(Call))
+    call.batch = batch_of(outer, classes, inner)
+    call.loss.temperature = call.loss.divisor = call.loss.z_divisor = 1
+
+
+cdef void begin_with(Call* call, x) except *:
+    outer, classes, inner = x.shape
+    begin(call, outer, classes, inner)
+    call.x = rows_of(&call.batch, x)
+
+
+cdef void set_mask(Call* call, mask) except *:
+    if mask is not None:
+        call.y = rows_of(&call.batch, mask)
+        call.x.direct = False  # what takes no part is replaced in a tile
+
+
+def softmax(
+    x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+    out,                # OUT  (outer, classes, inner), may be x
+    bint past_caches,   # IN   whether `out` is to be written past the caches
+):
+    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
+    cdef Call call
+    begin_with(&call, x)
+    set_mask(&call, mask)
+    call.out = rows_of(&call.batch, out)
+    with nogil:
+        if past_caches:
+            stream_past_caches(&call.batch, &call.x, &call.out)
+        run(&call, softmax_batch)
+
+
+def log_softmax(
+    x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+    out,                # OUT  (outer, classes, inner), may be x
+    bint past_caches,   # IN   whether `out` is to be written past the caches
+):
+    """out = (x - m) - log(sum(exp(x - m)))."""
+    cdef Call call
+    begin_with(&call, x)
+    set_mask(&call, mask)
+    call.out = rows_of(&call.batch, out)
+    call.spare.origin = call.x.origin  # (a tile alone)
+    with nogil:
+        if past_caches:
+            stream_past_caches(&call.batch, &call.x, &call.out)
+        run(&call, log_softmax_batch)
+
+
+def logsumexp(
+    x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+    real[:, :] out,     # OUT  (outer, inner)
+):
+    """out = m + log(sum(exp(x - m))); the maximum itself where it is infinite and no class is NaN."""
+    cdef Call call
+    begin_with(&call, x)
+    set_mask(&call, mask)
+    call.values = values_of(out)
+    with nogil:
+        run(&call, logsumexp_batch)
+
+
+def logsumexp_factors(
+    x,                  # IN   (outer, classes, inner), -inf where b is 0
+    b,                  # IN   (outer, classes, inner), factors of either sign
+    real[:, :] out,     # OUT  (outer, inner)
+    real[:, :] sign,    # OUT  (outer, inner), 1, -1 or 0; NaN where `out` is
+):
+    """out = log(abs(sum(b * exp(x))))."""
+    cdef Call call
+    begin_with(&call, x)
+    call.y = rows_of(&call.batch, b)
+    call.values = values_of(out)
+    call.loss.lse = values_of(sign)
+    call.spare.origin = call.x.origin  # (a tile alone)
+    with nogil:
+        run(&call, logsumexp_factors_batch)
+
+
+def softmax_backward(
+    grad_output,        # IN   (outer, classes, inner)
+    output,             # IN   (outer, classes, inner), the probabilities
+    out,                # OUT  (outer, classes, inner), may be either input
+):
+    """out = p * (g - sum(g * p))."""
+    cdef Call call
+    begin_with(&call, grad_output)
+    call.y = rows_of(&call.batch, output)
+    call.out = rows_of(&call.batch, out)
+    with nogil:
+        run(&call, softmax_backward_batch)
+
+
+def log_softmax_backward(
+    grad_output,        # IN   (outer, classes, inner)
+    output,             # IN   (outer, classes, inner), the log-probabilities
+    out,                # OUT  (outer, classes, inner), may be either input
+):
+    """out = g - exp(output) * sum(g)."""
+    cdef Call call
+    begin_with(&call, grad_output)
+    call.y = rows_of(&call.batch, output)
+    call.out = rows_of(&call.batch, out)
+    with nogil:
+        run(&call, log_softmax_backward_batch)
+
+
+cdef void set_target(Call* call, target, const real[:] class_weights, row_weights, options) except *:
+    """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
+    cdef Values none = values_at(NULL, 0, 0)
+    cdef Values weights
+    cdef double sums[2]
+    ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
+    if target.ndim == 2:
+        call.loss.labels = labels_of(target)
+    else:
+        call.y = rows_of(&call.batch, target)
+    call.loss.row_weights = values_of(row_weights)
+    call.loss.ignoring = ignored is not None
+    call.loss.ignored = 0 if ignored is None else ignored
+    call.loss.smoothing = smoothing
+    call.loss.z = z
+    call.loss.softcap = softcap
+    call.loss.temperature = temperature
+    call.loss.divisor = divisor
+    call.loss.z_divisor = z_divisor
+    if class_weights is not None:
+        call.loss.w = &class_weights[0]
+        call.y.direct = False  # targets are weighted in a tile
+        if smoothing != 0:
+            weights = values_at(call.loss.w, sizeof(real), 0)
+            sum_weights(&none, &weights, NULL, call.batch.classes, 1, False, 0, sums)
+            call.loss.w_sum = sums[1]
+    if softcap != 0 or temperature != 1:
+        call.x.direct = False  # and logits changed in one
+
+
+def cross_entropy(
+    x,                  # IN   (outer, classes, inner)
+    target,             # IN   (outer, inner) of int64, each in 0..classes-1 or `ignored`: class indices; or
+                        #      (outer, classes, inner): the class probabilities q
+    class_weights,      # IN   (classes,), or None; with smoothing always there
+    row_weights,        # IN   (outer, inner), or None
+    options,            # IN   (ignored, smoothing, z, softcap, temperature, divisor, z_divisor), where `ignored` is the
+                        #      label of rows that do not count, or None, and softcap 0 if there is none
+    losses,             # OUT  (outer, inner), or None
+    lse,                # OUT  (outer, inner), or None
+    grad,               # OUT  (outer, classes, inner), may be x but not target; or None
+    hess,               # OUT  (outer, classes, inner), or None; wants grad too
+    bint past_caches,   # IN   whether `grad` is to be written past the caches
+):
+    """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
+
+    q' = w * ((1 - smoothing) * q + smoothing / classes), q is one-hot for class indices, Q = sum(q'), and s is the
+    row's weight: 0 if its label is ignored.
+    """
+    cdef Call call
+    begin_with(&call, x)
+    set_target(&call, target, class_weights, row_weights, options)
+    call.loss.losses = values_of(losses)
+    call.loss.lse = values_of(lse)
+    call.out = rows_of(&call.batch, grad)
+    call.hess = rows_of(&call.batch, hess)
+    if call.loss.softcap != 0 and grad is not None:
+        call.spare.origin = call.x.origin  # (a tile alone)
+    with nogil:
+        if past_caches and grad is not None:
+            stream_past_caches(&call.batch, &call.x, &call.out)
+        run(&call, cross_entropy_batch)
+    return sum_of(&call.batch, &call.total)
+
+
+def hessian_product(
+    x,                  # IN   (outer, classes, inner)
+    v,                  # IN   (outer, classes, inner), the vectors
+    target,             # IN   as in `cross_entropy`
+    class_weights,      # IN   (classes,), or None
+    row_weights,        # IN   (outer, inner), or None
+    options,            # IN   as in `cross_entropy`
+    out,                # OUT  (outer, classes, inner), may be x
+):
+    """out = s / divisor * Q * p * (v - sum(p * v)), divided by the squared temperature."""
+    cdef Call call
+    begin_with(&call, x)
+    set_target(&call, target, class_weights, row_weights, options)
+    call.v = rows_of(&call.batch, v)
+    call.v.direct = False
+    call.out = rows_of(&call.batch, out)
+    with nogil:
+        run(&call, hessian_product_batch)
+
+
+def from_probs(
+    probs,              # IN   (outer, classes, inner)
+    target,             # IN   as in `cross_entropy`
+    double divisor,     # IN   of the sum of the losses, and of the gradient
+    losses,             # OUT  (outer, inner), or None
+    grad,               # OUT  (outer, classes, inner), may be an input; or None
+):
+    """Returns sum(losses) / divisor. losses = -sum(q * log(p)), grad = -q / p / divisor, both 0 where q is."""
+    cdef Call call
+    begin_with(&call, probs)
+    set_target(&call, target, None, None, (None, 0.0, 0.0, 0.0, 1.0, divisor, divisor))
+    call.loss.losses = values_of(losses)
+    call.out = rows_of(&call.batch, grad)
+    with nogil:
+        run(&call, from_probs_batch)
+    return sum_of(&call.batch, &call.total)
+
+
+def labels_in_range(
+    labels,             # IN   (outer, inner) of int64
+    Py_ssize_t classes, # IN
+    ignored,            # IN   a label that may be anything, or None
+):
+    """Whether every label but the ignored is in 0..classes-1."""
+    cdef Values values = labels_of(labels)
+    cdef Py_ssize_t outer = labels.shape[0]
+    cdef Py_ssize_t inner = labels.shape[1]
+    cdef bint ignoring = ignored is not None
+    cdef int64_t ignored_label = ignored if ignoring else 0
+    cdef bint inside
+    with nogil:
+        inside = are_in_range(&values, outer, inner, classes, ignoring, ignored_label)
+    return inside
+
+
+def are_finite(
+    const real[::1] values,     # IN
+):
+    """Whether all are finite numbers."""
+    cdef bint finite
+    with nogil:
+        finite = all_finite(&values[0], values.shape[0])
+    return finite
+
+
+def sums_of_weights(
+    labels,             # IN   (outer, inner) of int64, checked; or None
+    row_weights,        # IN   (outer, inner), or None
+    const real[:] class_weights,    # IN   (classes,), or None
+    ignored,            # IN   the label of rows that do not count, or None
+):
+    """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class."""
+    cdef Values label_values = labels_of(labels)
+    cdef Values weight_values = values_of(row_weights)
+    cdef Py_ssize_t outer = (row_weights if labels is None else labels).shape[0]
+    cdef Py_ssize_t inner = (row_weights if labels is None else labels).shape[1]
+    cdef const real* w = &class_weights[0] if class_weights is not None else <const real*> NULL
+    cdef bint ignoring = ignored is not None
+    cdef int64_t ignored_label = ignored if ignoring else 0
+    cdef double sums[2]
+    with nogil:
+        sum_weights(&label_values, &weight_values, w, outer, inner, ignoring, ignored_label, sums)
+    return sums[0], sums[1]
+
+
+def evaluate(
+    str function,           # IN   exp, expm1, log or log1p
+    const real[::1] x,      # IN
+    real[::1] out,          # OUT
+):
+    """The functions of vectors that all kernels use, for tests and for the ceiling in benchmarks."""
+    cdef Py_ssize_t n = x.shape[0]
+    cdef int number = ("exp", "expm1", "log", "log1p").index(function)
+    cdef vec value
+    cdef Py_ssize_t k
+    with nogil:
+        if number == 0:
+            for k in range(n // W):
+                store(&out[k * W], math.exp(load(&x[k * W]), 0))
+            k = n // W * W
+            store_first(&out[k], math.exp(load_first(&x[k], n - k, broadcast(0)), 0), n - k)
+        else:
+            for k in range((n + W - 1) // W):
+                value = load_first(&x[k * W], n - k * W, broadcast(0))
+                value = expm1(value) if number == 1 else log(value) if number == 2 else log1p(value)
+                store_first(&out[k * W], value, n - k * W)
+
+
+include "small.pxi"

@@ -1,0 +1,146 @@
+"""exp, expm1, log and log1p of vectors: each with its formula, its range, and the worst error that was found.
+
+The errors are in units in the last place (ulp) of the result, with fused multiply-add. Those of float32 were found by
+``tools/sweep_math.py`` over all arguments named; those of float64 over 10^7 random ones.
+
+Tried on AVX2, all in L1: Horner's order in exp, no faster; four exponentials side by side, no faster than one after the
+other; a test for small results instead of the clamp, two operations instead of one; ln 2 in one part for float32, 7 to
+10 % faster, and up to 4 ulp off for arguments far from 0 that are exact; five coefficients instead of six, 10 % faster,
+and 2.3 ulp off; the power of 2 multiplied in at the end, one rounding more.
+"""
+
+from .simd cimport (
+    FLOAT64, MANTISSA_BITS, at_least, bits, bits_of, broadcast, broadcast_bits, equal, fma, from_bits, greater, maximum,
+    real, scale_bits, select, vec, word,
+)
+
+cdef extern from "<math.h>" nogil:
+    const float INFINITY
+    const float NAN
+
+cdef enum:
+    LIFT = 64 * (1 + FLOAT64)  # exponentials of which a sum must keep the small ones are kept times 2^LIFT
+
+
+cdef inline vec exp_less(vec x, int lift, real less) noexcept nogil:
+    """exp(x) * 2^lift - less for x <= 0, and 0 - less where exp(x) * 2^lift is no normal number.
+
+    exp(x) = 2^k * exp(r) with k = round(x / ln 2) and |r| <= ln(2) / 2. Adding 1.5 * 2^MANTISSA_BITS rounds to an
+    integer, which then stands in the lowest bits. exp(r) = 1 + r + r^2 q(r), q fitted for the least relative error
+    (2^-28 and 2^-58) and summed in pairs. ln 2 is subtracted in two parts, the first of which makes an exact product.
+
+    Worst error, less = 0: float32 1.02 ulp over all x from -200 to 0, float64 1.07 ulp. NaN for NaN.
+    """
+    cdef vec t, k, r, r2, r4, q, power
+    if FLOAT64:
+        x = maximum(broadcast(-0.69314718055994531 * (1023 + lift)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(6755399441055744.0 + (1023 + lift)))
+        k = t - broadcast(6755399441055744.0 + (1023 + lift))
+        r = fma(k, broadcast(-0.69314718036912382), x)
+        r = fma(k, broadcast(-1.9082149292705877e-10), r)
+        r2 = r * r
+        r4 = r2 * r2
+        q = fma(r4,
+                fma(r4, fma(broadcast(2.5000301260848814e-08), r, broadcast(2.7630307297545969e-07)),
+                    fma(r2, fma(broadcast(2.75575859360685e-06), r, broadcast(2.4801492945913477e-05)),
+                        fma(broadcast(0.00019841269506712362), r, broadcast(0.001388888894376444)))),
+                fma(r2, fma(broadcast(0.0083333333334945636), r, broadcast(0.041666666666529704)),
+                    fma(broadcast(0.16666666666666413), r, broadcast(0.50000000000000111))))
+    else:
+        x = maximum(broadcast(-0.6931472 * (127 + lift)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(12582912.0 + (127 + lift)))
+        k = t - broadcast(12582912.0 + (127 + lift))
+        r = fma(k, broadcast(-0.693115234375), x)
+        r = fma(k, broadcast(-3.19461833e-05), r)
+        r2 = r * r
+        q = fma(r2,
+                fma(r2, broadcast(0.00138144822), fma(broadcast(0.0083687589), r, broadcast(0.0416683929))),
+                fma(broadcast(0.1666652026), r, broadcast(0.4999999342)))
+    power = scale_bits(t)
+    return fma(power, fma(r2, q, r), power - broadcast(less) if less != 0 else power)
+
+
+cdef inline vec exp(vec x, int lift) noexcept nogil:
+    """exp(x) * 2^lift for x <= 0: as above."""
+    return exp_less(x, lift, 0)
+
+
+cdef inline vec expm1(vec x) noexcept nogil:
+    """exp(x) - 1 for x <= 0. Worst error: float32 0.99 ulp over all x from -20 to 0, float64 1.15 ulp."""
+    return exp_less(x, 0, 1)
+
+
+cdef inline vec exp_any(vec x) noexcept nogil:
+    """exp(x) for any x: as above, and inf from 2^127.5 (float32) or 2^1023.5 (float64) on."""
+    cdef vec largest = broadcast(709.43613930310391 if FLOAT64 else 88.3762626)
+    return select(greater(x, largest), broadcast(INFINITY), exp(x, 0))
+
+
+cdef inline vec log_of_product(vec k, vec f) noexcept nogil:
+    """log(2^k (1 + f)) for 1 + f from sqrt(1/2) to sqrt(2).
+
+    log(1 + f) = 2 artanh(s) with s = f / (2 + f); its series in s^2 is fitted for the least relative error (2^-28 and
+    2^-59).
+    """
+    cdef vec s = f / (broadcast(2) + f)
+    cdef vec z = s * s
+    cdef vec z2, series
+    if FLOAT64:
+        z2 = z * z
+        series = fma(z2,
+                     fma(z2, fma(z2, broadcast(0.14795785353616853),
+                                 fma(z, broadcast(0.15314069535395727), broadcast(0.18183563480903744))),
+                         fma(z, broadcast(0.2222219859148781), broadcast(0.2857142874218907))),
+                     fma(z, broadcast(0.39999999999415659), broadcast(0.6666666666666734)))
+        series = z * series
+        return fma(k, broadcast(0.69314718036912382),
+                   f - fma(s, f - series, k * broadcast(-1.9082149292705877e-10)))
+    series = z * fma(z, fma(z, broadcast(0.2958568077), broadcast(0.3998865394)), broadcast(0.6666668535))
+    return fma(k, broadcast(0.693115234375), f - fma(s, f - series, k * broadcast(-3.19461833e-05)))
+
+
+cdef inline bits exponent_of(vec x) noexcept nogil:
+    """128 + k in float32, 1024 + k in float64, for x = 2^k (1 + f) as above."""
+    return (bits_of(x) + (broadcast_bits(<word> (0x4000000000000000 - 0x3FE6A09E667F3BCD)) if FLOAT64
+                          else broadcast_bits(0x40000000 - 0x3F3504F3))) >> MANTISSA_BITS
+
+
+cdef inline vec number_of(bits n) noexcept nogil:
+    """A small integer as a number: it stands in the lowest bits of 2^MANTISSA_BITS."""
+    return from_bits(n + bits_of(broadcast(4503599627370496.0 if FLOAT64 else 8388608.0))) - broadcast(
+        4503599627370496.0 if FLOAT64 else 8388608.0)
+
+
+cdef inline vec log1p(vec x) noexcept nogil:
+    """log(1 + x) for finite x > -0.5: f comes from x itself, so that a small one keeps its digits. NaN for NaN.
+
+    Worst error: float32 1.50 ulp over all x from 0 to 10^6, float64 1.48 ulp.
+    """
+    cdef bits exponent = exponent_of(broadcast(1) + x)
+    cdef vec scale = from_bits((broadcast_bits(2047 if FLOAT64 else 255) - exponent) << MANTISSA_BITS)  # 2^-k
+    return log_of_product(number_of(exponent) - broadcast(1024 if FLOAT64 else 128),
+                          fma(x, scale, scale - broadcast(1)))
+
+
+cdef inline vec log(vec x) noexcept nogil:
+    """log(x): -inf for 0, NaN for what is below. Worst error: float32 0.90 ulp over all x, float64 0.92 ulp."""
+    cdef vec tiny = broadcast(2.2250738585072014e-308 if FLOAT64 else 1.17549435e-38)  # the smallest normal number
+    cdef vec normal = select(greater(tiny, x), x * broadcast(18014398509481984.0), x)  # times 2^54
+    cdef vec shift = select(greater(tiny, x), broadcast(54), broadcast(0))
+    cdef bits exponent = exponent_of(normal)
+    cdef bits bias = broadcast_bits(1024 if FLOAT64 else 128)
+    cdef vec f = from_bits(bits_of(normal) - ((exponent - bias) << MANTISSA_BITS)) - broadcast(1)
+    cdef vec result = log_of_product((number_of(exponent) - broadcast(1024 if FLOAT64 else 128)) - shift, f)
+    result = select(greater(broadcast(INFINITY), x), result, x)
+    result = select(equal(x, broadcast(0)), broadcast(-INFINITY), result)
+    return select(at_least(x, broadcast(0)), result, x - x + broadcast(NAN))
+
+
+cdef inline vec quotient(vec a, vec b) noexcept nogil:
+    """a / b, and 0 where b is."""
+    return select(equal(b, broadcast(0)), broadcast(0), a / b)
+
+
+cdef inline vec product(vec a, vec b) noexcept nogil:
+    """a * b, and 0 where a is, whatever b is there."""
+    return select(equal(a, broadcast(0)), broadcast(0), a * b)

@@ -1,0 +1,362 @@
+"""Many numbers of a row to one: its maximum, and sums of terms, of which the most important are exponentials.
+
+Every sum goes through one loop, `sum_strip`, in which a literal chooses the terms and the C compiler keeps those alone.
+A strip is taken in chunks that L1 holds: first the exponentials of a chunk, while the next batch is prefetched and the
+last one's results are written; then the sums of what they are. Both loops are short, as a CPU's front end wants them.
+
+Exponentials of which the sum needs the small ones, beside the largest or beyond the smallest normal number, are kept
+times 2^LIFT: then thousands of them, each too small to be a number, still make a sum. The largest are exactly 2^LIFT.
+
+Tried: exponentials and their sums in one loop, 0.86 of the speed on AVX2, and worse the further it is unrolled (FMA and
+additions share ports there, and long loops fall out of the cache of decoded operations); chunks half or twice as long,
+0.98 to 1.0. In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row; the sum of
+weighted differences in a pass over the whole row, 1.4 times the time of a loss, in the loop of the exponentials 1.2.
+"""
+
+from .math cimport INFINITY, LIFT, exp, log, product
+from .simd cimport (
+    FLOAT64, LANES, VECTORS, W, broadcast, equal, flattened, load, load_first, mask, maximum, real, select, store,
+    store_first, unless, vec,
+)
+from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
+from .sums cimport FOLDED, Sum, add, fold_maxima, fold_sums, value_of
+from .tiles cimport Batch, Block
+
+cdef enum:
+    CHUNK = 32      # steps of a strip that are computed together
+
+cdef enum Terms:
+    EXPONENTIALS        # e = exp(x - shift)
+    SUMEXP_M1           # e = exp(x - shift) 2^LIFT but for the maxima; and 1 for each of these
+    SUMEXP_M1_WEIGHTED  # these, and w (x - shift), w the class weights
+    TARGETS             # y, and y (x - shift) / 2, since the difference of two large numbers may be too large
+    PRODUCTS            # x y, times the number that elsewhere is a shift
+    NUMBERS             # x, likewise
+    LOGARITHMS          # y log(x)
+    FACTORS             # y at the maxima, and y exp(x - shift) elsewhere
+    TANGENTS            # e = exp(x - shift), and e y
+    DIFFERENCES         # w (x - shift), for SUMEXP_M1_WEIGHTED
+
+cdef struct Terms_of_batch:     # what a sum reads and writes
+    Block x
+    Block y
+    const real* w       # class weights
+    const real* shift   # a number for each row
+    Block kept          # where e goes; NULL if it is not kept, which only rows can do
+    Ahead x_ahead
+    Ahead kept_ahead
+    Pending* pending    # NULL if there is none
+
+
+cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
+    if terms == SUMEXP_M1_WEIGHTED:
+        return 3
+    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == TANGENTS else 1
+
+
+cdef inline bint has_exponentials(Terms terms) noexcept nogil:
+    return (terms == EXPONENTIALS or terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED or terms == FACTORS
+            or terms == TANGENTS)
+
+
+cdef inline int lift_of(Terms terms) noexcept nogil:
+    return LIFT if terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED else 0
+
+
+cdef inline bint has_y(Terms terms) noexcept nogil:
+    return (terms == TARGETS or terms == PRODUCTS or terms == LOGARITHMS or terms == FACTORS or terms == TANGENTS)
+
+
+cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
+    """A number for each row, as the vector v of a strip wants it."""
+    if batch.columns:
+        return load(numbers + strip * LANES + v * W)
+    return broadcast(numbers[strip])
+
+
+cdef inline vec for_step(const real* numbers, const Batch* batch, Py_ssize_t step, Py_ssize_t v) noexcept nogil:
+    """A number for each class, as the vector v of a whole step wants it."""
+    if batch.columns:
+        return broadcast(numbers[step])
+    return load(numbers + step * LANES + v * W)
+
+
+cdef inline void take_exponentials(int lift, bint busy, Py_ssize_t steps, const real* x, const vec* shift, real* e,
+                                   Beside* beside) noexcept nogil:
+    """e = exp(x - shift) * 2^lift, over whole steps of a row; in a `busy` loop, memory is moved beside it."""
+    cdef Py_ssize_t step, v
+    for step in range(steps):
+        if busy:
+            move_line(beside)
+        for v in range(VECTORS):
+            store(e + v * W, exp(load(x + v * W) - shift[v], lift))
+        x += LANES
+        e += LANES
+
+
+cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* batch, const Terms_of_batch* of,
+                                              Beside* beside) noexcept nogil:
+    """The same over all strips of a batch in columns, class by class."""
+    cdef Py_ssize_t vectors = batch.strips * VECTORS
+    cdef const real* x = of.x.start
+    cdef real* e = of.kept.start
+    cdef Py_ssize_t c, v
+    for c in range(batch.classes):
+        if busy:
+            begin_run(beside, c)
+        for v in range(vectors):
+            if busy and v % VECTORS == 0:
+                move_line(beside)
+            store(e + v * W, exp(load(x + v * W) - load(of.shift + v * W), lift))
+        x += of.x.step
+        e += of.kept.step
+
+
+cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec* t) noexcept nogil:
+    """The terms; x are the exponentials e, if there are any."""
+    cdef vec zero = broadcast(0)
+    cdef mask at_top
+    if terms == EXPONENTIALS:
+        t[0] = x
+    elif terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED:
+        at_top = equal(x, broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0))   # 2^LIFT
+        t[0] = unless(at_top, x)
+        t[1] = select(at_top, broadcast(1), zero)
+    elif terms == TARGETS:
+        t[0] = y
+        t[1] = product(y, broadcast(0.5) * x - broadcast(0.5) * shift)
+    elif terms == PRODUCTS:
+        t[0] = (x * shift) * y
+    elif terms == NUMBERS:
+        t[0] = x * shift
+    elif terms == LOGARITHMS:
+        t[0] = product(y, log(x))
+    elif terms == FACTORS:
+        at_top = equal(x, broadcast(1))
+        t[0] = select(at_top, y, zero)
+        t[1] = unless(at_top, product(y, x))
+    elif terms == TANGENTS:
+        t[0] = x
+        t[1] = x * y
+    else:
+        t[0] = product(w, x - shift)
+
+
+cdef inline void terms_at(Terms terms, const Batch* batch, Py_ssize_t step, Py_ssize_t v, const real* x, const real* y,
+                          const real* w, const vec* shift, vec* t) noexcept nogil:
+    """The terms of a step's vector v."""
+    compute_terms(terms, load(x + v * W), load(y + v * W) if has_y(terms) else broadcast(0),
+                  for_step(w, batch, step, v) if terms == DIFFERENCES else broadcast(0), shift[v], t)
+
+
+cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, const real* x, Py_ssize_t x_step,
+                           const real* y, Py_ssize_t y_step, const real* w, const vec* shift,
+                           Sum* sums) noexcept nogil:
+    """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
+    cdef vec t[12]      # term i of step j is t[3 j + i]
+    cdef Py_ssize_t count = count_of(terms)
+    cdef Py_ssize_t quads = steps // 4
+    cdef Py_ssize_t quad, step, v, i, j
+    for quad in range(quads):
+        for v in range(VECTORS):
+            for j in range(4):
+                terms_at(terms, batch, 4 * quad + j, v, x + j * x_step, y + j * y_step, w, shift, t + 3 * j)
+            for i in range(count):
+                add(&sums[i * VECTORS + v], (t[i] + t[3 + i]) + (t[6 + i] + t[9 + i]))
+        x += 4 * x_step
+        y += 4 * y_step
+    for v in range(VECTORS if steps % 4 != 0 else 0):
+        for i in range(count):
+            t[3 + i] = broadcast(0)
+        for j in range(steps % 4):
+            terms_at(terms, batch, 4 * quads + j, v, x + j * x_step, y + j * y_step, w, shift, t)
+            for i in range(count):
+                t[3 + i] = t[3 + i] + t[i]
+        for i in range(count):
+            add(&sums[i * VECTORS + v], t[3 + i])
+
+
+cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Py_ssize_t steps, const real* x, const real* y,
+                           const real* w, const vec* shift, real* e, Beside* beside, Sum* sums) noexcept nogil:
+    """A chunk of a row: its exponentials, and its terms."""
+    if terms == SUMEXP_M1_WEIGHTED:
+        add_terms(DIFFERENCES, batch, steps, x, LANES, y, LANES, w, shift, sums + 2 * VECTORS)
+    if has_exponentials(terms):
+        if busy:    # (literals, for a loop without a test)
+            take_exponentials(lift_of(terms), True, steps, x, shift, e, beside)
+        else:
+            take_exponentials(lift_of(terms), False, steps, x, shift, e, beside)
+        add_terms(SUMEXP_M1 if terms == SUMEXP_M1_WEIGHTED else terms, batch, steps, e, LANES, y, LANES, w, shift, sums)
+    else:
+        add_terms(terms, batch, steps, x, LANES, y, LANES, w, shift, sums)
+
+
+cdef inline void load_tail(const real* p, Py_ssize_t n, real fill, real* step) noexcept nogil:
+    """The n classes that do not fill a step, to a step of their own."""
+    cdef Py_ssize_t v
+    for v in range(VECTORS):
+        store(step + v * W, load_first(p + v * W, n - v * W, broadcast(fill)))
+
+
+cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(count):
+        sums[k] = Sum(broadcast(0), broadcast(0))
+
+
+cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
+                         Beside* beside, Sum* sums) noexcept nogil:
+    """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
+    cdef real scratch[CHUNK * LANES]    # exponentials that are not kept
+    cdef real tail[4 * LANES]           # x, y, w and e of the last step
+    cdef vec shift[VECTORS]
+    cdef bint keep = of.kept.start != NULL
+    cdef const real* x = of.x.start + row * of.x.strip
+    cdef const real* y = of.y.start + row * of.y.strip
+    cdef real* kept = of.kept.start + row * of.kept.strip if keep else scratch
+    cdef Py_ssize_t start, n, v
+    for v in range(VECTORS):
+        shift[v] = broadcast(of.shift[row])
+    clear(sums, count_of(terms) * VECTORS)
+    if busy:
+        begin_run(beside, row)
+    for start in range(0, batch.steps, 32):     # CHUNK
+        n = min(<Py_ssize_t> CHUNK, batch.steps - start)
+        sum_steps(terms, busy, batch, n, x + start * LANES, y + start * LANES, of.w + start * LANES, shift,
+                  kept + (start * LANES if keep else 0), beside, sums)
+    n = batch.tail
+    if n > 0:
+        if busy:
+            move_line(beside)
+        start = batch.steps * LANES
+        load_tail(x + start, n, -INFINITY if has_exponentials(terms) else 0, tail)
+        if has_y(terms):
+            load_tail(y + start, n, 0, tail + LANES)
+        if terms == SUMEXP_M1_WEIGHTED:
+            load_tail(of.w + start, n, 0, tail + 2 * LANES)
+        sum_steps(terms, False, batch, 1, tail, tail + LANES, tail + 2 * LANES, shift, tail + 3 * LANES, beside, sums)
+        for v in range(VECTORS if keep and has_exponentials(terms) else 0):
+            store_first(kept + start + v * W, load(tail + 3 * LANES + v * W), n - v * W)
+
+
+cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
+                             real** results) noexcept nogil:
+    cdef real totals[3][FOLDED * LANES]
+    cdef real losts[3][FOLDED * LANES]
+    cdef Sum sums[3 * VECTORS]
+    cdef Py_ssize_t count = count_of(terms)
+    cdef Py_ssize_t row, i, v
+    for row in range(batch.rows):
+        sum_row(terms, busy, batch, of, row, beside, sums)
+        for i in range(count):
+            for v in range(VECTORS):
+                store(&totals[i][row * LANES + v * W], sums[i * VECTORS + v].total)
+                store(&losts[i][row * LANES + v * W], sums[i * VECTORS + v].lost)
+    for i in range(count):
+        fold_sums(&totals[i][0], &losts[i][0], batch.rows, results[i])
+
+
+cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Terms_of_batch* of,
+                             real** results) noexcept nogil:
+    """The terms of columns, strip by strip; x are the exponentials, if there are any."""
+    cdef Sum sums[3 * VECTORS]
+    cdef vec shift[VECTORS]
+    cdef Py_ssize_t strip, i, v
+    for strip in range(batch.strips):
+        for v in range(VECTORS):
+            shift[v] = load(of.shift + strip * LANES + v * W)
+        clear(sums, count_of(terms) * VECTORS)
+        add_terms(terms, batch, batch.steps, x.start + strip * LANES, x.step, of.y.start + strip * LANES, of.y.step,
+                  of.w, shift, sums)
+        for i in range(count_of(terms)):
+            for v in range(VECTORS):
+                store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
+
+
+cdef inline void sum_as_columns(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
+                                real** results) noexcept nogil:
+    if terms == SUMEXP_M1_WEIGHTED:
+        sum_columns(DIFFERENCES, batch, of.x, of, results + 2)
+    if has_exponentials(terms):
+        if busy:
+            take_exponentials_of_columns(lift_of(terms), True, batch, of, beside)
+        else:
+            take_exponentials_of_columns(lift_of(terms), False, batch, of, beside)
+        sum_columns(SUMEXP_M1 if terms == SUMEXP_M1_WEIGHTED else terms, batch, of.kept, of, results)
+    else:
+        sum_columns(terms, batch, of.x, of, results)
+
+
+cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
+                             real** results) noexcept nogil:
+    if batch.columns:
+        sum_as_columns(terms, is_busy(beside), batch, of, beside, results)
+    else:
+        sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
+
+
+cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
+                                 real** results) noexcept nogil:
+    if terms == EXPONENTIALS:
+        sum_in_form(EXPONENTIALS, batch, of, beside, results)
+    elif terms == SUMEXP_M1:
+        sum_in_form(SUMEXP_M1, batch, of, beside, results)
+    elif terms == SUMEXP_M1_WEIGHTED:
+        sum_in_form(SUMEXP_M1_WEIGHTED, batch, of, beside, results)
+    elif terms == TARGETS:
+        sum_in_form(TARGETS, batch, of, beside, results)
+    elif terms == PRODUCTS:
+        sum_in_form(PRODUCTS, batch, of, beside, results)
+    elif terms == NUMBERS:
+        sum_in_form(NUMBERS, batch, of, beside, results)
+    elif terms == LOGARITHMS:
+        sum_in_form(LOGARITHMS, batch, of, beside, results)
+    elif terms == FACTORS:
+        sum_in_form(FACTORS, batch, of, beside, results)
+    else:
+        sum_in_form(TANGENTS, batch, of, beside, results)
+
+
+cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch* of,
+                          real* first, real* second, real* third) noexcept nogil:
+    """The sums of a batch's terms, for each row: as many as there are terms."""
+    cdef Beside beside = beside_of(of.x_ahead, of.kept_ahead, of.pending)
+    cdef real* results[3]
+    results[0], results[1], results[2] = first, second, third
+    sum_chosen(terms, batch, of, &beside, results)
+    if of.pending != NULL:
+        stream_all(&beside.pending)
+        of.pending.lines = 0
+
+
+cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexcept nogil:
+    """The largest number in each row, NaN left out: it comes back in the differences from the largest."""
+    cdef real lanes[FOLDED * LANES]
+    cdef real* results = largest if batch.columns else lanes
+    cdef vec lane[VECTORS]
+    cdef vec lowest = broadcast(-INFINITY)
+    cdef const real* start
+    cdef Py_ssize_t quads = batch.steps // 4
+    cdef Py_ssize_t strip, quad, step, v
+    for strip in range(batch.strips):
+        start = x.start + strip * x.strip
+        for v in range(VECTORS):
+            lane[v] = lowest
+        for quad in range(quads):
+            for v in range(VECTORS):
+                step = 4 * quad
+                # (The second of the two is what comes of a NaN in the first.)
+                lane[v] = maximum(
+                    maximum(load(start + step * x.step + v * W),
+                            maximum(load(start + (step + 1) * x.step + v * W), lane[v])),
+                    maximum(load(start + (step + 2) * x.step + v * W),
+                            maximum(load(start + (step + 3) * x.step + v * W), lowest)))
+        for step in range(4 * quads, batch.steps):
+            for v in range(VECTORS):
+                lane[v] = maximum(load(start + step * x.step + v * W), lane[v])
+        for v in range(VECTORS):
+            if batch.tail > v * W:
+                lane[v] = maximum(load_first(start + batch.steps * x.step + v * W, batch.tail - v * W, lowest), lane[v])
+            store(results + strip * LANES + v * W, lane[v])
+    if not batch.columns:
+        fold_maxima(lanes, batch.rows, largest)

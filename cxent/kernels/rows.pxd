@@ -1,0 +1,203 @@
+"""One number a row: labels, weights, results, and their totals over all rows."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from .simd cimport HALVES, W, broadcast, load_wide, real, store_wide, wide
+from .tiles cimport NATIVE, Batch, Block, Rows, number_at, row_at, store_as
+
+cdef enum:
+    TOTALS = 64     # totals of every 64th row's losses; added at the end
+
+cdef struct Values:             # an array of one number for each row
+    char* origin                # NULL if there is none
+    Py_ssize_t outer_stride     # in bytes
+    Py_ssize_t inner_stride
+
+cdef struct Total:
+    double value[TOTALS]
+    double lost[TOTALS]         # what rounding has taken from it
+
+
+cdef inline Values values_at(const void* origin, Py_ssize_t outer_stride, Py_ssize_t inner_stride) noexcept nogil:
+    return Values(<char*> origin, outer_stride, inner_stride)
+
+
+cdef inline char* value_at(const Batch* batch, const Values* values, Py_ssize_t row) noexcept nogil:
+    """Where the value for a row of the array is."""
+    if batch.inner == 1:
+        return values.origin + row * values.outer_stride
+    return values.origin + row // batch.inner * values.outer_stride + row % batch.inner * values.inner_stride
+
+
+cdef inline Py_ssize_t distance_of(const Batch* batch, const Values* values) noexcept nogil:
+    """Bytes from the value for one row of the batch to that for the next; 0 if it is not the same everywhere."""
+    if batch.inner == 1:
+        return values.outer_stride
+    return values.inner_stride if batch.first % batch.inner + batch.rows <= batch.inner else 0
+
+
+cdef inline void take_labels(const Batch* batch, const Values* labels, int64_t* label) noexcept nogil:
+    cdef Py_ssize_t distance = distance_of(batch, labels)
+    cdef const char* start = value_at(batch, labels, batch.first)
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        label[r] = (<const int64_t*> (start + r * distance if distance != 0
+                                      else value_at(batch, labels, batch.first + r)))[0]
+
+
+cdef inline void take_values(const Batch* batch, const Values* values, real* x) noexcept nogil:
+    cdef Py_ssize_t distance = distance_of(batch, values)
+    cdef const char* start = value_at(batch, values, batch.first)
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        x[r] = (<const real*> (start + r * distance if distance != 0
+                               else value_at(batch, values, batch.first + r)))[0]
+
+
+cdef inline void put_values(const Batch* batch, const Values* values, const real* x) noexcept nogil:
+    cdef Py_ssize_t distance = distance_of(batch, values)
+    cdef char* start = value_at(batch, values, batch.first)
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        (<real*> (start + r * distance if distance != 0 else value_at(batch, values, batch.first + r)))[0] = x[r]
+
+
+cdef inline void take_at_labels(const Batch* batch, Block block, const int64_t* label, real* x) noexcept nogil:
+    """x = the number of each row at its label."""
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        x[r] = number_at(batch, block, r, label[r])[0]
+
+
+cdef inline void put_in_block(const Batch* batch, Block block, const int64_t* label, const real* x) noexcept nogil:
+    """The inverse: the number at each label = x."""
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        number_at(batch, block, r, label[r])[0] = x[r]
+
+
+cdef inline void put_in_array(const Batch* batch, const Rows* rows, const int64_t* label, const real* x) noexcept nogil:
+    """The same in the array itself, in its dtype."""
+    cdef char* p
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        p = row_at(batch, rows, batch.first + r) + label[r] * rows.class_stride
+        if rows.storage == NATIVE:
+            (<real*> p)[0] = x[r]
+        else:
+            store_as(rows.storage, p, broadcast(x[r]), 1)
+
+
+cdef inline void fill(real number, real* x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(n):
+        x[k] = number
+
+
+# --- totals over all rows ----------------------------------------------------------------------------------------
+
+cdef inline void add_number(double number, double* value, double* lost) noexcept nogil:
+    """Knuth's two-sum."""
+    cdef double sum = value[0] + number
+    cdef double added = sum - value[0]
+    lost[0] += (value[0] - (sum - added)) + (number - added)
+    value[0] = sum
+
+
+cdef inline void add_losses(const Batch* batch, double* loss, Total* total) noexcept nogil:
+    """Add the losses of a batch to the totals that their rows' numbers say: where batches begin depends on the memory.
+
+    loss has room for W more rows than the batch.
+    """
+    cdef Py_ssize_t first = batch.first % TOTALS
+    cdef Py_ssize_t at_once = W // HALVES
+    cdef Py_ssize_t lane, r, k
+    cdef wide value, sum, added, number
+    for k in range(W):
+        loss[batch.rows + k] = 0
+    r = 0
+    while r < batch.rows:
+        lane = (first + r) % TOTALS
+        if lane + at_once > TOTALS:
+            add_number(loss[r], &total.value[lane], &total.lost[lane])
+            r += 1
+            continue
+        number = load_wide(loss + r)
+        value = load_wide(&total.value[lane])
+        sum = value + number
+        added = sum - value
+        store_wide(&total.lost[lane], load_wide(&total.lost[lane]) + ((value - (sum - added)) + (number - added)))
+        store_wide(&total.value[lane], sum)
+        r += at_once
+
+
+cdef inline double sum_of(const Batch* batch, const Total* total) noexcept nogil:
+    cdef double value = 0
+    cdef double lost = 0
+    cdef Py_ssize_t k
+    for k in range(min(<Py_ssize_t> TOTALS, batch.total)):
+        add_number(total.value[k], &value, &lost)
+        if total.value[k] - total.value[k] == 0:    # beyond the largest number, what is lost is inf - inf
+            lost += total.lost[k]
+    return value + lost if value - value == 0 else value
+
+
+# --- whole arrays ------------------------------------------------------------------------------------------------
+
+cdef inline bint are_in_range(const Values* labels, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t classes,
+                              bint ignoring, int64_t ignored) noexcept nogil:
+    """Whether every label but the ignored is in 0..classes-1."""
+    cdef uint64_t last = classes - 1
+    cdef uint64_t outside = 0
+    cdef uint64_t label, counts
+    cdef const char* start
+    cdef Py_ssize_t i, k
+    for i in range(outer):
+        start = labels.origin + i * labels.outer_stride
+        for k in range(inner):
+            label = <uint64_t> (<const int64_t*> (start + k * labels.inner_stride))[0]
+            counts = not ignoring or label != <uint64_t> ignored
+            outside |= (label > last) & counts
+    return outside == 0
+
+
+cdef inline void sum_weights(const Values* labels, const Values* row_weights, const real* w, Py_ssize_t outer,
+                             Py_ssize_t inner, bint ignoring, int64_t ignored, double* sums) noexcept nogil:
+    """sums = the sums of s w_y and of s over the rows that count; labels, s and w may be NULL: then w, or s, is 1."""
+    cdef double value[16]
+    cdef double lost[16]
+    cdef double s, label_weight
+    cdef int64_t label = 0
+    cdef Py_ssize_t lane = 0
+    cdef Py_ssize_t i, k
+    for k in range(16):
+        value[k] = lost[k] = 0
+    for i in range(outer):
+        for k in range(inner):
+            if labels.origin != NULL:
+                label = (<const int64_t*> (labels.origin + i * labels.outer_stride + k * labels.inner_stride))[0]
+                if ignoring and label == ignored:
+                    continue
+            s = 1
+            if row_weights.origin != NULL:
+                s = (<const real*> (row_weights.origin + i * row_weights.outer_stride
+                                    + k * row_weights.inner_stride))[0]
+            label_weight = w[label] if w != NULL and labels.origin != NULL else 1
+            add_number(s * label_weight, &value[lane], &lost[lane])
+            add_number(s, &value[8 + lane], &lost[8 + lane])
+            lane = (lane + 1) & 7
+    for k in range(1, 8):
+        add_number(value[k], &value[0], &lost[0])
+        add_number(value[8 + k], &value[8], &lost[8])
+        lost[0] += lost[k]
+        lost[8] += lost[8 + k]
+    sums[0] = value[0] + lost[0] if value[0] - value[0] == 0 else value[0]
+    sums[1] = value[8] + lost[8] if value[8] - value[8] == 0 else value[8]
+
+
+cdef inline bint are_finite(const real* x, Py_ssize_t n) noexcept nogil:
+    cdef int outside = 0
+    cdef Py_ssize_t k
+    for k in range(n):
+        outside |= x[k] - x[k] != 0
+    return outside == 0

@@ -1,0 +1,450 @@
+/* Vectors of one dtype and one instruction set: the only file with intrinsics, and with an #if for a machine.
+
+   The dtype is CXENT_REAL_BITS, 32 or 64, which the build defines. A vector is what one register holds: 64 bytes with
+   AVX-512, 32 with AVX2 and FMA, 16 with NEON or SSE2, and one number for a compiler that has no vectors of its own.
+   Where GNU C has an operator for vectors (a + b, a * b), rooms write that; all else has its function here. No function
+   loops over an array, and none has a formula. Every one of them returns the same bits on every machine but
+   `cxent_fma`, which rounds twice where the CPU has no fused multiply-add (SSE2), and the sign and payload of a NaN. */
+#ifndef CXENT_SIMD_H
+#define CXENT_SIMD_H
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define CXENT_X86 1
+#include <immintrin.h>
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define CXENT_NEON 1
+#include <arm_neon.h>
+#endif
+
+/* --- types ------------------------------------------------------------------------------------------------------- */
+
+#if CXENT_REAL_BITS == 64
+#define CXENT_FLOAT64 1
+#define CXENT_MANTISSA_BITS 52
+typedef double cxent_real;
+typedef uint64_t cxent_word;
+typedef int64_t cxent_signed_word;
+#else
+#define CXENT_FLOAT64 0
+#define CXENT_MANTISSA_BITS 23
+typedef float cxent_real;
+typedef uint32_t cxent_word;
+typedef int32_t cxent_signed_word;
+#endif
+
+#ifndef CXENT_VECTOR_BYTES
+#if defined(CXENT_X86) && defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__)
+#define CXENT_VECTOR_BYTES 64
+#elif defined(CXENT_X86) && defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define CXENT_VECTOR_BYTES 32
+#elif defined(CXENT_X86) || defined(CXENT_NEON)
+#define CXENT_VECTOR_BYTES 16
+#else
+#define CXENT_VECTOR_BYTES (CXENT_REAL_BITS / 8)
+#endif
+#endif
+
+#define CXENT_W (CXENT_VECTOR_BYTES * 8 / CXENT_REAL_BITS)  /* numbers in a vector */
+#define CXENT_LANES (512 / CXENT_REAL_BITS)                 /* lanes of a sum: numbers in 64 bytes, on every machine */
+#define CXENT_VECTORS (CXENT_LANES / CXENT_W)               /* vectors that hold the lanes */
+#define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1)  /* vectors of double that hold one of cxent_real */
+
+#if CXENT_W > 1
+#define CXENT_VECTOR(type, bytes) typedef type __attribute__((vector_size(bytes)))
+CXENT_VECTOR(cxent_real, CXENT_VECTOR_BYTES) cxent_vec;
+CXENT_VECTOR(cxent_word, CXENT_VECTOR_BYTES) cxent_bits;
+CXENT_VECTOR(double, CXENT_VECTOR_BYTES) cxent_wide;
+CXENT_VECTOR(uint8_t, CXENT_W) cxent_bytes;
+CXENT_VECTOR(uint16_t, CXENT_W * 2) cxent_halfwords;
+CXENT_VECTOR(cxent_signed_word, CXENT_VECTOR_BYTES) cxent_truths;
+#define CXENT_CONVERT(x, type) __builtin_convertvector(x, type)
+#define CXENT_CHOOSE(truth, a, b) (((cxent_bits) (truth) & (a)) | (~(cxent_bits) (truth) & (b)))
+#else
+typedef cxent_real cxent_vec;
+typedef cxent_word cxent_bits;
+typedef double cxent_wide;
+typedef uint8_t cxent_bytes;
+typedef uint16_t cxent_halfwords;
+typedef int cxent_truths;
+#define CXENT_CONVERT(x, type) ((type) (x))
+#define CXENT_CHOOSE(truth, a, b) ((truth) ? (a) : (b))
+#endif
+
+#if CXENT_VECTOR_BYTES == 64 && CXENT_FLOAT64
+typedef __mmask8 cxent_mask;
+#elif CXENT_VECTOR_BYTES == 64
+typedef __mmask16 cxent_mask;
+#else
+typedef cxent_truths cxent_mask;
+#endif
+
+#ifdef __GNUC__
+#define CXENT_INLINE static inline __attribute__((always_inline, unused))
+/* Returned by functions into which all that they call is to be inlined, so that literals choose their code. */
+#define cxent_flattened __attribute__((flatten)) void
+#define cxent_prefetch(p) __builtin_prefetch((p), 0)
+#define cxent_prefetch_to_write(p) __builtin_prefetch((p), 1)
+#else
+#define CXENT_INLINE static __forceinline
+#define cxent_flattened void
+#define cxent_prefetch(p) ((void) (p))
+#define cxent_prefetch_to_write(p) ((void) (p))
+#endif
+
+/* An intrinsic of this vector's width and dtype: CXENT_OP(max) is _mm256_max_ps for 8 numbers of float32. */
+#ifdef CXENT_X86
+#if CXENT_VECTOR_BYTES == 64
+#define CXENT_BY_WIDTH(name, suffix) _mm512_##name##suffix
+#elif CXENT_VECTOR_BYTES == 32
+#define CXENT_BY_WIDTH(name, suffix) _mm256_##name##suffix
+#else
+#define CXENT_BY_WIDTH(name, suffix) _mm_##name##suffix
+#endif
+#if CXENT_FLOAT64
+#define CXENT_OP(name) CXENT_BY_WIDTH(name, _pd)
+#else
+#define CXENT_OP(name) CXENT_BY_WIDTH(name, _ps)
+#endif
+#endif
+
+/* --- numbers and bits -------------------------------------------------------------------------------------------- */
+
+#if CXENT_W > 1
+#define CXENT_EVERY(x, vector) ((x) - (vector){0})
+#else
+#define CXENT_EVERY(x, vector) (x)
+#endif
+
+CXENT_INLINE cxent_vec cxent_broadcast(cxent_real x) { return CXENT_EVERY(x, cxent_vec); }
+CXENT_INLINE cxent_wide cxent_broadcast_wide(double x) { return CXENT_EVERY(x, cxent_wide); }
+CXENT_INLINE cxent_bits cxent_broadcast_bits(cxent_word x) { return CXENT_EVERY(x, cxent_bits); }
+
+CXENT_INLINE cxent_bits cxent_bits_of(cxent_vec x) { cxent_bits b; memcpy(&b, &x, sizeof b); return b; }
+CXENT_INLINE cxent_vec cxent_from_bits(cxent_bits b) { cxent_vec x; memcpy(&x, &b, sizeof x); return x; }
+
+/* 2^k, for the k + bias that stands in the lowest bits of t. */
+#define cxent_scale_bits(t) cxent_from_bits(cxent_bits_of(t) << CXENT_MANTISSA_BITS)
+
+CXENT_INLINE cxent_vec cxent_absolute(cxent_vec x) {
+    return cxent_from_bits(cxent_bits_of(x) & cxent_broadcast_bits((cxent_word) -1 >> 1));
+}
+
+/* --- arithmetic -------------------------------------------------------------------------------------------------- */
+
+/* a * b + c, rounded once where the CPU can. */
+CXENT_INLINE cxent_vec cxent_fma(cxent_vec a, cxent_vec b, cxent_vec c) {
+#if CXENT_W == 1 && defined(__FP_FAST_FMA)
+    return CXENT_FLOAT64 ? fma(a, b, c) : fmaf(a, b, c);
+#elif CXENT_W > 1 && defined(__FMA__)
+    return CXENT_OP(fmadd)(a, b, c);
+#elif CXENT_W > 1 && defined(CXENT_NEON) && CXENT_FLOAT64
+    return vfmaq_f64(c, a, b);
+#elif CXENT_W > 1 && defined(CXENT_NEON)
+    return vfmaq_f32(c, a, b);
+#else
+    return a * b + c;
+#endif
+}
+
+/* a, if it is larger than b; else b, which therefore is what comes of a NaN. */
+CXENT_INLINE cxent_vec cxent_maximum(cxent_vec a, cxent_vec b) {
+#if CXENT_W == 1
+    return a > b ? a : b;
+#elif defined(CXENT_X86)
+    return CXENT_OP(max)(a, b);
+#else
+    return cxent_from_bits(CXENT_CHOOSE(a > b, cxent_bits_of(a), cxent_bits_of(b)));
+#endif
+}
+
+/* --- comparison and selection ------------------------------------------------------------------------------------ */
+
+#if CXENT_VECTOR_BYTES == 64 && CXENT_FLOAT64
+#define CXENT_COMPARE(a, b, operation, sign) _mm512_cmp_pd_mask(a, b, operation)
+#elif CXENT_VECTOR_BYTES == 64
+#define CXENT_COMPARE(a, b, operation, sign) _mm512_cmp_ps_mask(a, b, operation)
+#else
+#define CXENT_COMPARE(a, b, operation, sign) ((a) sign (b))
+#endif
+
+CXENT_INLINE cxent_mask cxent_greater(cxent_vec a, cxent_vec b) { return CXENT_COMPARE(a, b, _CMP_GT_OQ, >); }
+CXENT_INLINE cxent_mask cxent_at_least(cxent_vec a, cxent_vec b) { return CXENT_COMPARE(a, b, _CMP_GE_OQ, >=); }
+CXENT_INLINE cxent_mask cxent_equal(cxent_vec a, cxent_vec b) { return CXENT_COMPARE(a, b, _CMP_EQ_OQ, ==); }
+
+/* a where the mask is set, b elsewhere. */
+CXENT_INLINE cxent_vec cxent_select(cxent_mask mask, cxent_vec a, cxent_vec b) {
+#if CXENT_VECTOR_BYTES == 64
+    return CXENT_OP(mask_blend)(mask, b, a);
+#elif CXENT_VECTOR_BYTES == 32
+    return CXENT_OP(blendv)(b, a, (cxent_vec) mask);
+#else
+    return cxent_from_bits(CXENT_CHOOSE(mask, cxent_bits_of(a), cxent_bits_of(b)));
+#endif
+}
+
+/* a where the mask is not set, 0 elsewhere. */
+CXENT_INLINE cxent_vec cxent_unless(cxent_mask mask, cxent_vec a) {
+#if CXENT_VECTOR_BYTES == 64 || CXENT_W == 1
+    return cxent_select(mask, cxent_broadcast(0), a);
+#else
+    return cxent_from_bits(~(cxent_bits) mask & cxent_bits_of(a));
+#endif
+}
+
+/* --- memory ------------------------------------------------------------------------------------------------------ */
+
+CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) { cxent_vec x; memcpy(&x, p, sizeof x); return x; }
+CXENT_INLINE void cxent_store(cxent_real* p, cxent_vec x) { memcpy(p, &x, sizeof x); }
+
+/* The first n numbers at p, and `fill` in the place of the others; n may be 0 or less, W or more. */
+CXENT_INLINE cxent_vec cxent_load_first(const cxent_real* p, ptrdiff_t n, cxent_vec fill) {
+    if (n >= CXENT_W)
+        return cxent_load(p);
+#if CXENT_VECTOR_BYTES == 64
+    return CXENT_OP(mask_loadu)(fill, (cxent_mask) ((1u << (n > 0 ? n : 0)) - 1), p);
+#elif CXENT_VECTOR_BYTES == 32
+    static const cxent_signed_word set_then_not[2 * CXENT_W] = {[0 ... CXENT_W - 1] = -1};
+    const __m256i mask = _mm256_loadu_si256((const __m256i*) (set_then_not + CXENT_W - (n > 0 ? n : 0)));
+    return CXENT_OP(blendv)(fill, CXENT_OP(maskload)(p, mask), (cxent_vec) mask);
+#elif CXENT_W > 1
+    for (ptrdiff_t k = 0; k < CXENT_W - 1; k++)
+        if (k < n)
+            fill[k] = p[k];
+    return fill;
+#else
+    return fill;
+#endif
+}
+
+/* The first n numbers of x to p. (AVX2's masked store takes 40 operations on AMD's CPUs.) */
+CXENT_INLINE void cxent_store_first(cxent_real* p, cxent_vec x, ptrdiff_t n) {
+    if (n >= CXENT_W) {
+        cxent_store(p, x);
+        return;
+    }
+#if CXENT_VECTOR_BYTES == 64
+    CXENT_OP(mask_storeu)(p, (cxent_mask) ((1u << (n > 0 ? n : 0)) - 1), x);
+#elif CXENT_W > 1
+#if CXENT_VECTOR_BYTES == 32
+    __m128i part = _mm256_castsi256_si128((__m256i) x);
+    if (n >= CXENT_W / 2) {
+        memcpy(p, &part, 16);
+        part = _mm256_extracti128_si256((__m256i) x, 1);
+        p += CXENT_W / 2;
+        n -= CXENT_W / 2;
+    }
+    typedef cxent_real quarter __attribute__((vector_size(16)));
+    const quarter left = (quarter) part;
+#else
+    const cxent_vec left = x;
+#endif
+    for (ptrdiff_t k = 0; k < (ptrdiff_t) (16 / sizeof(cxent_real)) - 1; k++)
+        if (k < n)
+            p[k] = left[k];
+#endif
+}
+
+/* Past the caches; p must be a multiple of the vector's size. What is written so is ordered by `cxent_fence`. */
+CXENT_INLINE void cxent_stream(cxent_real* p, cxent_vec x) {
+#if defined(CXENT_X86) && CXENT_W > 1
+    CXENT_OP(stream)(p, x);
+#else
+    cxent_store(p, x);
+#endif
+}
+
+CXENT_INLINE void cxent_fence(void) {
+#ifdef CXENT_X86
+    _mm_sfence();
+#endif
+}
+
+
+/* --- transposition ----------------------------------------------------------------------------------------------- */
+
+/* W vectors of W numbers to their transpose. First within blocks of 16 bytes, for which every CPU has instructions that
+   interleave the low (high) halves of two; then the blocks themselves. */
+#if CXENT_VECTOR_BYTES == 64 || CXENT_VECTOR_BYTES == 32
+#define CXENT_LOW(a, b) CXENT_OP(unpacklo)(a, b)
+#define CXENT_HIGH(a, b) CXENT_OP(unpackhi)(a, b)
+#define CXENT_LOW_PAIRS(a, b) ((cxent_vec) CXENT_BY_WIDTH(unpacklo, _pd)((cxent_wide) (a), (cxent_wide) (b)))
+#define CXENT_HIGH_PAIRS(a, b) ((cxent_vec) CXENT_BY_WIDTH(unpackhi, _pd)((cxent_wide) (a), (cxent_wide) (b)))
+#elif CXENT_W == 4
+#define CXENT_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define CXENT_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define CXENT_LOW_PAIRS(a, b) __builtin_shufflevector(a, b, 0, 1, 4, 5)
+#define CXENT_HIGH_PAIRS(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
+#elif CXENT_W == 2
+#define CXENT_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
+#define CXENT_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
+#endif
+
+enum { CXENT_BLOCK = CXENT_VECTOR_BYTES >= 16 ? 128 / CXENT_REAL_BITS : 1 };    /* numbers in 16 bytes */
+CXENT_INLINE void cxent_transpose_within_blocks(cxent_vec* v) {
+#if CXENT_W > 1
+    for (int k = 0; k < CXENT_W; k += CXENT_BLOCK) {
+#if CXENT_FLOAT64
+        const cxent_vec a = v[k], b = v[k + 1];
+        v[k] = CXENT_LOW(a, b);
+        v[k + 1] = CXENT_HIGH(a, b);
+#else
+        const cxent_vec a = CXENT_LOW(v[k], v[k + 1]), b = CXENT_HIGH(v[k], v[k + 1]);
+        const cxent_vec c = CXENT_LOW(v[k + 2], v[k + 3]), d = CXENT_HIGH(v[k + 2], v[k + 3]);
+        v[k] = CXENT_LOW_PAIRS(a, c);
+        v[k + 1] = CXENT_HIGH_PAIRS(a, c);
+        v[k + 2] = CXENT_LOW_PAIRS(b, d);
+        v[k + 3] = CXENT_HIGH_PAIRS(b, d);
+#endif
+    }
+#else
+    (void) v;
+#endif
+}
+
+CXENT_INLINE void cxent_transpose(cxent_vec* v) {
+    cxent_transpose_within_blocks(v);
+#if CXENT_VECTOR_BYTES == 32
+    for (int k = 0; k < CXENT_BLOCK; k++) {
+        const cxent_vec a = v[k], b = v[k + CXENT_BLOCK];
+        v[k] = (cxent_vec) _mm256_permute2f128_ps((__m256) a, (__m256) b, 0x20);
+        v[k + CXENT_BLOCK] = (cxent_vec) _mm256_permute2f128_ps((__m256) a, (__m256) b, 0x31);
+    }
+#elif CXENT_VECTOR_BYTES == 64
+#define CXENT_BLOCKS(a, b, order) ((cxent_vec) _mm512_shuffle_f32x4((__m512) (a), (__m512) (b), order))
+    for (int k = 0; k < CXENT_BLOCK; k++) {
+        const cxent_vec a = v[k], b = v[k + CXENT_BLOCK], c = v[k + 2 * CXENT_BLOCK], d = v[k + 3 * CXENT_BLOCK];
+        const cxent_vec ab_low = CXENT_BLOCKS(a, b, 0x44), ab_high = CXENT_BLOCKS(a, b, 0xEE);
+        const cxent_vec cd_low = CXENT_BLOCKS(c, d, 0x44), cd_high = CXENT_BLOCKS(c, d, 0xEE);
+        v[k] = CXENT_BLOCKS(ab_low, cd_low, 0x88);
+        v[k + CXENT_BLOCK] = CXENT_BLOCKS(ab_low, cd_low, 0xDD);
+        v[k + 2 * CXENT_BLOCK] = CXENT_BLOCKS(ab_high, cd_high, 0x88);
+        v[k + 3 * CXENT_BLOCK] = CXENT_BLOCKS(ab_high, cd_high, 0xDD);
+    }
+#endif
+}
+
+/* The transpose of W numbers at each of W lines. With AVX2 the halves of a vector are loaded one by one, which puts the
+   blocks where they belong: 16 shuffles instead of 24. (To store halves so is slower than the shuffles.) */
+CXENT_INLINE void cxent_load_transposed(const char* const* line, ptrdiff_t offset, cxent_vec* v) {
+#if CXENT_VECTOR_BYTES == 32
+    for (int k = 0; k < CXENT_BLOCK; k++) {
+        const char *low = line[k] + offset, *high = line[k + CXENT_BLOCK] + offset;
+        v[k] = (cxent_vec) _mm256_loadu2_m128((const float*) high, (const float*) low);
+        v[k + CXENT_BLOCK] = (cxent_vec) _mm256_loadu2_m128((const float*) (high + 16), (const float*) (low + 16));
+    }
+    cxent_transpose_within_blocks(v);
+#else
+    for (int k = 0; k < CXENT_W; k++)
+        memcpy(&v[k], line[k] + offset, sizeof v[k]);
+    cxent_transpose(v);
+#endif
+}
+
+/* --- other dtypes ------------------------------------------------------------------------------------------------ */
+
+/* A vector of float32 in float64, half by half; one of float64 is its only half. */
+CXENT_INLINE cxent_wide cxent_widen(cxent_vec x, int half) {
+#if CXENT_VECTOR_BYTES == 32 && !CXENT_FLOAT64
+    return _mm256_cvtps_pd(half ? _mm256_extractf128_ps(x, 1) : _mm256_castps256_ps128(x));
+#elif CXENT_HALVES == 2
+    CXENT_VECTOR(float, CXENT_VECTOR_BYTES / 2) halves;
+    halves h[2];
+    memcpy(h, &x, sizeof x);
+    return __builtin_convertvector(h[half], cxent_wide);
+#else
+    (void) half;
+    return x;
+#endif
+}
+
+/* The inverse, rounded to the nearest. */
+CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* x) {
+#if CXENT_HALVES == 2
+    CXENT_VECTOR(float, CXENT_VECTOR_BYTES / 2) halves;
+    const halves h[2] = {__builtin_convertvector(x[0], halves), __builtin_convertvector(x[1], halves)};
+    cxent_vec narrowed;
+    memcpy(&narrowed, h, sizeof narrowed);
+    return narrowed;
+#else
+    return (cxent_vec) x[0];
+#endif
+}
+
+CXENT_INLINE cxent_wide cxent_load_wide(const double* p) { cxent_wide x; memcpy(&x, p, sizeof x); return x; }
+CXENT_INLINE void cxent_store_wide(double* p, cxent_wide x) { memcpy(p, &x, sizeof x); }
+
+/* W booleans, each a byte, as 1 and 0. */
+CXENT_INLINE cxent_vec cxent_load_booleans(const void* p) {
+    cxent_bytes bytes;
+    memcpy(&bytes, p, sizeof bytes);
+    return CXENT_CONVERT(CXENT_CONVERT(bytes, cxent_truths), cxent_vec);
+}
+
+#if !CXENT_FLOAT64
+CXENT_INLINE cxent_vec cxent_load_bfloat16(const void* p) {
+    cxent_halfwords h;
+    memcpy(&h, p, sizeof h);
+    return cxent_from_bits(CXENT_CONVERT(h, cxent_bits) << 16);
+}
+
+/* To the nearest, of two the even one; a NaN stays one. */
+CXENT_INLINE void cxent_store_bfloat16(void* p, cxent_vec x) {
+    const cxent_bits bits = cxent_bits_of(x), high = bits >> 16;
+    const cxent_bits nearest = (bits + 0x7FFF + (high & 1)) >> 16;
+    const cxent_halfwords h = CXENT_CONVERT(CXENT_CHOOSE(x != x, high | 0x40, nearest), cxent_halfwords);
+    memcpy(p, &h, sizeof h);
+}
+
+CXENT_INLINE cxent_vec cxent_load_float16(const void* p) {
+#if CXENT_VECTOR_BYTES == 64
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*) p));
+#elif CXENT_VECTOR_BYTES == 32
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*) p));
+#elif CXENT_W == 4 && defined(CXENT_NEON)
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16((const uint16_t*) p)));
+#else
+    cxent_halfwords h;
+    memcpy(&h, p, sizeof h);
+    const cxent_bits bits = CXENT_CONVERT(h, cxent_bits), magnitude = (bits & 0x7FFF) << 13;
+    /* The exponent's bias is 112 less; that of what is infinite or NaN keeps all its bits. */
+    const cxent_bits finite = cxent_bits_of(cxent_from_bits(magnitude) * 0x1p112f);
+    return cxent_from_bits((bits & 0x8000) << 16
+                           | CXENT_CHOOSE(magnitude >= 0x0F800000, magnitude | 0x7F800000, finite));
+#endif
+}
+
+CXENT_INLINE void cxent_store_float16(void* p, cxent_vec x) {
+#if CXENT_VECTOR_BYTES == 64
+    _mm256_storeu_si256((__m256i*) p, _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#elif CXENT_VECTOR_BYTES == 32
+    _mm_storeu_si128((__m128i*) p, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#elif CXENT_W == 4 && defined(CXENT_NEON)
+    vst1_u16((uint16_t*) p, vreinterpret_u16_f16(vcvt_f16_f32(x)));
+#else
+    const cxent_bits bits = cxent_bits_of(x), magnitude = bits & 0x7FFFFFFF;
+    /* Below the smallest normal number: added to 0.5, whose last bit is what theirs is. */
+    const cxent_bits small = cxent_bits_of(cxent_from_bits(magnitude) + 0.5f) - 0x3F000000;
+    const cxent_bits rounded = (magnitude + 0xC8000FFF + ((magnitude >> 13) & 1)) >> 13;
+    const cxent_bits normal = CXENT_CHOOSE(magnitude >= 0x47800000, cxent_broadcast_bits(0x7C00), rounded);
+    const cxent_bits number = CXENT_CHOOSE(magnitude < 0x38800000, small, normal);
+    const cxent_bits half = CXENT_CHOOSE(magnitude > 0x7F800000, 0x7E00 | magnitude >> 13, number);
+    const cxent_halfwords h = CXENT_CONVERT((bits >> 16 & 0x8000) | half, cxent_halfwords);
+    memcpy(p, &h, sizeof h);
+#endif
+}
+
+#else
+
+/* Half precision is the float32 kernels' alone; these are never called. */
+#define cxent_load_float16(p) cxent_broadcast(0)
+#define cxent_load_bfloat16(p) cxent_broadcast(0)
+#define cxent_store_float16(p, x) ((void) (x))
+#define cxent_store_bfloat16(p, x) ((void) (x))
+
+#endif
+
+#endif

@@ -1,0 +1,202 @@
+"""The softmax family, forward and backward: each kernel is what it does with one batch."""
+
+from .batches cimport Call, out_ahead_of, x_ahead_of
+from .elementwise cimport (
+    HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
+)
+from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
+from .math cimport INFINITY, NAN, log, log1p, quotient
+from .reduce cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, max_rows, sum_rows
+from .rows cimport fill, put_values
+from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
+
+from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
+
+
+cdef inline Terms_of_batch terms_of(Call* call, Block x, Block y, const real* shift) noexcept nogil:
+    """What a sum reads, and where its exponentials go: to the place of the results."""
+    cdef Terms_of_batch of
+    of.x, of.y, of.w, of.shift = x, y, NULL, shift
+    if call.out.origin != NULL:
+        of.kept = block_of(&call.batch, &call.out)
+    else:  # nothing needs x then, which is in a tile if it is in columns
+        of.kept = x if call.batch.columns else Block(NULL, 0, 0)
+    of.x_ahead, of.kept_ahead = x_ahead_of(call), out_ahead_of(call)
+    of.pending = &call.pending if call.out.streamed else NULL
+    return of
+
+
+cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
+    """The logits, -inf where the mask, if there is one, is not set."""
+    cdef Row_factors unused
+    cdef Block x = load_rows(&call.batch, &call.x)
+    chosen[0] = x
+    if call.y.origin != NULL:
+        chosen[0] = load_rows(&call.batch, &call.y)
+        change_block(HIDE, &call.batch, x, chosen[0], NULL, &unused, x)
+    return x
+
+
+cdef inline void level_empty_rows(Call* call, Block chosen, real* m) noexcept nogil:
+    """m = 0 for rows of which the mask leaves nothing, so that their exponentials, and the sum of these, are 0."""
+    cdef Py_ssize_t r, c
+    for r in range(call.batch.rows if call.y.origin != NULL else 0):
+        if m[r] == -INFINITY:
+            m[r] = 0
+            for c in range(call.batch.classes):
+                if number_at(&call.batch, chosen, r, c)[0] != 0:
+                    m[r] = -INFINITY
+
+
+cdef inline void softmax_batch(Call* call) noexcept nogil:
+    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
+    cdef real m[MOST_ROWS]
+    cdef real sums[MOST_ROWS]
+    cdef Row_factors factors
+    cdef Block chosen
+    cdef Block x = load_masked(call, &chosen)
+    cdef Terms_of_batch of = terms_of(call, x, x, m)
+    cdef Py_ssize_t group
+    max_rows(&call.batch, x, m)
+    level_empty_rows(call, chosen, m)
+    sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL, NULL)
+    for group in range((call.batch.rows + W - 1) // W):
+        store(factors.a + group * W, quotient(broadcast(1), load(sums + group * W)))  # (0 for an empty row)
+    finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, &factors, &call.out, &call.pending)
+
+
+cdef inline Terms_of_batch terms_beside(Call* call, Block x, Block y, const real* shift) noexcept nogil:
+    """The same, but the exponentials do not take the place of x."""
+    cdef Terms_of_batch of = terms_of(call, x, y, shift)
+    of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
+    return of
+
+
+cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch of, const real* m, Row_numbers* n) noexcept nogil:
+    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima, NULL)
+    complete_sumexp_m1(&call.batch, m, n)
+
+
+cdef inline void log_softmax_batch(Call* call) noexcept nogil:
+    """out = (x - m) - log1p(sumexp_m1)."""
+    cdef Row_numbers n
+    cdef Row_factors factors
+    cdef Block chosen
+    cdef Block x = load_masked(call, &chosen)
+    cdef vec rest
+    cdef Py_ssize_t group
+    max_rows(&call.batch, x, factors.a)
+    level_empty_rows(call, chosen, factors.a)
+    sum_exponentials_m1(call, terms_beside(call, x, x, factors.a), factors.a, &n)
+    for group in range((call.batch.rows + W - 1) // W):
+        rest = load(n.sumexp_m1 + group * W)
+        rest = select(equal(rest, broadcast(-1)), broadcast(0), rest)  # (of an empty row)
+        store(factors.b + group * W, log1p(rest))
+    finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
+
+
+cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
+    """The logsumexp of rows whose maximum is infinite: that, or NaN if a class is NaN. 0 for all others."""
+    cdef Py_ssize_t r, c
+    for r in range(batch.rows):
+        limit[r] = 0
+        if m[r] - m[r] != 0:
+            limit[r] = m[r]
+            for c in range(batch.classes):
+                if number_at(batch, x, r, c)[0] != number_at(batch, x, r, c)[0]:
+                    limit[r] = NAN
+
+
+cdef inline void logsumexp_batch(Call* call) noexcept nogil:
+    """values = m + log1p(sumexp_m1); the maximum itself where it is infinite and no class is NaN."""
+    cdef Row_numbers n
+    cdef Block chosen
+    cdef Block x = load_masked(call, &chosen)
+    max_rows(&call.batch, x, n.top)
+    find_limits(&call.batch, x, n.top, n.limit)
+    sum_exponentials_m1(call, terms_of(call, x, x, n.top), n.top, &n)
+    compute_lse(&call.batch, &n)
+    put_values(&call.batch, &call.values, n.lse)
+
+
+cdef inline void sum_infinite(const Batch* batch, Block x, Block y, Py_ssize_t row, real* lse,
+                              real* sign) noexcept nogil:
+    """The logarithm and the sign of a sum with infinite terms: NaN, if they are of both signs, or one is NaN."""
+    cdef real total = 0
+    cdef Py_ssize_t c
+    for c in range(batch.classes):
+        if not number_at(batch, x, row, c)[0] < INFINITY:
+            total += number_at(batch, y, row, c)[0] * number_at(batch, x, row, c)[0]
+    lse[0] = INFINITY if total == total else NAN
+    sign[0] = 1 if total > 0 else -1 if total < 0 else NAN
+
+
+cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
+    """values = log(abs(sum(y exp(x)))), and the signs of the sums: terms at the maximum, and all others beside them.
+
+    x must be -inf where y is 0.
+    """
+    cdef real m[MOST_ROWS]
+    cdef real at_top[MOST_ROWS]
+    cdef real others[MOST_ROWS]
+    cdef real sign[MOST_ROWS]
+    cdef Block x = load_rows(&call.batch, &call.x)
+    cdef Block y = load_rows(&call.batch, &call.y)
+    cdef Terms_of_batch of = terms_beside(call, x, y, m)
+    cdef vec zero = broadcast(0)
+    cdef vec top, total, ratio, log_total
+    cdef Py_ssize_t group, r
+    max_rows(&call.batch, x, m)
+    for r in range(call.batch.rows):
+        if m[r] == -INFINITY:
+            m[r] = 0
+    sum_rows(FACTORS, &call.batch, &of, at_top, others, NULL)
+    for group in range((call.batch.rows + W - 1) // W):
+        r = group * W
+        top = load(at_top + r)
+        total = top + load(others + r)
+        ratio = load(others + r) / top
+        log_total = select(greater(broadcast(0.5), absolute(ratio)), log(absolute(top)) + log1p(ratio),
+                           log(absolute(total)))
+        store(sign + r, select(greater(total, zero), broadcast(1), select(greater(zero, total), broadcast(-1), total)))
+        store(others + r, load(m + r) + log_total)
+    for r in range(call.batch.rows):
+        if m[r] == INFINITY:
+            sum_infinite(&call.batch, x, y, r, &others[r], &sign[r])
+    put_values(&call.batch, &call.values, others)
+    put_values(&call.batch, &call.loss.lse, sign)
+
+
+cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_factors* factors) noexcept nogil:
+    """a = the sums of terms, times b; b is 1/2, or less where the sum would be too large; c = 1 / b."""
+    cdef Terms_of_batch of = terms_of(call, g, y, factors.b)
+    cdef bint too_large = False
+    cdef Py_ssize_t r
+    fill(0.5, factors.b, MOST_ROWS)
+    fill(2, factors.c, MOST_ROWS)
+    sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
+    for r in range(call.batch.rows):
+        if factors.a[r] - factors.a[r] != 0:
+            too_large = True
+            factors.b[r] = <real> 2.3283064365386963e-10    # 2^-32
+            factors.c[r] = <real> 4294967296.0
+    if too_large:
+        sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
+
+
+cdef inline void softmax_backward_batch(Call* call) noexcept nogil:
+    """out = p * (g - sum(g * p)), x being g and y p."""
+    cdef Row_factors factors
+    cdef Block g = load_rows(&call.batch, &call.x)
+    cdef Block p = load_rows(&call.batch, &call.y)
+    sum_backward(call, PRODUCTS, g, p, &factors)
+    finish_rows(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, &factors, &call.out, &call.pending)
+
+
+cdef inline void log_softmax_backward_batch(Call* call) noexcept nogil:
+    """out = g - exp(log_p) * sum(g), x being g and y log_p."""
+    cdef Row_factors factors
+    cdef Block g = load_rows(&call.batch, &call.x)
+    cdef Block log_p = load_rows(&call.batch, &call.y)
+    sum_backward(call, NUMBERS, g, log_p, &factors)
+    finish_rows(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, &factors, &call.out, &call.pending)

@@ -1,0 +1,346 @@
+"""The rows of an array in batches: where they are, or brought to a tile and back.
+
+A batch of rows is computed in one of two forms, and every loop over its numbers runs in strips and steps of them:
+
+    form       rows of                       a strip is        a step is              vectors run over
+    columns    up to SHORT classes, or up    LANES rows        one class of them      rows
+               to MIDDLING side by side
+    rows       more                          one row           LANES classes of it    classes
+
+Rows of an array are used where they are if they are rows of this dtype without gaps. Otherwise they are brought to a
+tile: transposed, W x W numbers at a time, in registers; copied, where rows lie side by side; number by number where
+strides leave nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
+The form depends on the number of classes alone, and on whether rows lie side by side: so do the bits.
+
+Tried on AVX2: transposing by three perfect shuffles over a whole block, half the speed; the halves of a vector stored
+one by one, as they are loaded, slower than to exchange them first; columns for up to 300 classes, 0.9 of the speed at
+257; rows from 65 classes on, 0.85 at 100; BATCH_BYTES half or twice as large, 0.95 to 1.02.
+"""
+
+from libc.stdint cimport uint16_t
+from libc.string cimport memcpy, memset
+
+from .simd cimport (
+    LANES, W, broadcast, flattened, load, load_bfloat16, load_booleans, load_first, load_float16, load_transposed, real,
+    store, store_bfloat16, store_first, store_float16, transpose, vec,
+)
+from .sums cimport FOLDED
+
+cdef enum:
+    MOST_ROWS = 64          # of a batch: a number for each row fits an array of so many
+    SHORT = 128             # up to so many classes, rows are transposed to columns
+    MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
+    BATCH_BYTES = 16384     # of the rows that are computed together, if they are not few or long
+
+cdef enum Storage:
+    NATIVE                  # this module's dtype
+    FLOAT16
+    BFLOAT16
+    BOOLEAN
+
+cdef struct Batch:
+    Py_ssize_t classes
+    Py_ssize_t inner
+    Py_ssize_t total        # rows of the array
+    bint columns            # the form
+    Py_ssize_t capacity     # rows of a full batch
+    Py_ssize_t lead         # rows by which the first batch is smaller
+    Py_ssize_t first        # the first row of this batch
+    Py_ssize_t rows         # in this batch
+    Py_ssize_t strips       # of this batch
+    Py_ssize_t steps        # whole ones of a strip
+    Py_ssize_t tail         # classes that do not fill the last step
+
+cdef struct Rows:           # the rows of an array
+    char* origin            # NULL if there is no such array
+    Storage storage
+    Py_ssize_t itemsize     # of a number in the array
+    Py_ssize_t outer_stride # in bytes, as all strides here
+    Py_ssize_t class_stride
+    Py_ssize_t inner_stride
+    bint direct             # used where they are; else from a tile
+    bint streamed           # written past the caches
+    real* tile
+    real* spare             # the tile's stand-in while results in it wait to be written
+
+cdef struct Block:          # the numbers of a batch
+    real* start
+    Py_ssize_t strip        # numbers from one strip to the next
+    Py_ssize_t step         # numbers from one step to the next
+
+
+cdef inline Py_ssize_t size_of(Storage storage) noexcept nogil:
+    return 1 if storage == BOOLEAN else sizeof(uint16_t) if storage != NATIVE else sizeof(real)
+
+
+cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner) noexcept nogil:
+    cdef Batch batch
+    cdef Py_ssize_t fitting = BATCH_BYTES // (max(classes, 1) * <Py_ssize_t> sizeof(real))
+    batch.classes = classes
+    batch.inner = inner
+    batch.total = outer * inner
+    batch.columns = classes <= SHORT or (inner > 1 and classes <= MIDDLING)
+    if batch.columns:
+        batch.capacity = max(LANES, min(MOST_ROWS, fitting // LANES * LANES))
+        batch.steps, batch.tail = classes, 0
+    else:
+        batch.capacity = FOLDED if inner > 1 else max(1, min(FOLDED, fitting))
+        batch.steps, batch.tail = classes // LANES, classes % LANES
+    batch.capacity = min(batch.capacity, (batch.total + LANES - 1) // LANES * LANES)
+    batch.lead = batch.first = batch.rows = batch.strips = 0
+    return batch
+
+
+cdef inline bint next_batch(Batch* batch) noexcept nogil:
+    batch.first += batch.rows
+    batch.rows = min(batch.capacity - batch.lead, batch.total - batch.first)
+    batch.strips = (batch.rows + LANES - 1) // LANES if batch.columns else batch.rows
+    batch.lead = 0
+    return batch.rows > 0
+
+
+cdef inline Rows no_rows() noexcept nogil:
+    cdef Rows rows
+    memset(&rows, 0, sizeof(Rows))
+    return rows
+
+
+cdef inline Rows rows_at(const Batch* batch, const void* origin, Py_ssize_t outer_stride, Py_ssize_t class_stride,
+                         Py_ssize_t inner_stride, Storage storage) noexcept nogil:
+    cdef Rows rows = no_rows()
+    rows.origin = <char*> origin
+    rows.storage = storage
+    rows.itemsize = size_of(storage)
+    rows.outer_stride = outer_stride
+    rows.class_stride = class_stride
+    rows.inner_stride = inner_stride
+    rows.direct = (not batch.columns and batch.inner == 1 and storage == NATIVE and class_stride == rows.itemsize
+                   and outer_stride % rows.itemsize == 0)
+    return rows
+
+
+cdef inline bint are_adjacent(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Whether all rows are one block of memory, row by row."""
+    return (batch.inner == 1 and rows.class_stride == rows.itemsize
+            and rows.outer_stride == batch.classes * rows.itemsize)
+
+
+cdef inline char* row_at(const Batch* batch, const Rows* rows, Py_ssize_t row) noexcept nogil:
+    """Where a row of the array starts."""
+    if batch.inner == 1:
+        return rows.origin + row * rows.outer_stride
+    return rows.origin + row // batch.inner * rows.outer_stride + row % batch.inner * rows.inner_stride
+
+
+cdef inline Block block_at(const Batch* batch, real* start, Py_ssize_t pitch) noexcept nogil:
+    """A block whose rows (in the form of columns: classes) are `pitch` numbers apart."""
+    if batch.columns:
+        return Block(start, LANES, pitch)
+    return Block(start, pitch, LANES)
+
+
+cdef inline Block block_of(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Where the numbers of this batch are, or come to be: in the array, or in the tile."""
+    if rows.direct:
+        return block_at(batch, <real*> (rows.origin + batch.first * rows.outer_stride),
+                        rows.outer_stride // <Py_ssize_t> sizeof(real))
+    return block_at(batch, rows.tile, batch.capacity if batch.columns else batch.classes)
+
+
+cdef inline real* number_at(const Batch* batch, Block block, Py_ssize_t row, Py_ssize_t c) noexcept nogil:
+    """Class c of a row of the batch."""
+    return block.start + (row + c * block.step if batch.columns else row * block.strip + c)
+
+
+# --- numbers that are neighbours in memory, of any dtype ---------------------------------------------------------
+
+cdef inline vec load_as(Storage storage, const char* p, Py_ssize_t n) noexcept nogil:
+    """The first n numbers at p as a vector, and 0 in the place of others."""
+    cdef char copy[64]
+    if storage == NATIVE:
+        return load_first(<const real*> p, n, broadcast(0))
+    if n < W:
+        memset(copy, 0, sizeof(copy))
+        memcpy(copy, p, n * size_of(storage))
+        p = copy
+    if storage == BOOLEAN:
+        return load_booleans(p)
+    return load_float16(p) if storage == FLOAT16 else load_bfloat16(p)
+
+
+cdef inline void store_as(Storage storage, char* p, vec x, Py_ssize_t n) noexcept nogil:
+    """The first n numbers of x to p, rounded to the nearest."""
+    cdef char copy[64]
+    cdef char* target = p if n >= W else copy
+    if storage == NATIVE:
+        store_first(<real*> p, x, n)
+        return
+    if storage == FLOAT16:
+        store_float16(target, x)
+    else:
+        store_bfloat16(target, x)
+    if n < W:
+        memcpy(p, copy, n * sizeof(uint16_t))
+
+
+cdef inline void copy_run(Storage storage, char* p, real* x, Py_ssize_t n, bint to_tile) noexcept nogil:
+    """n neighbours in the array to x, or back."""
+    cdef Py_ssize_t k
+    if n == 1 and storage == NATIVE:
+        if to_tile:
+            x[0] = (<real*> p)[0]
+        else:
+            (<real*> p)[0] = x[0]
+        return
+    for k in range((n + W - 1) // W):
+        if to_tile:
+            store_first(x + k * W, load_as(storage, p + k * W * size_of(storage), n - k * W), n - k * W)
+        else:
+            store_as(storage, p + k * W * size_of(storage), load_first(x + k * W, n - k * W, broadcast(0)), n - k * W)
+
+
+cdef inline Py_ssize_t lines_of_width(Py_ssize_t rows, Py_ssize_t length) noexcept nogil:
+    """Of adjacent rows of `length` numbers, how many have W numbers from their start to the end of all."""
+    return (rows * length - W) // length + 1 if rows * length >= W else 0
+
+
+cdef inline void turn_lines(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t length,
+                            Py_ssize_t wide, real* columns, Py_ssize_t pitch) noexcept nogil:
+    """Lines of `length` numbers, `stride` bytes apart, to columns, `pitch` numbers apart: W lines at a time.
+
+    The last block of a line overlaps the one before. Of lines shorter than W, the first `wide` can be read W wide. The
+    last line stands in for those that are missing.
+    """
+    cdef const char* line[W]
+    cdef vec block[W]
+    cdef real* column
+    cdef Py_ssize_t group, number, c, k
+    for group in range((count + W - 1) // W):
+        for k in range(W):
+            line[k] = lines + min(group * W + k, count - 1) * stride
+        if length < W:
+            for k in range(W):
+                block[k] = load_as(storage, line[k], W if group * W + k < wide else length)
+            transpose(block)
+            column = columns
+            for k in range(W):
+                if k < length:
+                    store(column, block[k])
+                column += pitch
+        for number in range((length + W - 1) // W if length >= W else 0):
+            c = min(number * W, length - W)
+            if storage == NATIVE:
+                load_transposed(line, c * size_of(storage), block)
+            else:
+                for k in range(W):
+                    block[k] = load_as(storage, line[k] + c * size_of(storage), W)
+                transpose(block)
+            column = columns + c * pitch
+            for k in range(W):
+                store(column, block[k])
+                column += pitch
+        columns += W
+
+
+cdef inline flattened turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t length,
+                           Py_ssize_t wide, real* columns, Py_ssize_t pitch) noexcept nogil:
+    """(With a literal storage, so that it is not looked at for every number.)"""
+    if storage == NATIVE:
+        turn_lines(NATIVE, lines, stride, count, length, wide, columns, pitch)
+    elif storage == BOOLEAN:
+        turn_lines(BOOLEAN, lines, stride, count, length, wide, columns, pitch)
+    elif storage == FLOAT16:
+        turn_lines(FLOAT16, lines, stride, count, length, wide, columns, pitch)
+    else:
+        turn_lines(BFLOAT16, lines, stride, count, length, wide, columns, pitch)
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+cdef inline void copy_rows(const Batch* batch, const Rows* rows, Block block, bint to_tile) noexcept nogil:
+    """The numbers of the batch from the array to a block, or back."""
+    cdef Py_ssize_t itemsize = rows.itemsize
+    cdef Py_ssize_t t = 0
+    cdef Py_ssize_t run, whole, group, c, j
+    cdef char* start
+    while t < batch.rows:
+        run = min(batch.rows - t, batch.inner - (batch.first + t) % batch.inner)  # (1, if rows do not lie side by side)
+        start = row_at(batch, rows, batch.first + t)
+        if batch.columns and rows.inner_stride == itemsize and batch.inner > 1:
+            for c in range(batch.classes):
+                copy_run(rows.storage, start + c * rows.class_stride, number_at(batch, block, t, c), run, to_tile)
+        elif not batch.columns and batch.inner == 1 and rows.class_stride == itemsize:
+            copy_run(rows.storage, start, number_at(batch, block, t, 0), batch.classes, to_tile)
+        else:
+            whole = 0
+            if not batch.columns and rows.inner_stride == itemsize and rows.storage == NATIVE:
+                whole = run // W * W  # rows that can be transposed, W at a time
+            for group in range(whole // W):
+                if to_tile:
+                    turn_classes(batch, rows, start + group * W * itemsize, number_at(batch, block, t + group * W, 0),
+                                 block.strip)
+                else:
+                    turn(NATIVE, <const char*> number_at(batch, block, t + group * W, 0), block.strip * itemsize, W,
+                         batch.classes, 0, <real*> (start + group * W * itemsize), rows.class_stride // itemsize)
+            for j in range(whole, run):
+                for c in range(batch.classes):
+                    copy_run(rows.storage, start + c * rows.class_stride + j * rows.inner_stride,
+                             number_at(batch, block, t + j, c), 1, to_tile)
+        t += run
+
+
+cdef inline void turn_classes(const Batch* batch, const Rows* rows, const char* start, real* tile,
+                              Py_ssize_t pitch) noexcept nogil:
+    """W rows that lie side by side, and have W classes at least, to W rows of a tile."""
+    cdef Py_ssize_t number, c
+    for number in range((batch.classes + W - 1) // W):
+        c = min(number * W, batch.classes - W)
+        turn(NATIVE, start + c * rows.class_stride, rows.class_stride, W, W, 0, tile + c, pitch)
+
+
+cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil:
+    """The numbers of the batch: where they are, or brought to the tile. Columns without a row hold numbers too."""
+    cdef Block block = block_of(batch, rows)
+    cdef Py_ssize_t wide = 0
+    cdef Py_ssize_t group, c
+    if rows.direct:
+        return block
+    if batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize:
+        if are_adjacent(batch, rows):
+            wide = lines_of_width(batch.total - batch.first, batch.classes)
+        turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows, batch.classes, wide,
+             block.start, block.step)
+        group = (batch.rows + W - 1) // W * W  # (the last strip may have more vectors)
+    else:
+        copy_rows(batch, rows, block, True)
+        group = batch.rows
+    if batch.columns and group < batch.strips * LANES:
+        for c in range(batch.classes):
+            memset(block.start + c * block.step + group, 0, (batch.strips * LANES - group) * sizeof(real))
+    return block
+
+
+cdef inline void turn_back(const Batch* batch, const Rows* rows, Block block) noexcept nogil:
+    """Columns of a tile to rows of the array, without gaps, of any dtype."""
+    cdef vec columns[W]
+    cdef Py_ssize_t group, number, c, k
+    cdef char* line
+    for group in range((batch.rows + W - 1) // W):
+        for number in range((batch.classes + W - 1) // W):
+            c = max(<Py_ssize_t> 0, min(number * W, batch.classes - W))
+            for k in range(W):
+                columns[k] = load(block.start + group * W + min(c + k, batch.classes - 1) * block.step)
+            transpose(columns)
+            line = row_at(batch, rows, batch.first + group * W) + c * rows.itemsize
+            for k in range(min(<Py_ssize_t> W, batch.rows - group * W)):
+                store_as(rows.storage, line + k * rows.outer_stride, columns[k], batch.classes)
+
+
+cdef inline void store_rows(const Batch* batch, const Rows* rows, Block block) noexcept nogil:
+    """The numbers of a block to the array, if they are not there already."""
+    if rows.direct:
+        return
+    if batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize:
+        turn_back(batch, rows, block)
+    else:
+        copy_rows(batch, rows, block, False)

@@ -1,0 +1,112 @@
+"""The calls whose bits are promised to be the same on every machine, and a hash of what each gives.
+
+Inputs are made of integers by exact arithmetic, so that they are the same everywhere too. A NaN is a NaN, whatever
+its sign.
+"""
+
+import hashlib
+
+import ml_dtypes
+import numpy as np
+
+import cxent
+
+DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+# Around vectors of every width, lanes, and where rows take another form.
+CLASSES = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129]
+CLASSES += [257, 1000, 4095, 4096, 4097, 5003]
+LAYOUTS = ["rows", "columns"]
+OPTIONS = {
+    "plain": {},
+    "weight": {"weight": True},
+    "sample_weight": {"sample_weight": True},
+    "ignore_index": {"ignore_index": 0},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "z_loss": {"z_loss": 0.01},
+    "softcap": {"softcap": 5.0},
+    "temperature": {"temperature": 0.7},
+}
+OPTIONS["all"] = {
+    name: value for options in OPTIONS.values() for name, value in options.items() if name != "ignore_index"
+}
+
+
+def uniform(shape, seed):
+    """Numbers from 0 to 1 with 24 bits each, by the SplitMix64 generator."""
+    with np.errstate(over="ignore"):
+        z = np.arange(1, np.prod(shape, dtype=int) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(
+            seed
+        )
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float64).reshape(shape) * 2.0**-24
+
+
+def results(dtype, layout, classes, workers):
+    """The results of all calls for one dtype, layout and number of classes, by the name of their group."""
+    rows = max(3, min(70, 6000 // classes))
+    shape, axis = ((rows, classes), 1) if layout == "rows" else ((2, classes, rows), 1)
+    row_shape = tuple(np.delete(shape, axis))
+    x = ((uniform(shape, 1) - 0.5) * 24).astype(dtype)
+    x[0] *= dtype(4)  # a confident row, or many
+    x[1 if layout == "rows" else (1, slice(None), 0)] = -np.inf
+    q = uniform(shape, 2).astype(dtype)
+    g = (uniform(shape, 3) - 0.5).astype(dtype)
+    mask = uniform(shape, 4) < 0.7
+    labels = (uniform(row_shape, 5) * classes).astype(np.int64)
+    weight = uniform((classes,), 6) + 0.25
+    sample_weight = uniform(row_shape, 7) - 0.25
+
+    p = cxent.softmax(x, axis, workers=workers)
+    log_p = cxent.log_softmax(x, axis, workers=workers)
+    yield "softmax", [p, log_p, cxent.logsumexp(x, axis, workers=workers)]
+    yield (
+        "masked",
+        [
+            cxent.softmax(x, axis, where=mask, workers=workers),
+            cxent.log_softmax(x, axis, where=mask, workers=workers),
+            cxent.logsumexp(x, axis, where=mask, workers=workers),
+            *cxent.logsumexp(x, axis, b=g, return_sign=True),
+        ],
+    )
+    yield "backward", [cxent.softmax_backward(g, p, axis), cxent.log_softmax_backward(g, log_p, axis)]
+    if classes <= 17:
+        yield "jacobian", [cxent.softmax_jacobian(np.moveaxis(p, axis, -1))]
+    for name, chosen in OPTIONS.items():
+        given = dict(chosen, axis=axis, workers=workers)
+        given |= {"weight": weight} if "weight" in chosen else {}
+        given |= {"sample_weight": sample_weight} if "sample_weight" in chosen else {}
+        found = []
+        for target in (labels, q):
+            if target is q and "ignore_index" in chosen:
+                continue
+            for reduction in ("none", "mean"):
+                found += cxent.cross_entropy_with_grad(x, target, return_lse=True, reduction=reduction, **given)
+            found.append(cxent.cross_entropy(x, target, reduction="sum", **given))
+            if not chosen.keys() & {"z_loss", "softcap"}:
+                found += cxent.cross_entropy_with_hess(x, target, **given)
+                found.append(cxent.cross_entropy_hvp(x, target, g, **given))
+        yield f"loss, {name}", found
+    predicted = q + dtype(0.125)
+    yield (
+        "from_probs",
+        [
+            array
+            for target in (labels, q)
+            for reduction in ("none", "mean")
+            for array in cxent.cross_entropy_from_probs_with_grad(predicted, target, axis=axis, reduction=reduction)
+        ],
+    )
+
+
+def hashes(dtype, layout, workers):
+    """By number of classes and group: a hash of the bits."""
+    found = {}
+    for classes in CLASSES:
+        for group, arrays in results(DTYPES[dtype], layout, classes, workers):
+            digest = hashlib.sha256()
+            for array in map(np.array, arrays):
+                array[np.isnan(array)] = np.nan
+                digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
+            found[f"{classes} {group}"] = digest.hexdigest()[:12]
+    return found

@@ -1,0 +1,86 @@
+"""The rooms of the kernels: what stands in each, and in which order they use one another."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cxent
+
+KERNELS = Path(__file__).parent.parent / "cxent" / "kernels"
+# Each cimports from those before it alone.
+ROOMS = [
+    "simd", "math", "sums", "tiles", "stores", "reduce", "elementwise", "rows", "losses", "batches", "softmax",
+    "cross_entropy",
+]  # fmt: skip
+
+
+@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+def test_rooms_use_those_before_them():
+    assert sorted(ROOMS) == sorted(path.stem for path in KERNELS.glob("*.pxd"))
+    for number, name in enumerate(ROOMS):
+        text = (KERNELS / f"{name}.pxd").read_text()
+        used = set(re.findall(r"^from \.(\w+) cimport", text, re.MULTILINE))
+        assert used <= set(ROOMS[:number]), name
+        assert "cimport *" not in text
+
+
+@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+def test_rooms_fit_a_readers_head():
+    for path in [*KERNELS.glob("*.p*"), KERNELS / "simd.h"]:
+        assert len(path.read_text().splitlines()) <= 450, path.name
+
+
+@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+def test_kernels_use_nothing_else_of_cxent():
+    for path in KERNELS.glob("*.p*"):
+        text = path.read_text()
+        assert not re.search(r"^\s*(from \.\.|from cxent import|import cxent)", text, re.MULTILINE), path.name
+        assert set(re.findall(r"^from (cxent\.\w+)", text, re.MULTILINE)) <= {"cxent.kernels"}, path.name
+
+
+ULP = {"exp": 1.1, "expm1": 1.3, "log": 1, "log1p": 1.6}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("function", ULP)
+def test_functions_of_vectors(function, dtype, kernels):
+    """Random arguments and the edges; `tools/sweep_math.py` takes all of them."""
+    if kernels.name == "baseline" and function in ("exp", "expm1"):
+        pytest.skip("the baseline kernels may have no fused multiply-add, and round more often")
+    rng = np.random.default_rng(0)
+    limits = {"exp": (-87, 0), "expm1": (-87, 0), "log": (1e-30, 1e30), "log1p": (0, 1e6)}[function]
+    x = rng.uniform(*limits, 10_007).astype(dtype)
+    if function.startswith("log"):
+        x = np.exp(rng.uniform(np.log(1e-30), np.log(limits[1]), 10_007)).astype(dtype)
+    out = np.empty_like(x)
+    kernels.of(x.dtype).evaluate(function, x, out)
+    exact = getattr(np, function)(x.astype(np.longdouble))
+    assert (np.abs(out - exact) <= ULP[function] * np.spacing(np.abs(exact).astype(dtype))).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_special_values_of_functions(dtype, kernels):
+    special = np.array([0, -0.0, -np.inf, np.nan, -1e30], dtype)
+    out = np.empty_like(special)
+    kernels.of(out.dtype).evaluate("exp", special, out)
+    np.testing.assert_array_equal(out, [1, 1, 0, np.nan, 0])
+    special = np.array([0, 1, np.inf, np.nan, -1, np.finfo(dtype).smallest_subnormal], dtype)
+    out = np.empty_like(special)
+    kernels.of(out.dtype).evaluate("log", special, out)
+    expected = [-np.inf, 0, np.inf, np.nan, np.nan, np.log(np.longdouble(special[-1]))]
+    np.testing.assert_allclose(out, np.array(expected, dtype), rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 3, 8, 17, 64, 65])
+def test_transposition_and_tails_of_every_length(rows, dtype):
+    """Each number comes back in its place: where all are the largest but one, that is where 0 is."""
+    for classes in [*range(1, 70), 127, 128, 129, 255, 256, 257]:
+        x = np.zeros((rows, classes), dtype)
+        place = np.arange(rows) % classes
+        x[np.arange(rows), place] = -np.inf
+        p = cxent.softmax(x) if classes > 1 else np.zeros((rows, 1), dtype)
+        expected = np.where(np.arange(classes) == place[:, np.newaxis], 0, dtype(1) / dtype(max(classes - 1, 1)))
+        np.testing.assert_allclose(p, expected, rtol=2 * np.finfo(dtype).eps)

@@ -1,0 +1,27 @@
+"""Write `tests/golden.json`: ``python tools/write_golden.py``, after a change that is meant to change bits."""
+
+import json
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent / "tests"
+sys.path.insert(0, str(TESTS))
+
+import golden  # noqa: E402
+
+import cxent  # noqa: E402
+from cxent import _workers  # noqa: E402
+
+
+def main() -> None:
+    if cxent.kernels.serving.name not in ("v3", "v4"):
+        sys.exit(f"the {cxent.kernels.serving.name} kernels have no fused multiply-add; accepted are v3 and v4")
+    _workers._PART = 1000  # calls of a test's size are split
+    found = {
+        f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
+    }
+    (TESTS / "golden.json").write_text(json.dumps(found, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()
