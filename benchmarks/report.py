@@ -13,6 +13,8 @@ INTRODUCTION = """# Benchmarks
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
+These tables are those of version 0.1, whose kernels were others; they stay until they are measured again.
+
 cxent beside its peers in one run. Every peer has its fastest formulation, preallocated output where it can take it, and
 an allocator that keeps freed memory; `peers.py` has them all. Runs are interleaved; the numbers are medians.
 
