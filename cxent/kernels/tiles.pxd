@@ -185,6 +185,7 @@ cdef inline void store_as(Storage storage, char* p, vec x, Py_ssize_t n) noexcep
 
 cdef inline void copy_run(Storage storage, char* p, real* x, Py_ssize_t n, bint to_tile) noexcept nogil:
     """n neighbours in the array to x, or back."""
+    cdef Py_ssize_t whole = 0
     cdef Py_ssize_t k
     if n == 1 and storage == NATIVE:
         if to_tile:
@@ -192,7 +193,14 @@ cdef inline void copy_run(Storage storage, char* p, real* x, Py_ssize_t n, bint 
         else:
             (<real*> p)[0] = x[0]
         return
-    for k in range((n + W - 1) // W):
+    if storage == NATIVE:
+        for k in range(n // W):
+            if to_tile:
+                store(x + k * W, load(<real*> p + k * W))
+            else:
+                store(<real*> p + k * W, load(x + k * W))
+        whole = n // W
+    for k in range(whole, (n + W - 1) // W):
         if to_tile:
             store_first(x + k * W, load_as(storage, p + k * W * size_of(storage), n - k * W), n - k * W)
         else:
