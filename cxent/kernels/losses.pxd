@@ -13,10 +13,10 @@ number but the label's, which has its own formula, and, for probabilities, the l
 from libc.stdint cimport int64_t
 
 from .elementwise cimport Row_factors, unlifted
-from .math cimport LIFT, NAN, expm1, log1p, product, exp
+from .math cimport LIFT, NAN, exp, expm1, lifted_one, log1p, product
 from .rows cimport Values
 from .simd cimport (
-    FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, real, select, store, store_wide,
+    HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, real, select, store, store_wide,
     vec, wide, widen,
 )
 from .tiles cimport MOST_ROWS, Batch, Rows
@@ -160,8 +160,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
 
 cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
     """The largest exponential, if its p is near 1: there Q * p - q = (Q - q) - Q * r / (1 + r) keeps the digits."""
-    return select(greater(broadcast(1), sumexp_m1),
-                  broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0), broadcast(NAN))  # 2^LIFT
+    return select(greater(broadcast(1), sumexp_m1), lifted_one(), broadcast(NAN))
 
 
 cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* n, Row_factors* f,
@@ -232,7 +231,7 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         store(f.a + r, share)
         store(f.b + r, (scale * load(n.row_weight + r)) * q)
         store(f.c + r, rest * share)
-        store(f.near + r, broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0))   # 2^LIFT
+        store(f.near + r, lifted_one())
         store(f.counts + r, load(n.row_weight + r))
 
 

@@ -65,6 +65,11 @@ cdef inline vec exp(vec x, int lift) noexcept nogil:
     return exp_less(x, lift, 0)
 
 
+cdef inline vec lifted_one() noexcept nogil:
+    """exp(0, LIFT): the exponentials of the largest numbers of a row are exactly this."""
+    return broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0)
+
+
 cdef inline vec expm1(vec x) noexcept nogil:
     """exp(x) - 1 for x <= 0. Worst error: float32 0.99 ulp over all x from -20 to 0, float64 1.15 ulp."""
     return exp_less(x, 0, 1)

@@ -1,6 +1,6 @@
 """Many numbers of a row to one: its maximum, and sums of terms, of which the most important are exponentials.
 
-Every sum goes through one loop, `sum_strip`, in which a literal chooses the terms and the C compiler keeps those alone.
+Every sum goes through one loop, `add_terms`, in which a literal chooses the terms and the C compiler keeps those alone.
 A strip is taken in chunks that L1 holds: first the exponentials of a chunk, while the next batch is prefetched and the
 last one's results are written; then the sums of what they are. Both loops are short, as a CPU's front end wants them.
 
@@ -13,9 +13,9 @@ additions share ports there, and long loops fall out of the cache of decoded ope
 weighted differences in a pass over the whole row, 1.4 times the time of a loss, in the loop of the exponentials 1.2.
 """
 
-from .math cimport INFINITY, LIFT, exp, log, product
+from .math cimport INFINITY, LIFT, exp, lifted_one, log, product
 from .simd cimport (
-    FLOAT64, LANES, VECTORS, W, broadcast, equal, flattened, load, load_first, mask, maximum, real, select, store,
+    LANES, VECTORS, W, broadcast, equal, flattened, load, load_first, mask, maximum, real, select, store,
     store_first, unless, vec,
 )
 from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
@@ -118,8 +118,8 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec*
     cdef mask at_top
     if terms == EXPONENTIALS:
         t[0] = x
-    elif terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED:
-        at_top = equal(x, broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0))   # 2^LIFT
+    elif terms == SUMEXP_M1:
+        at_top = equal(x, lifted_one())
         t[0] = unless(at_top, x)
         t[1] = select(at_top, broadcast(1), zero)
     elif terms == TARGETS:

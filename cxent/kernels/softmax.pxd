@@ -9,7 +9,6 @@ from .math cimport INFINITY, NAN, log, log1p, quotient
 from .reduce cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, max_rows, sum_rows
 from .rows cimport fill, put_values
 from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
-
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 
