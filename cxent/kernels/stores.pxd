@@ -6,11 +6,10 @@ caches, so that what they replace is not read before: a number costs 8 bytes of 
 than the caches take this way, and only where rows are contiguous and so long that memory is the limit, or lie side by
 side; results in place are in the cache already.
 
-Measured in version 0.1 on a Zen 5, rows of float32 beyond the caches, 10^9 numbers a second: 4.0 through the caches
-at 32,000 classes,
-4.5 written past them in one burst when a row is done, 5.7 during the next row, 6.3 scaled only then. The writing in
-pieces of 8 steps was 10 % slower than in every step, prefetching in such pieces 30 %; the maximum of the next row
-in the same loop, instead of prefetching, two and a half times slower.
+Measured in version 0.1 on a Zen 5, rows of float32 beyond the caches, 10^9 numbers a second: 4.0 through the caches at
+32,000 classes, 4.5 written past them in one burst when a row is done, 5.7 during the next row, 6.3 scaled only then.
+The writing in pieces of 8 steps was 10 % slower than in every step, prefetching in such pieces 30 %; the maximum of the
+next row in the same loop, instead of prefetching, two and a half times slower.
 """
 
 from libc.string cimport memcpy
