@@ -38,7 +38,13 @@ class BuildSideBySide(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
 
-extensions = [Extension("cxent.kernels.cpu", ["cxent/kernels/cpu.pyx"], extra_compile_args=FLAGS)]
+# What Cython needs for typed memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
+MEMORYVIEWS = "cxent.kernels.memoryviews"
+
+extensions = [
+    Extension(MEMORYVIEWS, ["cxent/kernels/memoryviews.c"], extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS),
+    Extension("cxent.kernels.cpu", ["cxent/kernels/cpu.pyx"], extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS),
+]
 for level in chosen_levels():
     suffix, level_flags = LEVELS[level]
     for bits in ("32", "64"):
@@ -58,6 +64,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         build_dir="build",
+        shared_utility_qualified_name=MEMORYVIEWS,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
