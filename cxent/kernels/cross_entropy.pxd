@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t
 from .batches cimport Call
 from .elementwise cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
-    LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows, leave, unlifted,
+    LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows, leave,
 )
 from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
@@ -161,10 +161,6 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     if loss.lse.origin != NULL:
         put_values(batch, &loss.lse, n.lse)
     if with_grad:
-        if by_label:
-            take_at_labels(batch, of.kept, label, n.e_at_label)
-            for r in range((batch.rows + W - 1) // W):
-                store(n.e_at_label + r * W, unlifted(load(n.e_at_label + r * W)))
         if call.hess.origin != NULL:
             hessian_factors(batch, loss, &n, &factors)
             finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, &factors, &call.hess, &call.pending)

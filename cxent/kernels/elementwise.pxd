@@ -5,14 +5,18 @@ columns of a tile, and lie one after the other in the array, results are transpo
 so that no number is written twice.
 """
 
+from libc.string cimport memcpy
+
 from .math cimport INFINITY, LIFT, exp_any, exp_less
 from .reduce cimport for_step, for_strip
 from .simd cimport (
-    FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real, select,
-    store, store_first, transpose, vec,
+    BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
+    select, store, store_block, store_first, store_square, vec,
 )
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
-from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, block_of, lines_of_width, row_at, store_rows
+from .tiles cimport (
+    MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, row_at, store_rows, whole_lines,
+)
 
 cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
     SCALE                   # a x
@@ -131,13 +135,18 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     return select(equal(f.counts, zero), zero, f.b * (p * (y - f.c)))
 
 
+cdef inline bint uses_y(Formula formula) noexcept nogil:
+    return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == SOFTMAX_BACKWARD
+            or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT)
+
+
+cdef inline bint uses_w(Formula formula) noexcept nogil:
+    return formula == GRADIENT_CLASSES or formula == SMOOTH
+
+
 cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* of,
                        Block out) noexcept nogil:
     """out = formula(x, y, w), which may be x or y. In columns, also for rows that are missing."""
-    cdef bint uses_y = (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE
-                        or formula == SOFTMAX_BACKWARD or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS
-                        or formula == HESSIAN_PRODUCT)
-    cdef bint uses_w = formula == GRADIENT_CLASSES or formula == SMOOTH
     cdef Factors f[VECTORS]
     cdef vec zero = broadcast(0)
     cdef vec y_part = zero, w_part = zero
@@ -153,9 +162,9 @@ cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, co
             f[v] = factors_of(of, batch, strip, v)
         for step in range(batch.steps):
             for v in range(VECTORS):
-                if uses_y:
+                if uses_y(formula):
                     y_part = load(y_start + step * y.step + v * W)
-                if uses_w:
+                if uses_w(formula):
                     w_part = for_step(w, batch, step, v)
                 store(out_start + step * out.step + v * W,
                       evaluate(formula, load(x_start + step * x.step + v * W), y_part, w_part, f[v]))
@@ -163,62 +172,67 @@ cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, co
         for v in range(VECTORS):
             n = batch.tail - v * W
             if n > 0:
-                if uses_y:
+                if uses_y(formula):
                     y_part = load_first(y_start + step * y.step + v * W, n, zero)
-                if uses_w:
+                if uses_w(formula):
                     w_part = load_first(w + step * LANES + v * W, n, zero)
                 store_first(out_start + step * out.step + v * W,
                             evaluate(formula, load_first(x_start + step * x.step + v * W, n, zero), y_part, w_part,
                                      f[v]), n)
 
 
-cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                                  const Row_factors* of, const Rows* out) noexcept nogil:
-    """The same from columns to rows of the array: W x W numbers at a time, transposed in registers."""
-    cdef bint uses_y = (formula == GRADIENT_TARGETS or formula == MULTIPLY
-                        or formula == SOFTMAX_BACKWARD or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS
-                        or formula == HESSIAN_PRODUCT)
-    cdef bint uses_w = formula == GRADIENT_CLASSES
-    cdef Py_ssize_t length = batch.classes
+cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                Factors f, Py_ssize_t row, Py_ssize_t c, const Rows* out, bint whole) noexcept nogil:
+    """The same of W rows and `width` classes, from columns to the array, transposed in registers."""
     cdef Py_ssize_t stride = out.outer_stride
-    cdef Py_ssize_t wide = (batch.rows if length >= W else lines_of_width(batch.rows, length)
-                            if are_adjacent(batch, out) else 0)
+    cdef Py_ssize_t present = min(width, batch.classes)
+    cdef real copy[W * BLOCK]
     cdef vec block[W]
     cdef vec y_part = broadcast(0), w_part = broadcast(0)
+    cdef char* line = row_at(batch, out, batch.first + row) + c * <Py_ssize_t> sizeof(real)
+    cdef const real* x_at = x.start + row + c * x.step
+    cdef const real* y_at = y.start + row + c * y.step
+    cdef Py_ssize_t k
+    for k in range(width):
+        block[k] = broadcast(0)
+        if width == W or k < present:
+            if uses_y(formula):
+                y_part = load(y_at)
+            if uses_w(formula):
+                w_part = broadcast(w[c + k])
+            block[k] = evaluate(formula, load(x_at), y_part, w_part, f)
+        x_at += x.step
+        y_at += y.step
+    if width == W and whole:
+        store_square(line, stride, block)
+    elif whole:    # what goes beyond a short row is written again with the next
+        store_block(line, stride, block)
+    else:
+        store_block(copy, BLOCK * sizeof(real), block)
+        for k in range(min(<Py_ssize_t> W, batch.rows - row)):
+            memcpy(line + k * stride, copy + k * BLOCK, present * sizeof(real))
+
+
+cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                  const Row_factors* of, const Rows* out) noexcept nogil:
+    """The same from columns to rows of the array: W x W numbers at a time, and BLOCK classes where that is enough."""
+    cdef Py_ssize_t length = batch.classes
+    cdef Py_ssize_t whole = whole_lines(batch.rows, length, are_adjacent(batch, out))
+    cdef Py_ssize_t squares = (length + W - BLOCK - 1) // W if length >= W else 0
+    cdef Py_ssize_t group, row, c
     cdef Factors f
-    cdef const real* x_at
-    cdef const real* y_at
-    cdef char* line
-    cdef Py_ssize_t group, number, row, c, k, count
     for group in range((batch.rows + W - 1) // W):
         row = group * W
-        count = min(<Py_ssize_t> W, batch.rows - row)
         f = factors_of(of, batch, row // LANES, row % LANES // W)
-        for number in range((length + W - 1) // W):
-            c = max(<Py_ssize_t> 0, min(number * W, length - W))
-            x_at = x.start + row + c * x.step
-            y_at = y.start + row + c * y.step
-            for k in range(W):
-                block[k] = broadcast(0)
-                if length >= W or k < length:
-                    if uses_y:
-                        y_part = load(y_at)
-                    if uses_w:
-                        w_part = broadcast(w[c + k])
-                    block[k] = evaluate(formula, load(x_at), y_part, w_part, f)
-                x_at += x.step
-                y_at += y.step
-            line = row_at(batch, out, batch.first + row) + c * out.itemsize
-            transpose(block)
-            if row + W <= wide:     # what goes beyond a short row is written again with the next
-                for k in range(W):
-                    store(<real*> line, block[k])
-                    line += stride
-            else:
-                for k in range(W):
-                    if k < count:
-                        store_first(<real*> line, block[k], length)
-                    line += stride
+        c = 0
+        if row + W <= whole:
+            for c in range(squares):
+                apply_to_lines(W, formula, batch, x, y, w, f, row, min(c * W, length - W), out, True)
+            c = squares * W
+        while c < length:
+            apply_to_lines(BLOCK, formula, batch, x, y, w, f, row, max(<Py_ssize_t> 0, min(c, length - BLOCK)), out,
+                           row + W <= whole)
+            c += BLOCK
 
 
 cdef inline void apply_to(bint transposed, Formula formula, const Batch* batch, Block x, Block y, const real* w,
@@ -271,7 +285,7 @@ cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pe
 cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                              const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
     """The formula's results to the array: at once, or while the next batch is computed."""
-    if batch.columns and batch.inner == 1 and out.class_stride == out.itemsize and out.storage == NATIVE:
+    if are_lines(batch, out) and out.storage == NATIVE:
         apply_chosen(True, formula, batch, x, y, w, of, out)
     elif out.streamed and not batch.columns and batch.rows == 1 and (formula == SCALE or formula == SHIFT):
         pending.form = SCALED if formula == SCALE else SHIFTED  # as it is written

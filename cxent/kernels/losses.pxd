@@ -46,7 +46,6 @@ cdef struct Row_numbers:    # what is known of the rows of a batch; t is the tar
     real sumexp_m1[MOST_ROWS]       # r
     real maxima[MOST_ROWS]          # how many
     real distance[MOST_ROWS]        # x_m - x_y
-    real e_at_label[MOST_ROWS]
     real label_weight[MOST_ROWS]
     real row_weight[MOST_ROWS]
     real weight[MOST_ROWS]          # sum(t)
@@ -90,6 +89,7 @@ cdef inline void compute_lse(const Batch* batch, Row_numbers* n) noexcept nogil:
 cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* n) noexcept nogil:
     cdef double scale = reciprocal(loss.divisor)
     cdef double z_scale = loss.z * reciprocal(loss.z_divisor)
+    cdef bint with_z = loss.z != 0
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec zero = broadcast(0)
@@ -116,7 +116,7 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
             lse = select(equal(s, zero), zero, load(n.lse + r))
         for half in range(HALVES):
             term = widen(part, half) * broadcast_wide(scale)
-            if loss.z != 0:
+            if with_z:
                 square = widen(lse, half) * widen(lse, half)
                 term = term + square * broadcast_wide(z_scale)
             if not plain:
@@ -133,6 +133,11 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
 # A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((near - t) + others) where e is
 # the largest.
 
+cdef inline vec exponential_at_label(const Row_numbers* n, Py_ssize_t r) noexcept nogil:
+    """exp(x_y - x_m) as the sum had it, which is sooner computed again than fetched from its place in each row."""
+    return unlifted(exp(-load(n.distance + r), LIFT))
+
+
 cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* n, Row_factors* f,
                                real* at_label) noexcept nogil:
     cdef vec divisor = broadcast(loss.divisor)
@@ -146,7 +151,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
         if loss.labels.origin != NULL:
             store(f.a + r, share)
             # 1 - p_y without cancellation: the share of the other classes
-            rest = select(equal(load(n.distance + r), zero), rest, one + (rest - load(n.e_at_label + r)))
+            rest = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
             store(at_label + r, -rest * share)
         else:
             weight = load(n.weight + r)
@@ -185,12 +190,12 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         if loss.labels.origin != NULL:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
-            p_label = load(n.e_at_label + r) * share
+            p_label = exponential_at_label(n, r) * share
             # Where p is near 1, Q * p - q' is (Q - q') - Q * (1 - p)
             others = even * (load(n.weight + r) - label_weight) - q * (rest * share)
             if loss.smoothing == 0:     # then it is so at any label
                 others = -q * (select(equal(load(n.distance + r), zero), rest,
-                                      one + (rest - load(n.e_at_label + r))) * share)
+                                      one + (rest - exponential_at_label(n, r))) * share)
                 part = others
             else:
                 part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))

@@ -19,7 +19,7 @@ from .simd cimport (
     store_first, unless, vec,
 )
 from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
-from .sums cimport FOLDED, Sum, add, fold_maxima, fold_sums, value_of
+from .sums cimport FOLDED, Sum, add, fold_halves, fold_maxima, fold_sums, value_of
 from .tiles cimport Batch, Block
 
 cdef enum:
@@ -149,6 +149,13 @@ cdef inline void terms_at(Terms terms, const Batch* batch, Py_ssize_t step, Py_s
                   for_step(w, batch, step, v) if terms == DIFFERENCES else broadcast(0), shift[v], t)
 
 
+cdef inline void add_term(Terms terms, Py_ssize_t i, Sum* sum, vec term) noexcept nogil:
+    if terms == SUMEXP_M1 and i == 1:   # a number of maxima, to which nothing is lost
+        sum.total = sum.total + term
+    else:
+        add(sum, term)
+
+
 cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, const real* x, Py_ssize_t x_step,
                            const real* y, Py_ssize_t y_step, const real* w, const vec* shift,
                            Sum* sums) noexcept nogil:
@@ -162,7 +169,7 @@ cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, co
             for j in range(4):
                 terms_at(terms, batch, 4 * quad + j, v, x + j * x_step, y + j * y_step, w, shift, t + 3 * j)
             for i in range(count):
-                add(&sums[i * VECTORS + v], (t[i] + t[3 + i]) + (t[6 + i] + t[9 + i]))
+                add_term(terms, i, &sums[i * VECTORS + v], (t[i] + t[3 + i]) + (t[6 + i] + t[9 + i]))
         x += 4 * x_step
         y += 4 * y_step
     for v in range(VECTORS if steps % 4 != 0 else 0):
@@ -173,7 +180,7 @@ cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, co
             for i in range(count):
                 t[3 + i] = t[3 + i] + t[i]
         for i in range(count):
-            add(&sums[i * VECTORS + v], t[3 + i])
+            add_term(terms, i, &sums[i * VECTORS + v], t[3 + i])
 
 
 cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Py_ssize_t steps, const real* x, const real* y,
@@ -241,17 +248,17 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
 
 cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                              real** results) noexcept nogil:
-    cdef real totals[3][FOLDED * LANES]
-    cdef real losts[3][FOLDED * LANES]
+    cdef real totals[3][FOLDED * W]
+    cdef real losts[3][FOLDED * W]
     cdef Sum sums[3 * VECTORS]
     cdef Py_ssize_t count = count_of(terms)
-    cdef Py_ssize_t row, i, v
+    cdef Py_ssize_t row, i
     for row in range(batch.rows):
         sum_row(terms, busy, batch, of, row, beside, sums)
         for i in range(count):
-            for v in range(VECTORS):
-                store(&totals[i][row * LANES + v * W], sums[i * VECTORS + v].total)
-                store(&losts[i][row * LANES + v * W], sums[i * VECTORS + v].lost)
+            fold_halves(sums + i * VECTORS, VECTORS)
+            store(&totals[i][row * W], sums[i * VECTORS].total)
+            store(&losts[i][row * W], sums[i * VECTORS].lost)
     for i in range(count):
         fold_sums(&totals[i][0], &losts[i][0], batch.rows, results[i])
 
@@ -331,8 +338,7 @@ cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch*
 
 cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexcept nogil:
     """The largest number in each row, NaN left out: it comes back in the differences from the largest."""
-    cdef real lanes[FOLDED * LANES]
-    cdef real* results = largest if batch.columns else lanes
+    cdef real lanes[FOLDED * W]
     cdef vec lane[VECTORS]
     cdef vec lowest = broadcast(-INFINITY)
     cdef const real* start
@@ -357,6 +363,11 @@ cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexc
         for v in range(VECTORS):
             if batch.tail > v * W:
                 lane[v] = maximum(load_first(start + batch.steps * x.step + v * W, batch.tail - v * W, lowest), lane[v])
-            store(results + strip * LANES + v * W, lane[v])
+            if batch.columns:
+                store(largest + strip * LANES + v * W, lane[v])
+            elif v > 0:
+                lane[0] = maximum(lane[0], lane[v])
+        if not batch.columns:
+            store(lanes + strip * W, lane[0])
     if not batch.columns:
         fold_maxima(lanes, batch.rows, largest)

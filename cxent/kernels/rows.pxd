@@ -78,10 +78,12 @@ cdef inline void put_in_block(const Batch* batch, Block block, const int64_t* la
 
 cdef inline void put_in_array(const Batch* batch, const Rows* rows, const int64_t* label, const real* x) noexcept nogil:
     """The same in the array itself, in its dtype."""
+    cdef char* start = row_at(batch, rows, batch.first)
     cdef char* p
     cdef Py_ssize_t r
     for r in range(batch.rows):
-        p = row_at(batch, rows, batch.first + r) + label[r] * rows.class_stride
+        p = start + r * rows.outer_stride if batch.inner == 1 else row_at(batch, rows, batch.first + r)
+        p += label[r] * rows.class_stride
         if rows.storage == NATIVE:
             (<real*> p)[0] = x[r]
         else:

@@ -263,11 +263,12 @@ CXENT_INLINE void cxent_fence(void) {
 #endif
 }
 
-
 /* --- transposition ----------------------------------------------------------------------------------------------- */
 
-/* W vectors of W numbers to their transpose. First within blocks of 16 bytes, for which every CPU has instructions that
-   interleave the low (high) halves of two; then the blocks themselves. */
+enum { CXENT_BLOCK = CXENT_W == 1 ? 1 : 128 / CXENT_REAL_BITS };    /* numbers in 16 bytes */
+
+/* Within every 16 bytes of BLOCK vectors, for which all CPUs have instructions that interleave the low (high) halves of
+   two: number k of vector j and number j of vector k change places. */
 #if CXENT_VECTOR_BYTES == 64 || CXENT_VECTOR_BYTES == 32
 #define CXENT_LOW(a, b) CXENT_OP(unpacklo)(a, b)
 #define CXENT_HIGH(a, b) CXENT_OP(unpackhi)(a, b)
@@ -283,30 +284,58 @@ CXENT_INLINE void cxent_fence(void) {
 #define CXENT_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
 #endif
 
-enum { CXENT_BLOCK = CXENT_VECTOR_BYTES >= 16 ? 128 / CXENT_REAL_BITS : 1 };    /* numbers in 16 bytes */
-CXENT_INLINE void cxent_transpose_within_blocks(cxent_vec* v) {
-#if CXENT_W > 1
-    for (int k = 0; k < CXENT_W; k += CXENT_BLOCK) {
-#if CXENT_FLOAT64
-        const cxent_vec a = v[k], b = v[k + 1];
-        v[k] = CXENT_LOW(a, b);
-        v[k + 1] = CXENT_HIGH(a, b);
-#else
-        const cxent_vec a = CXENT_LOW(v[k], v[k + 1]), b = CXENT_HIGH(v[k], v[k + 1]);
-        const cxent_vec c = CXENT_LOW(v[k + 2], v[k + 3]), d = CXENT_HIGH(v[k + 2], v[k + 3]);
-        v[k] = CXENT_LOW_PAIRS(a, c);
-        v[k + 1] = CXENT_HIGH_PAIRS(a, c);
-        v[k + 2] = CXENT_LOW_PAIRS(b, d);
-        v[k + 3] = CXENT_HIGH_PAIRS(b, d);
-#endif
-    }
-#else
+CXENT_INLINE void cxent_transpose_blocks(cxent_vec* v) {
+#if CXENT_W == 1
     (void) v;
+#elif CXENT_FLOAT64
+    const cxent_vec a = v[0], b = v[1];
+    v[0] = CXENT_LOW(a, b);
+    v[1] = CXENT_HIGH(a, b);
+#else
+    const cxent_vec a = CXENT_LOW(v[0], v[1]), b = CXENT_HIGH(v[0], v[1]);
+    const cxent_vec c = CXENT_LOW(v[2], v[3]), d = CXENT_HIGH(v[2], v[3]);
+    v[0] = CXENT_LOW_PAIRS(a, c);
+    v[1] = CXENT_HIGH_PAIRS(a, c);
+    v[2] = CXENT_LOW_PAIRS(b, d);
+    v[3] = CXENT_HIGH_PAIRS(b, d);
 #endif
 }
 
-CXENT_INLINE void cxent_transpose(cxent_vec* v) {
-    cxent_transpose_within_blocks(v);
+/* v[k] = number k of each of W lines, `stride` bytes apart: BLOCK numbers of a line. A vector is loaded in pieces of 16
+   bytes, each of which already is where it belongs; so nothing has to change places between the pieces. */
+CXENT_INLINE void cxent_load_block(const void* lines, ptrdiff_t stride, cxent_vec* v) {
+    const char* line = (const char*) lines;
+    for (int k = 0; k < CXENT_BLOCK; k++, line += stride) {
+#if CXENT_VECTOR_BYTES == 64 || CXENT_VECTOR_BYTES == 32
+        const ptrdiff_t next = CXENT_BLOCK * stride;
+        const __m256 pieces = _mm256_loadu2_m128((const float*) (line + next), (const float*) line);
+#endif
+#if CXENT_VECTOR_BYTES == 64
+        const __m256 more = _mm256_loadu2_m128((const float*) (line + 3 * next), (const float*) (line + 2 * next));
+        v[k] = (cxent_vec) _mm512_insertf32x8(_mm512_castps256_ps512(pieces), more, 1);
+#elif CXENT_VECTOR_BYTES == 32
+        v[k] = (cxent_vec) pieces;
+#else
+        memcpy(&v[k], line, sizeof v[k]);
+#endif
+    }
+    cxent_transpose_blocks(v);
+}
+
+/* The inverse: number k of each of W lines = v[k], of BLOCK vectors. Lines are written in their order. */
+CXENT_INLINE void cxent_store_block(void* lines, ptrdiff_t stride, cxent_vec* v) {
+    char* line = (char*) lines;
+    cxent_transpose_blocks(v);
+    for (int piece = 0; piece < CXENT_W; piece += CXENT_BLOCK)
+        for (int k = 0; k < CXENT_BLOCK; k++, line += stride)
+            memcpy(line, (const char*) &v[k] + piece * sizeof(cxent_real), CXENT_BLOCK * sizeof(cxent_real));
+}
+
+/* The same of W vectors, whose pieces change places in registers, so that whole vectors are stored. */
+CXENT_INLINE void cxent_store_square(void* lines, ptrdiff_t stride, cxent_vec* v) {
+    char* line = (char*) lines;
+    for (int k = 0; k < CXENT_W; k += CXENT_BLOCK)
+        cxent_transpose_blocks(v + k);
 #if CXENT_VECTOR_BYTES == 32
     for (int k = 0; k < CXENT_BLOCK; k++) {
         const cxent_vec a = v[k], b = v[k + CXENT_BLOCK];
@@ -314,34 +343,19 @@ CXENT_INLINE void cxent_transpose(cxent_vec* v) {
         v[k + CXENT_BLOCK] = (cxent_vec) _mm256_permute2f128_ps((__m256) a, (__m256) b, 0x31);
     }
 #elif CXENT_VECTOR_BYTES == 64
-#define CXENT_BLOCKS(a, b, order) ((cxent_vec) _mm512_shuffle_f32x4((__m512) (a), (__m512) (b), order))
+#define CXENT_PIECES(a, b, order) ((cxent_vec) _mm512_shuffle_f32x4((__m512) (a), (__m512) (b), order))
     for (int k = 0; k < CXENT_BLOCK; k++) {
         const cxent_vec a = v[k], b = v[k + CXENT_BLOCK], c = v[k + 2 * CXENT_BLOCK], d = v[k + 3 * CXENT_BLOCK];
-        const cxent_vec ab_low = CXENT_BLOCKS(a, b, 0x44), ab_high = CXENT_BLOCKS(a, b, 0xEE);
-        const cxent_vec cd_low = CXENT_BLOCKS(c, d, 0x44), cd_high = CXENT_BLOCKS(c, d, 0xEE);
-        v[k] = CXENT_BLOCKS(ab_low, cd_low, 0x88);
-        v[k + CXENT_BLOCK] = CXENT_BLOCKS(ab_low, cd_low, 0xDD);
-        v[k + 2 * CXENT_BLOCK] = CXENT_BLOCKS(ab_high, cd_high, 0x88);
-        v[k + 3 * CXENT_BLOCK] = CXENT_BLOCKS(ab_high, cd_high, 0xDD);
+        const cxent_vec ab_low = CXENT_PIECES(a, b, 0x44), ab_high = CXENT_PIECES(a, b, 0xEE);
+        const cxent_vec cd_low = CXENT_PIECES(c, d, 0x44), cd_high = CXENT_PIECES(c, d, 0xEE);
+        v[k] = CXENT_PIECES(ab_low, cd_low, 0x88);
+        v[k + CXENT_BLOCK] = CXENT_PIECES(ab_low, cd_low, 0xDD);
+        v[k + 2 * CXENT_BLOCK] = CXENT_PIECES(ab_high, cd_high, 0x88);
+        v[k + 3 * CXENT_BLOCK] = CXENT_PIECES(ab_high, cd_high, 0xDD);
     }
 #endif
-}
-
-/* The transpose of W numbers at each of W lines. With AVX2 the halves of a vector are loaded one by one, which puts the
-   blocks where they belong: 16 shuffles instead of 24. (To store halves so is slower than the shuffles.) */
-CXENT_INLINE void cxent_load_transposed(const char* const* line, ptrdiff_t offset, cxent_vec* v) {
-#if CXENT_VECTOR_BYTES == 32
-    for (int k = 0; k < CXENT_BLOCK; k++) {
-        const char *low = line[k] + offset, *high = line[k + CXENT_BLOCK] + offset;
-        v[k] = (cxent_vec) _mm256_loadu2_m128((const float*) high, (const float*) low);
-        v[k + CXENT_BLOCK] = (cxent_vec) _mm256_loadu2_m128((const float*) (high + 16), (const float*) (low + 16));
-    }
-    cxent_transpose_within_blocks(v);
-#else
-    for (int k = 0; k < CXENT_W; k++)
-        memcpy(&v[k], line[k] + offset, sizeof v[k]);
-    cxent_transpose(v);
-#endif
+    for (int k = 0; k < CXENT_W; k++, line += stride)
+        cxent_store((cxent_real*) line, v[k]);
 }
 
 /* --- other dtypes ------------------------------------------------------------------------------------------------ */
@@ -358,19 +372,6 @@ CXENT_INLINE cxent_wide cxent_widen(cxent_vec x, int half) {
 #else
     (void) half;
     return x;
-#endif
-}
-
-/* The inverse, rounded to the nearest. */
-CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* x) {
-#if CXENT_HALVES == 2
-    CXENT_VECTOR(float, CXENT_VECTOR_BYTES / 2) halves;
-    const halves h[2] = {__builtin_convertvector(x[0], halves), __builtin_convertvector(x[1], halves)};
-    cxent_vec narrowed;
-    memcpy(&narrowed, h, sizeof narrowed);
-    return narrowed;
-#else
-    return (cxent_vec) x[0];
 #endif
 }
 

@@ -19,6 +19,7 @@ cdef extern from "simd.h" nogil:
         FLOAT64 "CXENT_FLOAT64"                 # 1 if this is the module of float64, else 0
         MANTISSA_BITS "CXENT_MANTISSA_BITS"
         W "CXENT_W"                             # numbers in a vector
+        BLOCK "CXENT_BLOCK"                     # numbers in 16 bytes, of which W lines are transposed at once
         LANES "CXENT_LANES"                     # lanes of a sum, on every machine
         VECTORS "CXENT_VECTORS"                 # vectors that hold the lanes
         HALVES "CXENT_HALVES"                   # vectors of float64 that hold a vector
@@ -45,11 +46,11 @@ cdef extern from "simd.h" nogil:
     void fence "cxent_fence"() noexcept
     void prefetch "cxent_prefetch"(const void* p) noexcept
     void prefetch_to_write "cxent_prefetch_to_write"(const void* p) noexcept
-    void transpose "cxent_transpose"(vec* v) noexcept
-    void load_transposed "cxent_load_transposed"(const char* const* line, Py_ssize_t offset, vec* v) noexcept
+    void load_block "cxent_load_block"(const void* lines, Py_ssize_t stride, vec* v) noexcept
+    void store_block "cxent_store_block"(void* lines, Py_ssize_t stride, vec* v) noexcept
+    void store_square "cxent_store_square"(void* lines, Py_ssize_t stride, vec* v) noexcept
 
     wide widen "cxent_widen"(vec x, int half) noexcept
-    vec narrow "cxent_narrow"(const wide* halves) noexcept
     wide broadcast_wide "cxent_broadcast_wide"(double x) noexcept
     wide load_wide "cxent_load_wide"(const double* p) noexcept
     void store_wide "cxent_store_wide"(double* p, wide x) noexcept

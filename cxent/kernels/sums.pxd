@@ -11,7 +11,7 @@ more roundings beside a probability just below 1; totals in float64 for float32,
 compensation, 5.7 ulp off where a probability is just below 1.
 """
 
-from .simd cimport LANES, VECTORS, W, equal, load, maximum, real, select, store, transpose, vec
+from .simd cimport BLOCK, W, equal, load_block, maximum, real, select, store, vec
 
 cdef enum:
     FOLDED = 16     # rows whose lanes may be folded in one call
@@ -43,60 +43,44 @@ cdef inline vec value_of(Sum sum) noexcept nogil:
     return select(equal(difference, difference), sum.total + sum.lost, sum.total)
 
 
-cdef inline void fold_halves(Sum* lanes, int half) noexcept nogil:
-    """The second half of 2 * half lanes to the first."""
-    cdef int k
-    for k in range(half):
-        add_sum(&lanes[k], lanes[k + half])
+cdef inline void fold_halves(Sum* lanes, Py_ssize_t count) noexcept nogil:
+    """Fold the second half of the lanes to the first, until one is left."""
+    cdef Py_ssize_t half = count // 2
+    cdef Py_ssize_t k
+    while half > 0:
+        for k in range(half):
+            add_sum(&lanes[k], lanes[k + half])
+        half //= 2
+
+
+cdef inline void take_lanes(const real* lanes, vec* lane) noexcept nogil:
+    """W lanes of each of W rows, as W vectors over these rows."""
+    cdef Py_ssize_t k
+    for k in range(W // BLOCK):
+        load_block(lanes + k * BLOCK, W * sizeof(real), lane + k * BLOCK)
 
 
 cdef inline void fold_sums(const real* total, const real* lost, Py_ssize_t rows, real* folded) noexcept nogil:
-    """folded[r] = the sum of the LANES lanes of row r, for up to FOLDED rows; W rows at once, transposed."""
+    """folded[r] = the sum of W lanes of row r, for up to FOLDED rows; W rows at once."""
     cdef vec totals[W]
     cdef vec losts[W]
-    cdef Sum lanes[LANES]
-    cdef Py_ssize_t group, k, v, row
+    cdef Sum lanes[W]
+    cdef Py_ssize_t group, k
     for group in range((rows + W - 1) // W):
-        for k in range(W):
-            row = min(group * W + k, rows - 1)
-            for v in range(VECTORS):
-                lanes[v] = Sum(load(total + row * LANES + v * W), load(lost + row * LANES + v * W))
-            if VECTORS >= 16:
-                fold_halves(lanes, 8)
-            if VECTORS >= 8:
-                fold_halves(lanes, 4)
-            if VECTORS >= 4:
-                fold_halves(lanes, 2)
-            if VECTORS >= 2:
-                fold_halves(lanes, 1)
-            totals[k] = lanes[0].total
-            losts[k] = lanes[0].lost
-        transpose(totals)
-        transpose(losts)
+        take_lanes(total + group * W * W, totals)
+        take_lanes(lost + group * W * W, losts)
         for k in range(W):
             lanes[k] = Sum(totals[k], losts[k])
-        if W >= 16:
-            fold_halves(lanes, 8)
-        if W >= 8:
-            fold_halves(lanes, 4)
-        if W >= 4:
-            fold_halves(lanes, 2)
-        if W >= 2:
-            fold_halves(lanes, 1)
+        fold_halves(lanes, W)
         store(folded + group * W, value_of(lanes[0]))
 
 
 cdef inline void fold_maxima(const real* lanes, Py_ssize_t rows, real* folded) noexcept nogil:
-    """folded[r] = the largest of the LANES lanes of row r."""
-    cdef vec largest[W]
-    cdef Py_ssize_t group, k, v, row
+    """folded[r] = the largest of W lanes of row r."""
+    cdef vec lane[W]
+    cdef Py_ssize_t group, k
     for group in range((rows + W - 1) // W):
-        for k in range(W):
-            row = min(group * W + k, rows - 1)
-            largest[k] = load(lanes + row * LANES)
-            for v in range(1, VECTORS):
-                largest[k] = maximum(largest[k], load(lanes + row * LANES + v * W))
-        transpose(largest)
+        take_lanes(lanes + group * W * W, lane)
         for k in range(1, W):
-            largest[0] = maximum(largest[0], largest[k])
-        store(folded + group * W, largest[0])
+            lane[0] = maximum(lane[0], lane[k])
+        store(folded + group * W, lane[0])

@@ -21,13 +21,13 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
 from .simd cimport (
-    LANES, W, broadcast, flattened, load, load_bfloat16, load_booleans, load_first, load_float16, load_transposed, real,
-    store, store_bfloat16, store_first, store_float16, transpose, vec,
+    BLOCK, LANES, W, broadcast, load, load_bfloat16, load_block, load_booleans, load_first, load_float16, real, store,
+    store_bfloat16, store_block, store_first, store_float16, vec,
 )
 from .sums cimport FOLDED
 
 cdef enum:
-    MOST_ROWS = 64          # of a batch: a number for each row fits an array of so many
+    MOST_ROWS = 256         # of a batch: a number for each row fits an array of so many
     SHORT = 128             # up to so many classes, rows are transposed to columns
     MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
     BATCH_BYTES = 16384     # of the rows that are computed together, if they are not few or long
@@ -125,6 +125,11 @@ cdef inline bint are_adjacent(const Batch* batch, const Rows* rows) noexcept nog
             and rows.outer_stride == batch.classes * rows.itemsize)
 
 
+cdef inline bint are_lines(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Whether the columns of this batch are rows without gaps in the array."""
+    return batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize
+
+
 cdef inline char* row_at(const Batch* batch, const Rows* rows, Py_ssize_t row) noexcept nogil:
     """Where a row of the array starts."""
     if batch.inner == 1:
@@ -207,60 +212,69 @@ cdef inline void copy_run(Storage storage, char* p, real* x, Py_ssize_t n, bint 
             store_as(storage, p + k * W * size_of(storage), load_first(x + k * W, n - k * W, broadcast(0)), n - k * W)
 
 
-cdef inline Py_ssize_t lines_of_width(Py_ssize_t rows, Py_ssize_t length) noexcept nogil:
-    """Of adjacent rows of `length` numbers, how many have W numbers from their start to the end of all."""
-    return (rows * length - W) // length + 1 if rows * length >= W else 0
+# --- lines of numbers to columns, and back -----------------------------------------------------------------------
+
+cdef inline Py_ssize_t whole_lines(Py_ssize_t lines, Py_ssize_t length, bint adjacent) noexcept nogil:
+    """Of lines of `length` numbers, how many have BLOCK numbers from their start to the end of all."""
+    if length >= BLOCK:
+        return lines
+    return (lines * length - BLOCK) // length + 1 if adjacent and lines * length >= BLOCK else 0
 
 
-cdef inline void turn_lines(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t length,
-                            Py_ssize_t wide, real* columns, Py_ssize_t pitch) noexcept nogil:
-    """Lines of `length` numbers, `stride` bytes apart, to columns, `pitch` numbers apart: W lines at a time.
+cdef inline Py_ssize_t block_start(Py_ssize_t number, Py_ssize_t length) noexcept nogil:
+    """Where a block starts. The last block of a line overlaps the one before."""
+    return max(<Py_ssize_t> 0, min(number * BLOCK, length - BLOCK))
 
-    The last block of a line overlaps the one before. Of lines shorter than W, the first `wide` can be read W wide. The
-    last line stands in for those that are missing.
-    """
-    cdef const char* line[W]
-    cdef vec block[W]
-    cdef real* column
+
+cdef inline void turn_group(const char* lines, Py_ssize_t stride, Py_ssize_t length, real* columns,
+                            Py_ssize_t pitch) noexcept nogil:
+    """W lines, `stride` bytes apart, to columns, `pitch` numbers apart; BLOCK numbers are there even in a shorter line."""
+    cdef vec block[BLOCK]
+    cdef Py_ssize_t number, c, k
+    for number in range((length + BLOCK - 1) // BLOCK):
+        c = block_start(number, length)
+        load_block(lines + c * <Py_ssize_t> sizeof(real), stride, block)
+        for k in range(BLOCK):
+            if k < length:
+                store(columns + (c + k) * pitch, block[k])
+
+
+cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
+                      Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
+    """Lines to columns. The `whole` first are read in blocks if they are of this dtype, others from a copy of W numbers."""
+    cdef real copy[W * W]
+    cdef const char* start
+    cdef Py_ssize_t n = min(<Py_ssize_t> W, length)
     cdef Py_ssize_t group, number, c, k
     for group in range((count + W - 1) // W):
-        for k in range(W):
-            line[k] = lines + min(group * W + k, count - 1) * stride
-        if length < W:
+        start = lines + group * W * stride
+        if storage == NATIVE and (group + 1) * W <= whole:
+            turn_group(start, stride, length, columns + group * W, pitch)
+            continue
+        for number in range((length + W - 1) // W):
+            c = min(number * W, length - n)
             for k in range(W):
-                block[k] = load_as(storage, line[k], W if group * W + k < wide else length)
-            transpose(block)
-            column = columns
-            for k in range(W):
-                if k < length:
-                    store(column, block[k])
-                column += pitch
-        for number in range((length + W - 1) // W if length >= W else 0):
-            c = min(number * W, length - W)
-            if storage == NATIVE:
-                load_transposed(line, c * size_of(storage), block)
-            else:
-                for k in range(W):
-                    block[k] = load_as(storage, line[k] + c * size_of(storage), W)
-                transpose(block)
-            column = columns + c * pitch
-            for k in range(W):
-                store(column, block[k])
-                column += pitch
-        columns += W
+                store(copy + k * W, load_as(storage, start + k * stride + c * size_of(storage), n)
+                      if group * W + k < count else broadcast(0))
+            turn_group(<const char*> copy, W * sizeof(real), n, columns + c * pitch + group * W, pitch)
 
 
-cdef inline flattened turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t length,
-                           Py_ssize_t wide, real* columns, Py_ssize_t pitch) noexcept nogil:
-    """(With a literal storage, so that it is not looked at for every number.)"""
-    if storage == NATIVE:
-        turn_lines(NATIVE, lines, stride, count, length, wide, columns, pitch)
-    elif storage == BOOLEAN:
-        turn_lines(BOOLEAN, lines, stride, count, length, wide, columns, pitch)
-    elif storage == FLOAT16:
-        turn_lines(FLOAT16, lines, stride, count, length, wide, columns, pitch)
-    else:
-        turn_lines(BFLOAT16, lines, stride, count, length, wide, columns, pitch)
+cdef inline void turn_back(Storage storage, const real* columns, Py_ssize_t pitch, char* lines, Py_ssize_t stride,
+                           Py_ssize_t count, Py_ssize_t length) noexcept nogil:
+    """Columns to lines of any dtype."""
+    cdef real copy[W * W]
+    cdef vec block[BLOCK]
+    cdef Py_ssize_t n = min(<Py_ssize_t> W, length)
+    cdef Py_ssize_t group, number, c, part, k
+    for group in range((count + W - 1) // W):
+        for number in range((length + W - 1) // W):
+            c = min(number * W, length - n)
+            for part in range((n + BLOCK - 1) // BLOCK):
+                for k in range(BLOCK):
+                    block[k] = load(columns + group * W + min(c + part * BLOCK + k, length - 1) * pitch)
+                store_block(copy + part * BLOCK, W * sizeof(real), block)
+            for k in range(min(<Py_ssize_t> W, count - group * W)):
+                store_as(storage, lines + (group * W + k) * stride + c * size_of(storage), load(copy + k * W), n)
 
 
 # --- batches -----------------------------------------------------------------------------------------------------
@@ -288,8 +302,8 @@ cdef inline void copy_rows(const Batch* batch, const Rows* rows, Block block, bi
                     turn_classes(batch, rows, start + group * W * itemsize, number_at(batch, block, t + group * W, 0),
                                  block.strip)
                 else:
-                    turn(NATIVE, <const char*> number_at(batch, block, t + group * W, 0), block.strip * itemsize, W,
-                         batch.classes, 0, <real*> (start + group * W * itemsize), rows.class_stride // itemsize)
+                    turn_group(<const char*> number_at(batch, block, t + group * W, 0), block.strip * itemsize,
+                               batch.classes, <real*> (start + group * W * itemsize), rows.class_stride // itemsize)
             for j in range(whole, run):
                 for c in range(batch.classes):
                     copy_run(rows.storage, start + c * rows.class_stride + j * rows.inner_stride,
@@ -303,52 +317,35 @@ cdef inline void turn_classes(const Batch* batch, const Rows* rows, const char* 
     cdef Py_ssize_t number, c
     for number in range((batch.classes + W - 1) // W):
         c = min(number * W, batch.classes - W)
-        turn(NATIVE, start + c * rows.class_stride, rows.class_stride, W, W, 0, tile + c, pitch)
+        turn_group(start + c * rows.class_stride, rows.class_stride, W, tile + c, pitch)
 
 
 cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil:
     """The numbers of the batch: where they are, or brought to the tile. Columns without a row hold numbers too."""
     cdef Block block = block_of(batch, rows)
-    cdef Py_ssize_t wide = 0
-    cdef Py_ssize_t group, c
+    cdef Py_ssize_t present = batch.rows
+    cdef Py_ssize_t c
     if rows.direct:
         return block
-    if batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize:
-        if are_adjacent(batch, rows):
-            wide = lines_of_width(batch.total - batch.first, batch.classes)
-        turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows, batch.classes, wide,
+    if are_lines(batch, rows):
+        turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows,
+             whole_lines(batch.total - batch.first, batch.classes, are_adjacent(batch, rows)), batch.classes,
              block.start, block.step)
-        group = (batch.rows + W - 1) // W * W  # (the last strip may have more vectors)
+        present = (batch.rows + W - 1) // W * W  # (the last strip may have more vectors)
     else:
         copy_rows(batch, rows, block, True)
-        group = batch.rows
-    if batch.columns and group < batch.strips * LANES:
+    if batch.columns and present < batch.strips * LANES:
         for c in range(batch.classes):
-            memset(block.start + c * block.step + group, 0, (batch.strips * LANES - group) * sizeof(real))
+            memset(block.start + c * block.step + present, 0, (batch.strips * LANES - present) * sizeof(real))
     return block
-
-
-cdef inline void turn_back(const Batch* batch, const Rows* rows, Block block) noexcept nogil:
-    """Columns of a tile to rows of the array, without gaps, of any dtype."""
-    cdef vec columns[W]
-    cdef Py_ssize_t group, number, c, k
-    cdef char* line
-    for group in range((batch.rows + W - 1) // W):
-        for number in range((batch.classes + W - 1) // W):
-            c = max(<Py_ssize_t> 0, min(number * W, batch.classes - W))
-            for k in range(W):
-                columns[k] = load(block.start + group * W + min(c + k, batch.classes - 1) * block.step)
-            transpose(columns)
-            line = row_at(batch, rows, batch.first + group * W) + c * rows.itemsize
-            for k in range(min(<Py_ssize_t> W, batch.rows - group * W)):
-                store_as(rows.storage, line + k * rows.outer_stride, columns[k], batch.classes)
 
 
 cdef inline void store_rows(const Batch* batch, const Rows* rows, Block block) noexcept nogil:
     """The numbers of a block to the array, if they are not there already."""
     if rows.direct:
         return
-    if batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize:
-        turn_back(batch, rows, block)
+    if are_lines(batch, rows):
+        turn_back(rows.storage, block.start, block.step, row_at(batch, rows, batch.first), rows.outer_stride,
+                  batch.rows, batch.classes)
     else:
         copy_rows(batch, rows, block, False)
