@@ -9,10 +9,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 # IEEE arithmetic, every sum in the order in which it is written, and nothing fused but what is written as fma.
-FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-g0"]
+KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
+# What must be inlined says so in the source. Beside that, -O3 would make modules a sixth larger, and no faster.
+KERNEL_FLAGS += ["--param=max-inline-insns-single=70"]
+OTHER_FLAGS = ["-Os"]
+COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)
 LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
 if sys.platform == "win32":
-    FLAGS = []
+    KERNEL_FLAGS, OTHER_FLAGS, COMMON_FLAGS = [], [], []
 
 LEVELS = {"baseline": ("", [])}
 if sysconfig.get_platform() == "linux-x86_64":
@@ -38,12 +42,13 @@ class BuildSideBySide(build_ext):
         self.parallel = self.parallel or os.cpu_count()
 
 
-# What Cython needs for typed memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
+# What Cython needs for memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
 MEMORYVIEWS = "cxent.kernels.memoryviews"
+HELPERS = {MEMORYVIEWS: "cxent/kernels/memoryviews.c", "cxent.kernels.cpu": "cxent/kernels/cpu.pyx"}
 
 extensions = [
-    Extension(MEMORYVIEWS, ["cxent/kernels/memoryviews.c"], extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS),
-    Extension("cxent.kernels.cpu", ["cxent/kernels/cpu.pyx"], extra_compile_args=FLAGS, extra_link_args=LINK_FLAGS),
+    Extension(name, [source], extra_compile_args=OTHER_FLAGS + COMMON_FLAGS, extra_link_args=LINK_FLAGS)
+    for name, source in HELPERS.items()
 ]
 for level in chosen_levels():
     suffix, level_flags = LEVELS[level]
@@ -54,7 +59,7 @@ for level in chosen_levels():
                 [f"cxent/kernels/float{bits}{suffix}.pyx"],
                 include_dirs=["cxent/kernels"],
                 define_macros=[("CXENT_REAL_BITS", bits)],
-                extra_compile_args=FLAGS + level_flags,
+                extra_compile_args=KERNEL_FLAGS + level_flags + COMMON_FLAGS,
                 extra_link_args=LINK_FLAGS,
             )
         )
@@ -65,6 +70,7 @@ setup(
         extensions,
         build_dir="build",
         shared_utility_qualified_name=MEMORYVIEWS,
+        module_name=MEMORYVIEWS,  # of the shared module: else it is imported a second time, by its last name alone
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

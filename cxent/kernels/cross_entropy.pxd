@@ -16,7 +16,7 @@ from .losses cimport (
 )
 from .math cimport log
 from .reduce cimport (
-    LOGARITHMS, NUMBERS, SUMEXP_M1, SUMEXP_M1_WEIGHTED, TANGENTS, TARGETS, Terms_of_batch, max_rows, sum_rows,
+    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms_of_batch, max_rows, sum_rows,
 )
 from .rows cimport add_losses, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
 from .simd cimport W, broadcast, load, real, store
@@ -140,12 +140,15 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         target = load_targets(call)
         of = terms_of(call, x, target, m)
         of.pending = NULL
-        sum_rows(TARGETS, batch, &of, n.weight, n.shifted, NULL)
+        sum_rows(TARGETS, batch, &of, n.weight, n.shifted)
         for r in range(batch.rows):
             n.shifted[r] *= 2
     of = terms_of(call, x, x, m)
-    of.w = loss.w
-    sum_rows(SUMEXP_M1_WEIGHTED if weighted else SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima, n.shifted)
+    if weighted:
+        of.w, of.pending = loss.w, NULL
+        sum_rows(DIFFERENCES, batch, &of, n.shifted, NULL)
+        of = terms_of(call, x, x, m)
+    sum_rows(SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima)
     complete_sumexp_m1(batch, m, &n)
     if weighted:
         fill(loss.w_sum, n.weight, MOST_ROWS)
@@ -206,11 +209,11 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
         target = load_targets(call)
         fill(1, sums, MOST_ROWS)
         of = terms_of(call, target, target, sums)
-        sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
+        sum_rows(NUMBERS, batch, &of, n.weight, NULL)
     fill(1, factors.counts, MOST_ROWS)
     change_block(DIFFERENCE, batch, v, v, NULL, &factors, v)
     of = terms_of(call, x, v, m)
-    sum_rows(TANGENTS, batch, &of, sums, products, NULL)
+    sum_rows(TANGENTS, batch, &of, sums, products)
     for r in range(MOST_ROWS):
         n.sumexp_m1[r] = 0
     hessian_factors(batch, loss, &n, &factors)      # for b, and which rows count
@@ -247,7 +250,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     else:
         q = load_rows(batch, &call.y)
         of = terms_of(call, p, q, unshifted)
-        sum_rows(LOGARITHMS, batch, &of, sums, NULL, NULL)
+        sum_rows(LOGARITHMS, batch, &of, sums, NULL)
     for r in range(batch.rows):
         n.loss[r] = -scale * sums[r]
     if loss.losses.origin != NULL:

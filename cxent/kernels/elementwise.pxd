@@ -3,6 +3,8 @@
 There is one mechanism, `apply`: a literal chooses the formula, and the C compiler keeps that alone. Where rows are
 columns of a tile, and lie one after the other in the array, results are transposed in registers as they are computed,
 so that no number is written twice.
+
+Tried on AVX2: results stored 16 bytes at a time even where a row has W more classes, 0.93 of the speed at 33 and 100.
 """
 
 from libc.string cimport memcpy

@@ -9,14 +9,14 @@ times 2^LIFT: then thousands of them, each too small to be a number, still make 
 
 Tried: exponentials and their sums in one loop, 0.86 of the speed on AVX2, and worse the further it is unrolled (FMA and
 additions share ports there, and long loops fall out of the cache of decoded operations); chunks half or twice as long,
-0.98 to 1.0. In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row; the sum of
-weighted differences in a pass over the whole row, 1.4 times the time of a loss, in the loop of the exponentials 1.2.
+0.98 to 1.0; the maxima counted in float32 like any other term, 0.96 to 0.99. In version 0.1: the sum without the 1 of
+the maximum by a search for its place, 15 ns a row.
 """
 
-from .math cimport INFINITY, LIFT, exp, lifted_one, log, product
+from .math cimport INFINITY, LIFT, exp, lifted_one, log, number_of, product
 from .simd cimport (
-    LANES, VECTORS, W, broadcast, equal, flattened, load, load_first, mask, maximum, real, select, store,
-    store_first, unless, vec,
+    LANES, VECTORS, W, bits, broadcast, broadcast_bits, count, equal, flattened, load, load_first, mask, maximum, real,
+    select, store, store_first, unless, vec,
 )
 from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
 from .sums cimport FOLDED, Sum, add, fold_halves, fold_maxima, fold_sums, value_of
@@ -28,14 +28,13 @@ cdef enum:
 cdef enum Terms:
     EXPONENTIALS        # e = exp(x - shift)
     SUMEXP_M1           # e = exp(x - shift) 2^LIFT but for the maxima; and 1 for each of these
-    SUMEXP_M1_WEIGHTED  # these, and w (x - shift), w the class weights
     TARGETS             # y, and y (x - shift) / 2, since the difference of two large numbers may be too large
     PRODUCTS            # x y, times the number that elsewhere is a shift
     NUMBERS             # x, likewise
     LOGARITHMS          # y log(x)
     FACTORS             # y at the maxima, and y exp(x - shift) elsewhere
     TANGENTS            # e = exp(x - shift), and e y
-    DIFFERENCES         # w (x - shift), for SUMEXP_M1_WEIGHTED
+    DIFFERENCES         # w (x - shift), w the class weights
 
 cdef struct Terms_of_batch:     # what a sum reads and writes
     Block x
@@ -49,18 +48,16 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
 
 
 cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
-    if terms == SUMEXP_M1_WEIGHTED:
-        return 3
     return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == TANGENTS else 1
 
 
 cdef inline bint has_exponentials(Terms terms) noexcept nogil:
-    return (terms == EXPONENTIALS or terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED or terms == FACTORS
+    return (terms == EXPONENTIALS or terms == SUMEXP_M1 or terms == FACTORS
             or terms == TANGENTS)
 
 
 cdef inline int lift_of(Terms terms) noexcept nogil:
-    return LIFT if terms == SUMEXP_M1 or terms == SUMEXP_M1_WEIGHTED else 0
+    return LIFT if terms == SUMEXP_M1 else 0
 
 
 cdef inline bint has_y(Terms terms) noexcept nogil:
@@ -112,8 +109,8 @@ cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* 
         e += of.kept.step
 
 
-cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec* t) noexcept nogil:
-    """The terms; x are the exponentials e, if there are any."""
+cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec* t, bits* maxima) noexcept nogil:
+    """The terms, and one more for each maximum; x are the exponentials e, if there are any."""
     cdef vec zero = broadcast(0)
     cdef mask at_top
     if terms == EXPONENTIALS:
@@ -121,7 +118,7 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec*
     elif terms == SUMEXP_M1:
         at_top = equal(x, lifted_one())
         t[0] = unless(at_top, x)
-        t[1] = select(at_top, broadcast(1), zero)
+        maxima[0] = count(maxima[0], at_top)
     elif terms == TARGETS:
         t[0] = y
         t[1] = product(y, broadcast(0.5) * x - broadcast(0.5) * shift)
@@ -143,57 +140,53 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec*
 
 
 cdef inline void terms_at(Terms terms, const Batch* batch, Py_ssize_t step, Py_ssize_t v, const real* x, const real* y,
-                          const real* w, const vec* shift, vec* t) noexcept nogil:
+                          const real* w, const vec* shift, vec* t, bits* maxima) noexcept nogil:
     """The terms of a step's vector v."""
     compute_terms(terms, load(x + v * W), load(y + v * W) if has_y(terms) else broadcast(0),
-                  for_step(w, batch, step, v) if terms == DIFFERENCES else broadcast(0), shift[v], t)
-
-
-cdef inline void add_term(Terms terms, Py_ssize_t i, Sum* sum, vec term) noexcept nogil:
-    if terms == SUMEXP_M1 and i == 1:   # a number of maxima, to which nothing is lost
-        sum.total = sum.total + term
-    else:
-        add(sum, term)
+                  for_step(w, batch, step, v) if terms == DIFFERENCES else broadcast(0), shift[v], t, &maxima[v])
 
 
 cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, const real* x, Py_ssize_t x_step,
                            const real* y, Py_ssize_t y_step, const real* w, const vec* shift,
                            Sum* sums) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
-    cdef vec t[12]      # term i of step j is t[3 j + i]
-    cdef Py_ssize_t count = count_of(terms)
+    cdef vec t[8]       # term i of step j is t[2 j + i]
+    cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
+    cdef Py_ssize_t added = 1 if terms == SUMEXP_M1 else count_of(terms)
     cdef Py_ssize_t quads = steps // 4
     cdef Py_ssize_t quad, step, v, i, j
+    for v in range(VECTORS):
+        maxima[v] = broadcast_bits(0)
     for quad in range(quads):
         for v in range(VECTORS):
             for j in range(4):
-                terms_at(terms, batch, 4 * quad + j, v, x + j * x_step, y + j * y_step, w, shift, t + 3 * j)
-            for i in range(count):
-                add_term(terms, i, &sums[i * VECTORS + v], (t[i] + t[3 + i]) + (t[6 + i] + t[9 + i]))
+                terms_at(terms, batch, 4 * quad + j, v, x + j * x_step, y + j * y_step, w, shift, t + 2 * j, maxima)
+            for i in range(added):
+                add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
         x += 4 * x_step
         y += 4 * y_step
     for v in range(VECTORS if steps % 4 != 0 else 0):
-        for i in range(count):
-            t[3 + i] = broadcast(0)
+        for i in range(added):
+            t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, batch, 4 * quads + j, v, x + j * x_step, y + j * y_step, w, shift, t)
-            for i in range(count):
-                t[3 + i] = t[3 + i] + t[i]
-        for i in range(count):
-            add_term(terms, i, &sums[i * VECTORS + v], t[3 + i])
+            terms_at(terms, batch, 4 * quads + j, v, x + j * x_step, y + j * y_step, w, shift, t, maxima)
+            for i in range(added):
+                t[2 + i] = t[2 + i] + t[i]
+        for i in range(added):
+            add(&sums[i * VECTORS + v], t[2 + i])
+    for v in range(VECTORS if terms == SUMEXP_M1 else 0):
+        sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima[v])
 
 
 cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Py_ssize_t steps, const real* x, const real* y,
                            const real* w, const vec* shift, real* e, Beside* beside, Sum* sums) noexcept nogil:
     """A chunk of a row: its exponentials, and its terms."""
-    if terms == SUMEXP_M1_WEIGHTED:
-        add_terms(DIFFERENCES, batch, steps, x, LANES, y, LANES, w, shift, sums + 2 * VECTORS)
     if has_exponentials(terms):
         if busy:    # (literals, for a loop without a test)
             take_exponentials(lift_of(terms), True, steps, x, shift, e, beside)
         else:
             take_exponentials(lift_of(terms), False, steps, x, shift, e, beside)
-        add_terms(SUMEXP_M1 if terms == SUMEXP_M1_WEIGHTED else terms, batch, steps, e, LANES, y, LANES, w, shift, sums)
+        add_terms(terms, batch, steps, e, LANES, y, LANES, w, shift, sums)
     else:
         add_terms(terms, batch, steps, x, LANES, y, LANES, w, shift, sums)
 
@@ -239,7 +232,7 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
         load_tail(x + start, n, -INFINITY if has_exponentials(terms) else 0, tail)
         if has_y(terms):
             load_tail(y + start, n, 0, tail + LANES)
-        if terms == SUMEXP_M1_WEIGHTED:
+        if terms == DIFFERENCES:
             load_tail(of.w + start, n, 0, tail + 2 * LANES)
         sum_steps(terms, False, batch, 1, tail, tail + LANES, tail + 2 * LANES, shift, tail + 3 * LANES, beside, sums)
         for v in range(VECTORS if keep and has_exponentials(terms) else 0):
@@ -248,9 +241,9 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
 
 cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                              real** results) noexcept nogil:
-    cdef real totals[3][FOLDED * W]
-    cdef real losts[3][FOLDED * W]
-    cdef Sum sums[3 * VECTORS]
+    cdef real totals[2][FOLDED * W]
+    cdef real losts[2][FOLDED * W]
+    cdef Sum sums[2 * VECTORS]
     cdef Py_ssize_t count = count_of(terms)
     cdef Py_ssize_t row, i
     for row in range(batch.rows):
@@ -266,7 +259,7 @@ cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const T
 cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Terms_of_batch* of,
                              real** results) noexcept nogil:
     """The terms of columns, strip by strip; x are the exponentials, if there are any."""
-    cdef Sum sums[3 * VECTORS]
+    cdef Sum sums[2 * VECTORS]
     cdef vec shift[VECTORS]
     cdef Py_ssize_t strip, i, v
     for strip in range(batch.strips):
@@ -282,14 +275,12 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
 
 cdef inline void sum_as_columns(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                                 real** results) noexcept nogil:
-    if terms == SUMEXP_M1_WEIGHTED:
-        sum_columns(DIFFERENCES, batch, of.x, of, results + 2)
     if has_exponentials(terms):
         if busy:
             take_exponentials_of_columns(lift_of(terms), True, batch, of, beside)
         else:
             take_exponentials_of_columns(lift_of(terms), False, batch, of, beside)
-        sum_columns(SUMEXP_M1 if terms == SUMEXP_M1_WEIGHTED else terms, batch, of.kept, of, results)
+        sum_columns(terms, batch, of.kept, of, results)
     else:
         sum_columns(terms, batch, of.x, of, results)
 
@@ -308,8 +299,6 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of
         sum_in_form(EXPONENTIALS, batch, of, beside, results)
     elif terms == SUMEXP_M1:
         sum_in_form(SUMEXP_M1, batch, of, beside, results)
-    elif terms == SUMEXP_M1_WEIGHTED:
-        sum_in_form(SUMEXP_M1_WEIGHTED, batch, of, beside, results)
     elif terms == TARGETS:
         sum_in_form(TARGETS, batch, of, beside, results)
     elif terms == PRODUCTS:
@@ -320,16 +309,18 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of
         sum_in_form(LOGARITHMS, batch, of, beside, results)
     elif terms == FACTORS:
         sum_in_form(FACTORS, batch, of, beside, results)
-    else:
+    elif terms == TANGENTS:
         sum_in_form(TANGENTS, batch, of, beside, results)
+    else:
+        sum_in_form(DIFFERENCES, batch, of, beside, results)
 
 
 cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch* of,
-                          real* first, real* second, real* third) noexcept nogil:
+                          real* first, real* second) noexcept nogil:
     """The sums of a batch's terms, for each row: as many as there are terms."""
     cdef Beside beside = beside_of(of.x_ahead, of.kept_ahead, of.pending)
-    cdef real* results[3]
-    results[0], results[1], results[2] = first, second, third
+    cdef real* results[2]
+    results[0], results[1] = first, second
     sum_chosen(terms, batch, of, &beside, results)
     if of.pending != NULL:
         stream_all(&beside.pending)

@@ -74,18 +74,17 @@ typedef int cxent_truths;
 #define CXENT_CHOOSE(truth, a, b) ((truth) ? (a) : (b))
 #endif
 
-#if CXENT_VECTOR_BYTES == 64 && CXENT_FLOAT64
-typedef __mmask8 cxent_mask;
-#elif CXENT_VECTOR_BYTES == 64
-typedef __mmask16 cxent_mask;
+#if CXENT_VECTOR_BYTES == 64
+typedef __mmask16 cxent_mask;   /* (of which float64 uses half) */
 #else
 typedef cxent_truths cxent_mask;
 #endif
 
 #ifdef __GNUC__
 #define CXENT_INLINE static inline __attribute__((always_inline, unused))
-/* Returned by functions into which all that they call is to be inlined, so that literals choose their code. */
-#define cxent_flattened __attribute__((flatten)) void
+/* Returned by functions into which all that they call is to be inlined, so that literals choose their code; they
+   themselves are not, lest every caller have a copy. */
+#define cxent_flattened __attribute__((flatten, noinline)) void
 #define cxent_prefetch(p) __builtin_prefetch((p), 0)
 #define cxent_prefetch_to_write(p) __builtin_prefetch((p), 1)
 #else
@@ -106,8 +105,10 @@ typedef cxent_truths cxent_mask;
 #endif
 #if CXENT_FLOAT64
 #define CXENT_OP(name) CXENT_BY_WIDTH(name, _pd)
+#define CXENT_WITH_TYPE(name, suffix) name##_pd##suffix
 #else
 #define CXENT_OP(name) CXENT_BY_WIDTH(name, _ps)
+#define CXENT_WITH_TYPE(name, suffix) name##_ps##suffix
 #endif
 #endif
 
@@ -163,10 +164,8 @@ CXENT_INLINE cxent_vec cxent_maximum(cxent_vec a, cxent_vec b) {
 
 /* --- comparison and selection ------------------------------------------------------------------------------------ */
 
-#if CXENT_VECTOR_BYTES == 64 && CXENT_FLOAT64
-#define CXENT_COMPARE(a, b, operation, sign) _mm512_cmp_pd_mask(a, b, operation)
-#elif CXENT_VECTOR_BYTES == 64
-#define CXENT_COMPARE(a, b, operation, sign) _mm512_cmp_ps_mask(a, b, operation)
+#if CXENT_VECTOR_BYTES == 64
+#define CXENT_COMPARE(a, b, operation, sign) CXENT_WITH_TYPE(_mm512_cmp, _mask)(a, b, operation)
 #else
 #define CXENT_COMPARE(a, b, operation, sign) ((a) sign (b))
 #endif
@@ -192,6 +191,15 @@ CXENT_INLINE cxent_vec cxent_unless(cxent_mask mask, cxent_vec a) {
     return cxent_select(mask, cxent_broadcast(0), a);
 #else
     return cxent_from_bits(~(cxent_bits) mask & cxent_bits_of(a));
+#endif
+}
+
+/* n + 1 where the mask is set, n elsewhere. */
+CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
+#if CXENT_VECTOR_BYTES == 64 || CXENT_W == 1
+    return n + cxent_bits_of(cxent_select(mask, cxent_from_bits(cxent_broadcast_bits(1)), cxent_broadcast(0)));
+#else
+    return n - (cxent_bits) mask;
 #endif
 }
 
@@ -229,22 +237,9 @@ CXENT_INLINE void cxent_store_first(cxent_real* p, cxent_vec x, ptrdiff_t n) {
 #if CXENT_VECTOR_BYTES == 64
     CXENT_OP(mask_storeu)(p, (cxent_mask) ((1u << (n > 0 ? n : 0)) - 1), x);
 #elif CXENT_W > 1
-#if CXENT_VECTOR_BYTES == 32
-    __m128i part = _mm256_castsi256_si128((__m256i) x);
-    if (n >= CXENT_W / 2) {
-        memcpy(p, &part, 16);
-        part = _mm256_extracti128_si256((__m256i) x, 1);
-        p += CXENT_W / 2;
-        n -= CXENT_W / 2;
-    }
-    typedef cxent_real quarter __attribute__((vector_size(16)));
-    const quarter left = (quarter) part;
-#else
-    const cxent_vec left = x;
-#endif
-    for (ptrdiff_t k = 0; k < (ptrdiff_t) (16 / sizeof(cxent_real)) - 1; k++)
+    for (ptrdiff_t k = 0; k < CXENT_W - 1; k++)
         if (k < n)
-            p[k] = left[k];
+            p[k] = x[k];
 #endif
 }
 
@@ -305,20 +300,17 @@ CXENT_INLINE void cxent_transpose_blocks(cxent_vec* v) {
    bytes, each of which already is where it belongs; so nothing has to change places between the pieces. */
 CXENT_INLINE void cxent_load_block(const void* lines, ptrdiff_t stride, cxent_vec* v) {
     const char* line = (const char*) lines;
-    for (int k = 0; k < CXENT_BLOCK; k++, line += stride) {
-#if CXENT_VECTOR_BYTES == 64 || CXENT_VECTOR_BYTES == 32
-        const ptrdiff_t next = CXENT_BLOCK * stride;
-        const __m256 pieces = _mm256_loadu2_m128((const float*) (line + next), (const float*) line);
-#endif
+    const ptrdiff_t next = CXENT_BLOCK * stride;
+    (void) next;
+#define CXENT_TWO(line) _mm256_loadu2_m128((const float*) ((line) + next), (const float*) (line))
+    for (int k = 0; k < CXENT_BLOCK; k++, line += stride)
 #if CXENT_VECTOR_BYTES == 64
-        const __m256 more = _mm256_loadu2_m128((const float*) (line + 3 * next), (const float*) (line + 2 * next));
-        v[k] = (cxent_vec) _mm512_insertf32x8(_mm512_castps256_ps512(pieces), more, 1);
+        v[k] = (cxent_vec) _mm512_insertf32x8(_mm512_castps256_ps512(CXENT_TWO(line)), CXENT_TWO(line + 2 * next), 1);
 #elif CXENT_VECTOR_BYTES == 32
-        v[k] = (cxent_vec) pieces;
+        v[k] = (cxent_vec) CXENT_TWO(line);
 #else
-        memcpy(&v[k], line, sizeof v[k]);
+        v[k] = cxent_load((const cxent_real*) line);
 #endif
-    }
     cxent_transpose_blocks(v);
 }
 

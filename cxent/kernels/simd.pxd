@@ -38,6 +38,8 @@ cdef extern from "simd.h" nogil:
     vec select "cxent_select"(mask chosen, vec a, vec b) noexcept
     vec unless "cxent_unless"(mask chosen, vec a) noexcept
 
+    bits count "cxent_count"(bits n, mask chosen) noexcept
+
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept
     vec load_first "cxent_load_first"(const real* p, Py_ssize_t n, vec fill) noexcept

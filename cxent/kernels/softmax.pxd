@@ -58,7 +58,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef Py_ssize_t group
     max_rows(&call.batch, x, m)
     level_empty_rows(call, chosen, m)
-    sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL, NULL)
+    sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
     for group in range((call.batch.rows + W - 1) // W):
         store(factors.a + group * W, quotient(broadcast(1), load(sums + group * W)))  # (0 for an empty row)
     finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, &factors, &call.out, &call.pending)
@@ -72,7 +72,7 @@ cdef inline Terms_of_batch terms_beside(Call* call, Block x, Block y, const real
 
 
 cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch of, const real* m, Row_numbers* n) noexcept nogil:
-    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima, NULL)
+    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima)
     complete_sumexp_m1(&call.batch, m, n)
 
 
@@ -149,7 +149,7 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0
-    sum_rows(FACTORS, &call.batch, &of, at_top, others, NULL)
+    sum_rows(FACTORS, &call.batch, &of, at_top, others)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         top = load(at_top + r)
@@ -173,14 +173,14 @@ cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_fac
     cdef Py_ssize_t r
     fill(0.5, factors.b, MOST_ROWS)
     fill(2, factors.c, MOST_ROWS)
-    sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
+    sum_rows(terms, &call.batch, &of, factors.a, NULL)
     for r in range(call.batch.rows):
         if factors.a[r] - factors.a[r] != 0:
             too_large = True
             factors.b[r] = <real> 2.3283064365386963e-10    # 2^-32
             factors.c[r] = <real> 4294967296.0
     if too_large:
-        sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
+        sum_rows(terms, &call.batch, &of, factors.a, NULL)
 
 
 cdef inline void softmax_backward_batch(Call* call) noexcept nogil:

@@ -12,7 +12,7 @@ The writing in pieces of 8 steps was 10 % slower than in every step, prefetching
 next row in the same loop, instead of prefetching, two and a half times slower.
 """
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .simd cimport FLOAT64, LANES, VECTORS, W, broadcast, load, prefetch, prefetch_to_write, real, stream, vec
 from .tiles cimport MIDDLING, NATIVE, Batch, Block, Rows, are_adjacent, row_at
@@ -154,9 +154,8 @@ cdef struct Beside:         # what of memory is moved beside it
 
 cdef inline Beside beside_of(Ahead x, Ahead kept, const Pending* pending) noexcept nogil:
     cdef Beside beside
+    memset(&beside, 0, sizeof(Beside))
     beside.x, beside.kept = x, kept
-    beside.x_at = beside.kept_at = NULL
-    beside.pending.lines = 0
     if pending != NULL:
         beside.pending = pending[0]
     return beside

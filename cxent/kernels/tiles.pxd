@@ -8,13 +8,13 @@ A batch of rows is computed in one of two forms, and every loop over its numbers
     rows       more                          one row           LANES classes of it    classes
 
 Rows of an array are used where they are if they are rows of this dtype without gaps. Otherwise they are brought to a
-tile: transposed, W x W numbers at a time, in registers; copied, where rows lie side by side; number by number where
+tile: transposed in registers, 16 bytes of W rows at a time; copied, where rows lie side by side; number by number where
 strides leave nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
 The form depends on the number of classes alone, and on whether rows lie side by side: so do the bits.
 
-Tried on AVX2: transposing by three perfect shuffles over a whole block, half the speed; the halves of a vector stored
-one by one, as they are loaded, slower than to exchange them first; columns for up to 300 classes, 0.9 of the speed at
-257; rows from 65 classes on, 0.85 at 100; BATCH_BYTES half or twice as large, 0.95 to 1.02.
+Tried on AVX2: transposing by three perfect shuffles over a whole block, half the speed; W x W numbers at a time, 0.8 of
+the speed at 3 classes and 0.93 at 10; columns for up to 300 classes, 0.9 at 257; rows from 65 classes on, 0.85 at 100;
+batches of at most 64 rows, 0.88 at 3 classes; BATCH_BYTES half or twice as large, 0.95 to 1.02.
 """
 
 from libc.stdint cimport uint16_t
@@ -228,7 +228,7 @@ cdef inline Py_ssize_t block_start(Py_ssize_t number, Py_ssize_t length) noexcep
 
 cdef inline void turn_group(const char* lines, Py_ssize_t stride, Py_ssize_t length, real* columns,
                             Py_ssize_t pitch) noexcept nogil:
-    """W lines, `stride` bytes apart, to columns, `pitch` numbers apart; BLOCK numbers are there even in a shorter line."""
+    """W lines, `stride` bytes apart, to columns, `pitch` numbers apart; BLOCK numbers can be read in any case."""
     cdef vec block[BLOCK]
     cdef Py_ssize_t number, c, k
     for number in range((length + BLOCK - 1) // BLOCK):
@@ -241,7 +241,7 @@ cdef inline void turn_group(const char* lines, Py_ssize_t stride, Py_ssize_t len
 
 cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
                       Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
-    """Lines to columns. The `whole` first are read in blocks if they are of this dtype, others from a copy of W numbers."""
+    """Lines to columns. Blocks of the `whole` first are read where they are, if of this dtype; others are copied."""
     cdef real copy[W * W]
     cdef const char* start
     cdef Py_ssize_t n = min(<Py_ssize_t> W, length)
