@@ -175,7 +175,11 @@ def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, 
 
 def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
     """As it is found among labels of that dtype in int64, where large ones wrap; None if it cannot be there."""
-    if ignore_index is None or dtype.kind not in "iu" or not np.iinfo(dtype).min <= ignore_index <= np.iinfo(dtype).max:
+    if ignore_index is None or dtype.kind not in "iu":
+        return None
+    numbers = 256**dtype.itemsize  # (np.iinfo takes 2 microseconds, a fifth of a small call)
+    lowest = 0 if dtype.kind == "u" else -(numbers // 2)
+    if not lowest <= ignore_index < lowest + numbers:
         return None
     return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 

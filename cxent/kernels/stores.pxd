@@ -154,7 +154,8 @@ cdef struct Beside:         # what of memory is moved beside it
 
 cdef inline Beside beside_of(Ahead x, Ahead kept, const Pending* pending) noexcept nogil:
     cdef Beside beside
-    memset(&beside, 0, sizeof(Beside))
+    beside.x_at = beside.kept_at = NULL
+    beside.pending.lines = 0
     beside.x, beside.kept = x, kept
     if pending != NULL:
         beside.pending = pending[0]
