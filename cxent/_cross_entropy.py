@@ -546,8 +546,7 @@ def _of_logits(
         and reduction != "none"
         and not (return_lse or with_hess)
     ):
-        module = kernels.serving.for_small(logits)
-        if module is not None:
+        for module in kernels.serving[1:]:
             small = module.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
             if small is not None:
                 return _scalar(small[0], computed_dtype(logits.dtype)), small[1], None, None  # type: ignore[union-attr]

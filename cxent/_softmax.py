@@ -87,10 +87,10 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     threads = _workers.thread_count(workers)
-    module = kernels.serving.for_small(x)
-    small: Array | None = None if module is None else module.small_softmax(x, axis, where, out)
-    if small is not None:
-        return small
+    for module in kernels.serving[1:]:
+        small: Array | None = module.small_softmax(x, axis, where, out)
+        if small is not None:
+            return small
     return _like_logits("softmax", x, axis, where, out, threads)
 
 
@@ -153,10 +153,10 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     threads = _workers.thread_count(workers)
-    module = kernels.serving.for_small(x)
-    small: Array | None = None if module is None else module.small_log_softmax(x, axis, where, out)
-    if small is not None:
-        return small
+    for module in kernels.serving[1:]:
+        small: Array | None = module.small_log_softmax(x, axis, where, out)
+        if small is not None:
+            return small
     return _like_logits("log_softmax", x, axis, where, out, threads)
 
 
@@ -227,10 +227,11 @@ def logsumexp(
     threads = _workers.thread_count(workers)
     if b is not None:
         return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign)
-    plain = where is None and not keepdims and not return_sign
-    module = kernels.serving.for_small(x) if plain else None
-    if module is not None and (small := module.small_logsumexp(x, axis)) is not None:
-        return small
+    if where is None and not keepdims and not return_sign:
+        for module in kernels.serving[1:]:
+            small: Array | None = module.small_logsumexp(x, axis)
+            if small is not None:
+                return small
     x = floating_array(x, "x")
     mask = mask_like(x, where)
     layout = layout_of(x, axis)

@@ -49,7 +49,13 @@ def kernels(request):
 @pytest.fixture
 def close_the_short_way(monkeypatch):
     """A function after which small calls go the general way too."""
-    return lambda: monkeypatch.setattr(cxent.kernels.Kernels, "for_small", lambda *_: None)
+
+    def close():
+        for module in cxent.kernels.serving[1:]:
+            for name in [name for name in vars(module) if name.startswith("small_")]:
+                monkeypatch.setattr(module, name, lambda *_: None)
+
+    return close
 
 
 def pytest_addoption(parser):

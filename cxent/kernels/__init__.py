@@ -26,13 +26,6 @@ class Kernels(NamedTuple):
         """Those that compute numbers of this dtype: half precision goes with float32."""
         return self.float64 if dtype.itemsize == 8 else self.float32
 
-    def for_small(self, x: Any) -> ModuleType | None:
-        """Those whose shorter way might take a small array; None for what is no array of such a dtype."""
-        if type(x) is not np.ndarray:
-            return None
-        code = x.dtype.char
-        return self.float32 if code == "f" else self.float64 if code == "d" else self.float32 if code in "eE" else None
-
 
 # Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.
 _LEVELS = {

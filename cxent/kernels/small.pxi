@@ -19,6 +19,7 @@ cdef object int16 = numpy.dtype(numpy.int16)
 cdef object int64 = numpy.dtype(numpy.int64)
 cdef object boolean = numpy.dtype(numpy.bool_)
 cdef object real_dtype = numpy.dtype(numpy.float64 if sizeof(real) == 8 else numpy.float32)
+cdef object other_real_dtype = numpy.dtype(numpy.float32 if sizeof(real) == 8 else numpy.float64)
 cdef dict half_storages = {} if sizeof(real) == 8 else {numpy.dtype(numpy.float16): FLOAT16}  # and bfloat16
 
 cdef struct Plain:
@@ -35,6 +36,8 @@ cdef int storage_of(dtype) except -2:
     """The storage of numbers of this dtype; -1 if this module does not compute with them."""
     if dtype is real_dtype:
         return NATIVE
+    if dtype is other_real_dtype:  # (sooner said than found)
+        return -1
     storage = half_storages.get(dtype)
     if storage is None:
         if sizeof(real) == 8 or dtype.kind != "V" or dtype.name != "bfloat16" or not dtype.isnative:
