@@ -608,11 +608,12 @@ def _of_probs(
         else None
     )
     losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
-    divisor = layout.row_count if reduction == "mean" else 1
+    divisor = float(layout.row_count) if reduction == "mean" else 1.0
     total = 0.0
     if layout.row_count > 0:
         kernel = kernels.serving.of(p.dtype).from_probs
-        total = kernel(layout.view(p), q if labels is None else labels, divisor, losses, grad)
+        options = _Options(None, *_OFF, divisor, divisor)
+        total = kernel(layout.view(p), q if labels is None else labels, None, None, options, losses, grad)
     loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
     return loss, None if grad is None else layout.result(grad, out, given.dtype)
 

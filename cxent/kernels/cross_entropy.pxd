@@ -14,12 +14,12 @@ from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, weighted_factors,
 )
-from .math cimport log
+from .math cimport log, product
 from .reduce cimport (
     DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms_of_batch, max_rows, sum_rows,
 )
 from .rows cimport add_losses, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
-from .simd cimport W, broadcast, load, real, store
+from .simd cimport W, broadcast, equal, load, real, select, store, vec
 from .softmax cimport find_limits, terms_of
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
@@ -224,13 +224,21 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     finish_rows(HESSIAN_PRODUCT, batch, of.kept, v, NULL, &factors, &call.out, &call.pending)
 
 
+cdef inline void take_label_weights(const Batch* batch, const Row_numbers* n, real* weight) noexcept nogil:
+    """weight = s w_y, the weight of the row and of its label."""
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        weight[r] = n.row_weight[r] * n.label_weight[r]
+
+
 cdef inline void from_probs_batch(Call* call) noexcept nogil:
-    """The losses -sum(q * log(p)) of predictions p, and the gradient -q / p, both 0 where q is; p is x."""
+    """The losses -s sum(w q log(p)) of predictions p, and the gradient -s w q / p, both 0 where s w q is; p is x."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef bint by_label = loss.labels.origin != NULL
     cdef int64_t label[MOST_ROWS]
     cdef real sums[MOST_ROWS]
+    cdef real weight[MOST_ROWS]
     cdef real unshifted[MOST_ROWS]
     cdef Row_numbers n
     cdef Row_factors factors
@@ -238,19 +246,26 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     cdef Block p = load_rows(batch, &call.x)
     cdef Block q = p
     cdef double scale = reciprocal(loss.divisor)
+    cdef vec zero = broadcast(0)
     cdef Py_ssize_t group, r
     fill(0, unshifted, MOST_ROWS)
+    take_rows(call, False, label, &n)
     if by_label:
-        take_labels(batch, &loss.labels, label)
+        take_label_weights(batch, &n, weight)
         take_at_labels(batch, p, label, sums)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
-            store(factors.b + r, broadcast(-1) / (load(sums + r) * broadcast(loss.divisor)))
-            store(sums + r, log(load(sums + r)))
+            store(factors.b + r, select(equal(load(weight + r), zero), zero,
+                                        -load(weight + r) / (load(sums + r) * broadcast(loss.divisor))))
+            store(sums + r, product(load(weight + r), log(load(sums + r))))
     else:
-        q = load_rows(batch, &call.y)
+        q = load_targets(call)
         of = terms_of(call, p, q, unshifted)
         sum_rows(LOGARITHMS, batch, &of, sums, NULL)
+        for group in range((batch.rows + W - 1) // W):
+            r = group * W
+            store(sums + r, product(load(n.row_weight + r), load(sums + r)))
+            store(factors.b + r, load(n.row_weight + r))
     for r in range(batch.rows):
         n.loss[r] = -scale * sums[r]
     if loss.losses.origin != NULL:

@@ -37,7 +37,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     DIFFERENCE              # x - a, and 0 in rows that do not count
     SOFTMAX_BACKWARD        # y (b x - a) c, c being 1 / b: the difference may be too large, but for that
     LOG_SOFTMAX_BACKWARD    # (b x - exp(y) a) c
-    LOSS_OF_PROBS           # -x / (y a), and 0 where x is
+    LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
     HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
     ZERO                    # 0
 
@@ -130,7 +130,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == LOG_SOFTMAX_BACKWARD:
         return fma(-exp_any(y), f.a, f.b * x) * f.c
     if formula == LOSS_OF_PROBS:
-        return select(equal(x, zero), zero, -x / (y * f.a))
+        result = f.b * x
+        return select(equal(result, zero), zero, -result / (y * f.a))
     if formula == ZERO:
         return zero
     p = f.a * x

@@ -262,14 +262,19 @@ def hessian_product(
 def from_probs(
     probs,              # IN   (outer, classes, inner)
     target,             # IN   as in `cross_entropy`
-    double divisor,     # IN   of the sum of the losses, and of the gradient
+    class_weights,      # IN   (classes,), or None
+    row_weights,        # IN   (outer, inner), or None
+    options,            # IN   as in `cross_entropy`, of which `ignored` and `divisor` count
     losses,             # OUT  (outer, inner), or None
     grad,               # OUT  (outer, classes, inner), may be an input; or None
 ):
-    """Returns sum(losses) / divisor. losses = -sum(q * log(p)), grad = -q / p / divisor, both 0 where q is."""
+    """Returns sum(losses), which are -s / divisor * sum(q' * log(p)); grad = -s / divisor * q' / p.
+
+    q' = w * q, q is one-hot for class indices, and s is the row's weight: 0 if its label is ignored.
+    """
     cdef Call call
     begin_with(&call, probs)
-    set_target(&call, target, None, None, (None, 0.0, 0.0, 0.0, 1.0, divisor, divisor))
+    set_target(&call, target, class_weights, row_weights, options)
     call.loss.losses = values_of(losses)
     call.out = rows_of(&call.batch, grad)
     with nogil:

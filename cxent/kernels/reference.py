@@ -247,23 +247,32 @@ def hessian_product(
 
 
 @np.errstate(all="ignore")
-def from_probs(probs: Array, target: Array, divisor: float, losses: Array | None, grad: Array | None) -> float:
+def from_probs(
+    probs: Array,
+    target: Array,
+    class_weights: memoryview | None,
+    row_weights: Array | None,
+    options: Options,
+    losses: Array | None,
+    grad: Array | None,
+) -> float:
     p = _rows(probs)
+    w = 1.0 if class_weights is None else np.asarray(class_weights, p.dtype)
+    s = np.ones_like(p[..., :1]) if row_weights is None else row_weights[..., np.newaxis].astype(p.dtype)
     if target.ndim == 2:
-        label = target[..., np.newaxis]
-        p_y = np.take_along_axis(p, label, axis=-1)
-        g = np.zeros_like(p)
-        np.put_along_axis(g, label, -1 / (divisor * p_y), axis=-1)
-        loss = -np.log(p_y)[..., 0]
+        counts = target != options[0]
+        q = w * (np.where(counts, target, 0)[..., np.newaxis] == np.arange(p.shape[-1]))
+        s = s * counts[..., np.newaxis]
     else:
-        q = _rows(target)
-        g = np.where(q == 0, 0, -q / (divisor * p))
-        loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0]
+        q = w * _rows(target)
+    q = s * q
+    divisor = options[5]
+    loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
     if grad is not None:
-        _store(g, grad)
+        _store(np.where(q == 0, 0, -q / (divisor * p)), grad)
     if losses is not None:
         losses[...] = loss
-    return float((loss / divisor).sum())
+    return float(loss.sum())
 
 
 def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
