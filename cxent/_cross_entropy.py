@@ -673,9 +673,13 @@ def _given(
     elif layout.row_count == 0:
         divisor = z_divisor = 0.0
     else:
-        divisor, z_divisor = kernels.serving.of(dtype).sums_of_weights(
+        divisor, z_divisor, row_exponent, class_exponent = kernels.serving.of(dtype).sums_of_weights(
             labels, by_row, None if labels is None else by_class, ignored
         )
+        if row_exponent and by_row is not None:
+            by_row = np.ldexp(by_row, row_exponent)
+        if class_exponent and by_class is not None:
+            by_class = np.ldexp(by_class, class_exponent)
     if by_class is None and numbers.label_smoothing:
         by_class = np.ones(layout.classes, dtype)
     checked = probs if labels is None else labels

@@ -16,7 +16,7 @@ from .losses cimport (
 )
 from .math cimport log, product
 from .reduce cimport (
-    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms_of_batch, max_rows, sum_rows,
+    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, max_rows, sum_rows,
 )
 from .rows cimport add_losses, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
 from .simd cimport W, broadcast, equal, load, real, select, store, vec
@@ -56,9 +56,9 @@ cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n) noe
         change_block(CAP, &call.batch, x, x, NULL, &factors, x)
     else:
         for r in range(MOST_ROWS):
-            factors.a[r] = <real> call.loss.temperature
+            factors.a[r] = <real> (call.loss.temperature / 2)
             factors.b[r] = m[r] if r < call.batch.rows else 0
-            n.top[r] = factors.b[r] / factors.a[r]
+            n.top[r] = factors.b[r] / <real> call.loss.temperature
         change_block(DIVIDE, &call.batch, x, x, NULL, &factors, x)
     fill(0, m, MOST_ROWS)
 
@@ -103,6 +103,20 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
         put_in_array(&call.batch, &call.out, label, at_label)
 
 
+cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* m, Row_numbers* n, real* first,
+                             real* second) noexcept nogil:
+    """Sums of terms with c, which is 2^-32 where they are too large otherwise."""
+    cdef Terms_of_batch of = terms_of(call, x, y, m)
+    cdef Py_ssize_t r
+    of.w, of.pending = call.loss.w, NULL
+    of.c = n.c = 0.5
+    sum_rows(terms, &call.batch, &of, first, second)
+    for r in range(call.batch.rows):
+        if n.shifted[r] - n.shifted[r] != 0 and n.c == 0.5:
+            of.c = n.c = <real> 2.3283064365386963e-10    # 2^-32
+            sum_rows(terms, &call.batch, &of, first, second)
+
+
 cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     """The losses, and what is wanted beside them of gradient, Hessian and logsumexp."""
     cdef Batch* batch = &call.batch
@@ -120,6 +134,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Block target
     cdef Block x = load_rows(batch, &call.x)
     cdef Py_ssize_t group, r
+    n.c = 0.5
     max_rows(batch, x, m)
     take_rows(call, plain, label, &n)
     if with_lse:
@@ -135,19 +150,13 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         take_at_labels(batch, x, label, n.distance)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
-            store(n.distance + r, load(m + r) - load(n.distance + r))
+            store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.distance + r))
     else:
         target = load_targets(call)
-        of = terms_of(call, x, target, m)
-        of.pending = NULL
-        sum_rows(TARGETS, batch, &of, n.weight, n.shifted)
-        for r in range(batch.rows):
-            n.shifted[r] *= 2
-    of = terms_of(call, x, x, m)
+        sum_shifted(call, TARGETS, x, target, m, &n, n.weight, n.shifted)
     if weighted:
-        of.w, of.pending = loss.w, NULL
-        sum_rows(DIFFERENCES, batch, &of, n.shifted, NULL)
-        of = terms_of(call, x, x, m)
+        sum_shifted(call, DIFFERENCES, x, x, m, &n, n.shifted, NULL)
+    of = terms_of(call, x, x, m)
     sum_rows(SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima)
     complete_sumexp_m1(batch, m, &n)
     if weighted:

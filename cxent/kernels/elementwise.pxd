@@ -9,11 +9,12 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, LIFT, exp_any, exp_less
+from .math cimport INFINITY, LIFT, exp_any, exp_less, product
 from .reduce cimport for_step, for_strip
 from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
-    select, store, store_block, store_first, store_square, vec,
+    select, store, store_block, store_first, store_square, unless,
+    vec,
 )
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
 from .tiles cimport (
@@ -31,7 +32,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     MULTIPLY                # x y
     SMOOTH                  # w (a x + b)
     HIDE                    # x where y is not 0, else -inf
-    DIVIDE                  # (x - b) / a
+    DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
     CAP                     # (the difference from the row's largest of softcap * tanh, see `capped`)
     CAP_SLOPE               # (its derivative, see `slope_of_cap`)
     DIFFERENCE              # x - a, and 0 in rows that do not count
@@ -91,6 +92,11 @@ cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
     return f.others * (e * (share * share))
 
 
+cdef inline vec slope_at(vec e, Factors f) noexcept nogil:
+    """a, and 0 where e is, since a is infinite if that of z_loss is too large."""
+    return unless(equal(e, broadcast(0)), f.a)
+
+
 cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
     cdef vec zero = broadcast(0)
     cdef vec p, result
@@ -101,11 +107,11 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == GRADIENT:
         return f.a * unlifted(x)
     if formula == COUNTED:
-        return select(equal(f.counts, zero), zero, f.a * unlifted(x))
+        return select(equal(f.counts, zero), zero, product(unlifted(x), f.a))
     if formula == GRADIENT_CLASSES:
-        return select(equal(f.counts, zero), zero, fma(f.a, unlifted(x), -(f.b * w)))
+        return select(equal(f.counts, zero), zero, fma(slope_at(x, f), unlifted(x), -(f.b * w)))
     if formula == GRADIENT_TARGETS:
-        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(f.a, unlifted(x), -(f.b * y)))
+        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(slope_at(x, f), unlifted(x), -(f.b * y)))
         return select(equal(f.counts, zero), zero, result)
     if formula == HESSIAN:
         p = f.a * unlifted(x)
@@ -118,7 +124,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == HIDE:
         return select(equal(y, zero), broadcast(-INFINITY), x)
     if formula == DIVIDE:
-        return (x - f.b) / f.a
+        return (broadcast(0.5) * x - broadcast(0.5) * f.b) / f.a
     if formula == CAP:
         return capped(x, f)
     if formula == CAP_SLOPE:

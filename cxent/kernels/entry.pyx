@@ -13,7 +13,10 @@ from cxent.kernels cimport math
 from cxent.kernels.batches cimport Call, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
 from cxent.kernels.math cimport exp_any, expm1, log, log1p
-from cxent.kernels.rows cimport Values, are_finite as all_finite, are_in_range, sum_of, sum_weights, values_at
+from cxent.kernels.rows cimport (
+    LARGEST_EXPONENT, Values, Weights, are_finite as all_finite, are_in_range, can_divide, exponent_to_one,
+    find_largest_weights, power_of_two, sum_of, sum_weights, values_at,
+)
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (
     log_softmax_backward_batch, log_softmax_batch, logsumexp_batch, logsumexp_factors_batch, softmax_backward_batch,
@@ -176,8 +179,7 @@ def log_softmax_backward(
 
 cdef void set_target(Call* call, target, const real[:] class_weights, row_weights, options) except *:
     """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
-    cdef Values none = values_at(NULL, 0, 0)
-    cdef Values weights
+    cdef Weights weights
     cdef double sums[2]
     ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
     if target.ndim == 2:
@@ -197,8 +199,10 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
         call.loss.w = &class_weights[0]
         call.y.direct = False  # targets are weighted in a tile
         if smoothing != 0:
-            weights = values_at(call.loss.w, sizeof(real), 0)
-            sum_weights(&none, &weights, NULL, call.batch.classes, 1, False, 0, sums)
+            memset(&weights, 0, sizeof(Weights))
+            weights.row_weights = values_at(call.loss.w, sizeof(real), 0)
+            weights.outer, weights.inner = call.batch.classes, 1
+            sum_weights(&weights, 1, 1, sums)
             call.loss.w_sum = sums[1]
     if softcap != 0 or temperature != 1:
         call.x.direct = False  # and logits changed in one
@@ -315,18 +319,36 @@ def sums_of_weights(
     const real[:] class_weights,    # IN   (classes,), or None
     ignored,            # IN   the label of rows that do not count, or None
 ):
-    """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class."""
-    cdef Values label_values = labels_of(labels)
-    cdef Values weight_values = values_of(row_weights)
-    cdef Py_ssize_t outer = (row_weights if labels is None else labels).shape[0]
-    cdef Py_ssize_t inner = (row_weights if labels is None else labels).shape[1]
-    cdef const real* w = &class_weights[0] if class_weights is not None else <const real*> NULL
-    cdef bint ignoring = ignored is not None
-    cdef int64_t ignored_label = ignored if ignoring else 0
+    """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class.
+
+    Where these are too large or too small to be divided by, they are those of s * 2^j and w * 2^k, as which the weights
+    are then to be given: a mean is the same. Returns the sums, j and k.
+    """
+    cdef Weights weights
     cdef double sums[2]
+    cdef double largest[2]
+    cdef double heaviest = 0
+    cdef int row_exponent = 0
+    cdef int class_exponent = 0
+    cdef Py_ssize_t c
+    memset(&weights, 0, sizeof(Weights))
+    weights.labels, weights.row_weights = labels_of(labels), values_of(row_weights)
+    weights.outer, weights.inner = (row_weights if labels is None else labels).shape
+    if class_weights is not None:
+        weights.w = &class_weights[0]
+        for c in range(class_weights.shape[0]):
+            heaviest = max(heaviest, <double> class_weights[c], -<double> class_weights[c])
+    if ignored is not None:
+        weights.ignoring, weights.ignored = True, ignored
     with nogil:
-        sum_weights(&label_values, &weight_values, w, outer, inner, ignoring, ignored_label, sums)
-    return sums[0], sums[1]
+        sum_weights(&weights, 1, 1, sums)
+        if not (can_divide(sums[0]) and can_divide(sums[1])):
+            find_largest_weights(&weights, largest)
+            row_exponent, class_exponent = exponent_to_one(largest[0]), exponent_to_one(largest[1])
+            if heaviest != 0:   # no weight shall become infinite
+                class_exponent = min(class_exponent, exponent_to_one(heaviest) + LARGEST_EXPONENT)
+            sum_weights(&weights, power_of_two(row_exponent), power_of_two(class_exponent), sums)
+    return sums[0], sums[1], row_exponent, class_exponent
 
 
 def evaluate(

@@ -45,11 +45,12 @@ cdef struct Row_numbers:    # what is known of the rows of a batch; t is the tar
     real limit[MOST_ROWS]           # the logsumexp, if x_m is infinite; else 0
     real sumexp_m1[MOST_ROWS]       # r
     real maxima[MOST_ROWS]          # how many
-    real distance[MOST_ROWS]        # x_m - x_y
+    real distance[MOST_ROWS]        # (x_m - x_y) / 2: the whole may be too large
     real label_weight[MOST_ROWS]
     real row_weight[MOST_ROWS]
     real weight[MOST_ROWS]          # sum(t)
-    real shifted[MOST_ROWS]         # sum(t * (x - m))
+    real shifted[MOST_ROWS]         # c sum(t * (x - m))
+    real c                          # 1/2, or less, where sums are too large
     real lse[MOST_ROWS]
     double loss[MOST_ROWS + 16]
 
@@ -87,41 +88,44 @@ cdef inline void compute_lse(const Batch* batch, Row_numbers* n) noexcept nogil:
 
 
 cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* n) noexcept nogil:
+    """(Computed by halves, since a difference of two numbers may be too large where the loss is not.)"""
     cdef double scale = reciprocal(loss.divisor)
     cdef double z_scale = loss.z * reciprocal(loss.z_divisor)
     cdef bint with_z = loss.z != 0
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
-    cdef vec zero = broadcast(0)
-    cdef vec weight, log_sum, part, s, at_label
+    cdef vec half = broadcast(0.5), zero = broadcast(0)
+    cdef vec c = broadcast(n.c)
+    cdef vec half_of_c = broadcast(0.5 / n.c)
+    cdef vec log_sum, part, s, all_classes
     cdef vec lse = zero
     cdef wide term, square
     cdef Py_ssize_t group, r
-    cdef int half
+    cdef int number
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         log_sum = log1p(load(n.sumexp_m1 + r))
-        if loss.labels.origin == NULL:
-            part = load(n.weight + r) * log_sum - load(n.shifted + r)
-        elif plain:
-            part = load(n.distance + r) + log_sum
-        else:
-            at_label = kept * load(n.label_weight + r)
-            part = product(at_label, load(n.distance + r) + log_sum)
-            if loss.smoothing != 0:
-                part = part + even * (load(n.weight + r) * log_sum - load(n.shifted + r))
+        part = load(n.distance + r) + half * log_sum
+        if not plain or loss.labels.origin == NULL:
+            all_classes = (c * load(n.weight + r)) * log_sum - load(n.shifted + r)
+            if loss.labels.origin == NULL:
+                part = half_of_c * all_classes
+            else:
+                part = product(kept * load(n.label_weight + r), part)
+                if loss.smoothing != 0:
+                    part = part + (half_of_c * even) * all_classes
         if not plain:
             s = load(n.row_weight + r)
             part = select(equal(s, zero), zero, part)
             lse = select(equal(s, zero), zero, load(n.lse + r))
-        for half in range(HALVES):
-            term = widen(part, half) * broadcast_wide(scale)
+        for number in range(HALVES):
+            term = widen(part, number) * broadcast_wide(2 * scale)
             if with_z:
-                square = widen(lse, half) * widen(lse, half)
+                square = widen(lse, number) * widen(lse, number)
                 term = term + square * broadcast_wide(z_scale)
             if not plain:
-                term = widen(s, half) * term
-            store_wide(n.loss + r + half * (W // HALVES), term)
+                term = widen(s, number) * term
+            store_wide(n.loss + r + number * (W // HALVES), term)
 
 
 cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* losses) noexcept nogil:
@@ -135,7 +139,7 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
 
 cdef inline vec exponential_at_label(const Row_numbers* n, Py_ssize_t r) noexcept nogil:
     """exp(x_y - x_m) as the sum had it, which is sooner computed again than fetched from its place in each row."""
-    return unlifted(exp(-load(n.distance + r), LIFT))
+    return unlifted(exp(broadcast(-2) * load(n.distance + r), LIFT))
 
 
 cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* n, Row_factors* f,
@@ -201,7 +205,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
                 part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
-            store(at_label + r, select(equal(load(n.row_weight + r), zero), zero, fma(s, part, z * p_label)))
+            store(at_label + r, select(equal(load(n.row_weight + r), zero), zero, fma(s, part, product(p_label, z))))
             store(f.a + r, fma(s, q, z) * share)
             store(f.b + r, even * s)
         else:

@@ -28,19 +28,20 @@ cdef enum:
 cdef enum Terms:
     EXPONENTIALS        # e = exp(x - shift)
     SUMEXP_M1           # e = exp(x - shift) 2^LIFT but for the maxima; and 1 for each of these
-    TARGETS             # y, and y (x - shift) / 2, since the difference of two large numbers may be too large
+    TARGETS             # y, and y (x - shift) c; c is 1/2 or less, since a difference of large numbers may be too large
     PRODUCTS            # x y, times the number that elsewhere is a shift
     NUMBERS             # x, likewise
     LOGARITHMS          # y log(x)
     FACTORS             # y at the maxima, and y exp(x - shift) elsewhere
     TANGENTS            # e = exp(x - shift), and e y
-    DIFFERENCES         # w (x - shift), w the class weights
+    DIFFERENCES         # w (x - shift) c, w the class weights
 
 cdef struct Terms_of_batch:     # what a sum reads and writes
     Block x
     Block y
     const real* w       # class weights
     const real* shift   # a number for each row
+    real c
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
     Ahead x_ahead
     Ahead kept_ahead
@@ -109,7 +110,7 @@ cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* 
         e += of.kept.step
 
 
-cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec* t, bits* maxima) noexcept nogil:
+cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec c, vec* t, bits* maxima) noexcept nogil:
     """The terms, and one more for each maximum; x are the exponentials e, if there are any."""
     cdef vec zero = broadcast(0)
     cdef mask at_top
@@ -121,7 +122,7 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec*
         maxima[0] = count(maxima[0], at_top)
     elif terms == TARGETS:
         t[0] = y
-        t[1] = product(y, broadcast(0.5) * x - broadcast(0.5) * shift)
+        t[1] = product(y, c * x - c * shift)
     elif terms == PRODUCTS:
         t[0] = (x * shift) * y
     elif terms == NUMBERS:
@@ -136,40 +137,51 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec*
         t[0] = x
         t[1] = x * y
     else:
-        t[0] = product(w, x - shift)
+        t[0] = product(w, c * x - c * shift)
 
 
-cdef inline void terms_at(Terms terms, const Batch* batch, Py_ssize_t step, Py_ssize_t v, const real* x, const real* y,
-                          const real* w, const vec* shift, vec* t, bits* maxima) noexcept nogil:
+cdef struct Strip:              # what the terms of one strip are of
+    const real* x
+    const real* y
+    const real* w
+    Py_ssize_t x_step
+    Py_ssize_t y_step
+    real c
+
+
+cdef inline void terms_at(Terms terms, const Batch* batch, Strip of, Py_ssize_t step, Py_ssize_t v, const vec* shift,
+                          vec* t, bits* maxima) noexcept nogil:
     """The terms of a step's vector v."""
-    compute_terms(terms, load(x + v * W), load(y + v * W) if has_y(terms) else broadcast(0),
-                  for_step(w, batch, step, v) if terms == DIFFERENCES else broadcast(0), shift[v], t, &maxima[v])
+    compute_terms(terms, load(of.x + step * of.x_step + v * W),
+                  load(of.y + step * of.y_step + v * W) if has_y(terms) else broadcast(0),
+                  for_step(of.w, batch, step, v) if terms == DIFFERENCES else broadcast(0),
+                  shift[v], broadcast(of.c), t, &maxima[v])
 
 
-cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, const real* x, Py_ssize_t x_step,
-                           const real* y, Py_ssize_t y_step, const real* w, const vec* shift,
+cdef inline void add_terms(Terms terms, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
                            Sum* sums) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
     cdef vec t[8]       # term i of step j is t[2 j + i]
     cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
     cdef Py_ssize_t added = 1 if terms == SUMEXP_M1 else count_of(terms)
     cdef Py_ssize_t quads = steps // 4
-    cdef Py_ssize_t quad, step, v, i, j
+    cdef Py_ssize_t quad, v, i, j
     for v in range(VECTORS):
         maxima[v] = broadcast_bits(0)
     for quad in range(quads):
         for v in range(VECTORS):
             for j in range(4):
-                terms_at(terms, batch, 4 * quad + j, v, x + j * x_step, y + j * y_step, w, shift, t + 2 * j, maxima)
+                terms_at(terms, batch, of, j, v, shift, t + 2 * j, maxima)
             for i in range(added):
                 add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
-        x += 4 * x_step
-        y += 4 * y_step
+        of.x += 4 * of.x_step
+        of.y += 4 * of.y_step
+        of.w += 4 if batch.columns else 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         for i in range(added):
             t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, batch, 4 * quads + j, v, x + j * x_step, y + j * y_step, w, shift, t, maxima)
+            terms_at(terms, batch, of, j, v, shift, t, maxima)
             for i in range(added):
                 t[2 + i] = t[2 + i] + t[i]
         for i in range(added):
@@ -178,17 +190,16 @@ cdef inline void add_terms(Terms terms, const Batch* batch, Py_ssize_t steps, co
         sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima[v])
 
 
-cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Py_ssize_t steps, const real* x, const real* y,
-                           const real* w, const vec* shift, real* e, Beside* beside, Sum* sums) noexcept nogil:
+cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
+                           real* e, Beside* beside, Sum* sums) noexcept nogil:
     """A chunk of a row: its exponentials, and its terms."""
     if has_exponentials(terms):
         if busy:    # (literals, for a loop without a test)
-            take_exponentials(lift_of(terms), True, steps, x, shift, e, beside)
+            take_exponentials(lift_of(terms), True, steps, of.x, shift, e, beside)
         else:
-            take_exponentials(lift_of(terms), False, steps, x, shift, e, beside)
-        add_terms(terms, batch, steps, e, LANES, y, LANES, w, shift, sums)
-    else:
-        add_terms(terms, batch, steps, x, LANES, y, LANES, w, shift, sums)
+            take_exponentials(lift_of(terms), False, steps, of.x, shift, e, beside)
+        of.x = e
+    add_terms(terms, batch, of, steps, shift, sums)
 
 
 cdef inline void load_tail(const real* p, Py_ssize_t n, real fill, real* step) noexcept nogil:
@@ -213,6 +224,7 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
     cdef bint keep = of.kept.start != NULL
     cdef const real* x = of.x.start + row * of.x.strip
     cdef const real* y = of.y.start + row * of.y.strip
+    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c)
     cdef real* kept = of.kept.start + row * of.kept.strip if keep else scratch
     cdef Py_ssize_t start, n, v
     for v in range(VECTORS):
@@ -222,8 +234,8 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
         begin_run(beside, row)
     for start in range(0, batch.steps, 32):     # CHUNK
         n = min(<Py_ssize_t> CHUNK, batch.steps - start)
-        sum_steps(terms, busy, batch, n, x + start * LANES, y + start * LANES, of.w + start * LANES, shift,
-                  kept + (start * LANES if keep else 0), beside, sums)
+        strip.x, strip.y, strip.w = x + start * LANES, y + start * LANES, of.w + start * LANES
+        sum_steps(terms, busy, batch, strip, n, shift, kept + (start * LANES if keep else 0), beside, sums)
     n = batch.tail
     if n > 0:
         if busy:
@@ -234,7 +246,8 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
             load_tail(y + start, n, 0, tail + LANES)
         if terms == DIFFERENCES:
             load_tail(of.w + start, n, 0, tail + 2 * LANES)
-        sum_steps(terms, False, batch, 1, tail, tail + LANES, tail + 2 * LANES, shift, tail + 3 * LANES, beside, sums)
+        strip.x, strip.y, strip.w = tail, tail + LANES, tail + 2 * LANES
+        sum_steps(terms, False, batch, strip, 1, shift, tail + 3 * LANES, beside, sums)
         for v in range(VECTORS if keep and has_exponentials(terms) else 0):
             store_first(kept + start + v * W, load(tail + 3 * LANES + v * W), n - v * W)
 
@@ -266,8 +279,8 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
         for v in range(VECTORS):
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
-        add_terms(terms, batch, batch.steps, x.start + strip * LANES, x.step, of.y.start + strip * LANES, of.y.step,
-                  of.w, shift, sums)
+        add_terms(terms, batch, Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step,
+                                      of.c), batch.steps, shift, sums)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
                 store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))

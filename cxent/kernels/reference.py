@@ -283,18 +283,31 @@ def are_finite(values: Array) -> bool:
     return bool(np.isfinite(values).all())
 
 
+@np.errstate(all="ignore")
 def sums_of_weights(
     labels: Array | None, row_weights: Array | None, class_weights: Array | None, ignored: int | None
-) -> tuple[float, float]:
+) -> tuple[float, float, int, int]:
     if labels is None:
         assert row_weights is not None
         labels = np.zeros(row_weights.shape, np.int64)
     counts = labels != ignored
-    rows = counts * (1.0 if row_weights is None else row_weights.astype(np.float64))
-    if class_weights is None:
-        return float(rows.sum()), float(rows.sum())
-    weights = class_weights.astype(np.float64)[np.where(counts, labels, 0)]
-    return float((rows * weights).sum()), float(rows.sum())
+    rows = np.where(counts, 1.0 if row_weights is None else row_weights, 0.0)
+    all_weights = np.ones(1) if class_weights is None else class_weights.astype(np.float64)
+    weights = all_weights[np.where(counts & (class_weights is not None), labels, 0)]
+    sums = [float((rows * weights).sum()), float(rows.sum())]
+    if all(2.0**-20 <= abs(total) <= 2.0**60 for total in sums):
+        return sums[0], sums[1], 0, 0
+    limit = 1022 if class_weights is None or class_weights.dtype == np.float64 else 126
+    row_exponent = _exponent_to_one(rows)
+    class_exponent = min(_exponent_to_one(weights[counts]), _exponent_to_one(all_weights) + limit)
+    rows, weights = np.ldexp(rows, row_exponent), np.ldexp(weights, class_exponent)
+    return float((rows * weights).sum()), float(rows.sum()), row_exponent, class_exponent
+
+
+def _exponent_to_one(x: Array) -> int:
+    """k, so that the largest magnitude times 2^k is from 1 to 2; 0 for 0."""
+    largest = np.abs(x).max(initial=0)
+    return 1 - int(np.frexp(largest)[1]) if largest else 0
 
 
 @np.errstate(all="ignore")

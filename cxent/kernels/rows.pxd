@@ -1,12 +1,14 @@
 """One number a row: labels, weights, results, and their totals over all rows."""
 
 from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcpy
 
-from .simd cimport HALVES, W, broadcast, load_wide, real, store_wide, wide
+from .simd cimport FLOAT64, HALVES, W, broadcast, load_wide, real, store_wide, wide
 from .tiles cimport NATIVE, Batch, Block, Rows, number_at, row_at, store_as
 
 cdef enum:
     TOTALS = 64     # totals of every 64th row's losses; added at the end
+    LARGEST_EXPONENT = 126 + 896 * FLOAT64    # of numbers that can be doubled
 
 cdef struct Values:             # an array of one number for each row
     char* origin                # NULL if there is none
@@ -163,31 +165,49 @@ cdef inline bint are_in_range(const Values* labels, Py_ssize_t outer, Py_ssize_t
     return outside == 0
 
 
-cdef inline void sum_weights(const Values* labels, const Values* row_weights, const real* w, Py_ssize_t outer,
-                             Py_ssize_t inner, bint ignoring, int64_t ignored, double* sums) noexcept nogil:
-    """sums = the sums of s w_y and of s over the rows that count; labels, s and w may be NULL: then w, or s, is 1."""
+cdef struct Weights:            # of the rows of an array
+    Values labels               # the origin is NULL if there are none
+    Values row_weights          # likewise: then s is 1
+    const real* w               # NULL if there are none: then w_y is 1
+    Py_ssize_t outer
+    Py_ssize_t inner
+    bint ignoring
+    int64_t ignored
+
+
+cdef inline bint take_weights(const Weights* of, Py_ssize_t i, Py_ssize_t k, double* s,
+                              double* label_weight) noexcept nogil:
+    """The weights s and w_y of a row; returns whether it counts."""
+    cdef int64_t label = 0
+    s[0] = label_weight[0] = 1
+    if of.labels.origin != NULL:
+        label = (<const int64_t*> (of.labels.origin + i * of.labels.outer_stride + k * of.labels.inner_stride))[0]
+        if of.ignoring and label == of.ignored:
+            return False
+        if of.w != NULL:
+            label_weight[0] = of.w[label]
+    if of.row_weights.origin != NULL:
+        s[0] = (<const real*> (of.row_weights.origin + i * of.row_weights.outer_stride
+                               + k * of.row_weights.inner_stride))[0]
+    return True
+
+
+cdef inline void sum_weights(const Weights* of, double row_scale, double class_scale, double* sums) noexcept nogil:
+    """sums = the sums of s w_y and of s over the rows that count, in multiples of the scales, powers of 2."""
     cdef double value[16]
     cdef double lost[16]
     cdef double s, label_weight
-    cdef int64_t label = 0
     cdef Py_ssize_t lane = 0
     cdef Py_ssize_t i, k
     for k in range(16):
         value[k] = lost[k] = 0
-    for i in range(outer):
-        for k in range(inner):
-            if labels.origin != NULL:
-                label = (<const int64_t*> (labels.origin + i * labels.outer_stride + k * labels.inner_stride))[0]
-                if ignoring and label == ignored:
-                    continue
-            s = 1
-            if row_weights.origin != NULL:
-                s = (<const real*> (row_weights.origin + i * row_weights.outer_stride
-                                    + k * row_weights.inner_stride))[0]
-            label_weight = w[label] if w != NULL and labels.origin != NULL else 1
-            add_number(s * label_weight, &value[lane], &lost[lane])
-            add_number(s, &value[8 + lane], &lost[8 + lane])
-            lane = (lane + 1) & 7
+    for i in range(of.outer):
+        for k in range(of.inner):
+            if take_weights(of, i, k, &s, &label_weight):
+                s *= row_scale
+                add_number(s * (label_weight * class_scale), &value[lane], &lost[lane])
+                add_number(s, &value[8 + lane], &lost[8 + lane])
+                lane = (lane + 1) & 7
     for k in range(1, 8):
         add_number(value[k], &value[0], &lost[0])
         add_number(value[8 + k], &value[8], &lost[8])
@@ -195,6 +215,38 @@ cdef inline void sum_weights(const Values* labels, const Values* row_weights, co
         lost[8] += lost[8 + k]
     sums[0] = value[0] + lost[0] if value[0] - value[0] == 0 else value[0]
     sums[1] = value[8] + lost[8] if value[8] - value[8] == 0 else value[8]
+
+
+cdef inline void find_largest_weights(const Weights* of, double* largest) noexcept nogil:
+    """The largest magnitudes of s and of w_y over the rows that count."""
+    cdef double s, label_weight
+    cdef Py_ssize_t i, k
+    largest[0] = largest[1] = 0
+    for i in range(of.outer):
+        for k in range(of.inner):
+            if take_weights(of, i, k, &s, &label_weight):
+                largest[0] = max(largest[0], s, -s)
+                largest[1] = max(largest[1], label_weight, -label_weight)
+
+
+cdef inline bint can_divide(double sum) noexcept nogil:
+    """Whether neither its reciprocal nor that over a temperature is too large for this dtype, nor the sum for any."""
+    return 9.5367431640625e-07 <= abs(sum) <= 1152921504606846976.0    # 2^-20, 2^60
+
+
+cdef inline int exponent_to_one(double x) noexcept nogil:
+    """k, so that x * 2^k is from 1 to 2; below that for the smallest x, and 0 for 0."""
+    cdef uint64_t bits
+    memcpy(&bits, &x, sizeof(bits))
+    return 1023 - max(<int> (bits >> 52 & 0x7FF), 1) if x != 0 else 0
+
+
+cdef inline double power_of_two(int k) noexcept nogil:
+    """2^k for k from -1023 to 1023."""
+    cdef uint64_t bits = <uint64_t> (k + 1023) << 52 if k > -1023 else <uint64_t> 1 << 51
+    cdef double x
+    memcpy(&x, &bits, sizeof(x))
+    return x
 
 
 cdef inline bint are_finite(const real* x, Py_ssize_t n) noexcept nogil:

@@ -15,7 +15,7 @@ from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 cdef inline Terms_of_batch terms_of(Call* call, Block x, Block y, const real* shift) noexcept nogil:
     """What a sum reads, and where its exponentials go: to the place of the results."""
     cdef Terms_of_batch of
-    of.x, of.y, of.w, of.shift = x, y, NULL, shift
+    of.x, of.y, of.w, of.shift, of.c = x, y, NULL, shift, 1
     if call.out.origin != NULL:
         of.kept = block_of(&call.batch, &call.out)
     else:  # nothing needs x then, which is in a tile if it is in columns
