@@ -7,6 +7,7 @@ results are to be written, is the compiled ones' affair.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,12 @@ def _sum(rows: Array) -> Array:
         half[..., : n // 2] += rows[..., : n // 2]
         rows = half
     return rows
+
+
+def _finite_sum(terms: Callable[[float], Array]) -> tuple[float, Array]:
+    """c, and the sum of terms that are multiples of it: 1/2, or less where the sum would be too large."""
+    total = _sum(terms(0.5))
+    return (0.5, total) if np.isfinite(total).all() else (2.0**-32, _sum(terms(2.0**-32)))
 
 
 def _shifted(x: Array) -> tuple[Array, Array]:
@@ -97,20 +104,24 @@ def logsumexp(x: Array, mask: Array | None, out: Array) -> None:
 @np.errstate(all="ignore")
 def softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
     g, p = _rows(grad_output), _rows(output)
-    _store(p * (g - _sum(g * p)), out)
+    c, total = _finite_sum(lambda c: c * g * p)
+    _store(p * (c * g - total) / c, out)
 
 
 @np.errstate(all="ignore")
 def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
     g, log_p = _rows(grad_output), _rows(output)
-    _store(g - np.exp(log_p) * _sum(g), out)
+    c, total = _finite_sum(lambda c: c * g)
+    _store((c * g - np.exp(log_p) * total) / c, out)
 
 
 def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array]:
     """The maximum m of x, x - m, and dx/du, for x = cap * tanh(u / (temperature * cap)), or u / temperature."""
     top, shifted = _shifted(u)
     if cap == 0:
-        return top / temperature, shifted / temperature, np.full_like(u, 1 / temperature)
+        if temperature != 1:  # half differences, because the difference of two large numbers may be too large
+            shifted = (u / 2 - top / 2) / (temperature / 2)
+        return top / temperature, shifted, np.full_like(u, 1 / temperature)
     # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
     rate = 1 / (temperature * cap)
     e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))
@@ -175,18 +186,21 @@ def cross_entropy(
     else:
         t = _rows(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
-    # Half differences, because the difference of two large numbers may be too large.
-    half = u / 2 - m / 2 if cap == 0 and temperature == 1 else shifted / 2
+
+    def difference(c: float) -> Array:
+        return c * u - c * m if cap == 0 and temperature == 1 else c * shifted
+
+    c, total = _finite_sum(lambda c: np.where(t == 0, 0, t * difference(c)))
     weight = _sum(t)
-    loss = weight * np.log1p(rest) - 2 * _sum(np.where(t == 0, 0, t * half))
+    loss = c * weight * np.log1p(rest) - total
     if labels is not None:
-        distance = np.take_along_axis(shifted, label, axis=-1)
-        loss = loss + np.where(at_label == 0, 0, at_label * (np.log1p(rest) - distance))
+        distance = np.take_along_axis(difference(c), label, axis=-1)
+        loss = loss + np.where(at_label == 0, 0, at_label * (c * np.log1p(rest) - distance))
         weight = weight + at_label
 
     log_sum = m + np.log1p(rest) if cap else np.where(np.isfinite(m), m + np.log1p(rest), _limit(u, m))
     scale, z_scale = (counts / n if n else np.zeros_like(counts) for n in (divisor, z_divisor))
-    loss = np.where(counts == 0, 0, scale * loss + (z * z_scale * log_sum**2 if z else 0))
+    loss = np.where(counts == 0, 0, scale / c * loss + (z * z_scale * log_sum**2 if z else 0))
     if lse is not None:
         lse[...] = log_sum[..., 0]
     if grad is not None:
