@@ -9,12 +9,11 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, LIFT, exp_any, exp_less, product
+from .math cimport INFINITY, LIFT, exp_any, exp_less
 from .reduce cimport for_step, for_strip
 from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
-    select, store, store_block, store_first, store_square, unless,
-    vec,
+    select, store, store_block, store_first, store_square, vec,
 )
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
 from .tiles cimport (
@@ -93,8 +92,9 @@ cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
 
 
 cdef inline vec slope_at(vec e, Factors f) noexcept nogil:
-    """a, and 0 where e is, since a is infinite if that of z_loss is too large."""
-    return unless(equal(e, broadcast(0)), f.a)
+    """a, and 0 where e is, since a is infinite if that of z_loss is too large. (A NaN stays one.)"""
+    cdef vec at_zero = select(equal(f.a, f.a), broadcast(0), f.a)
+    return select(equal(e, broadcast(0)), at_zero, f.a)
 
 
 cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
@@ -107,7 +107,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == GRADIENT:
         return f.a * unlifted(x)
     if formula == COUNTED:
-        return select(equal(f.counts, zero), zero, product(unlifted(x), f.a))
+        return select(equal(f.counts, zero), zero, slope_at(x, f) * unlifted(x))
     if formula == GRADIENT_CLASSES:
         return select(equal(f.counts, zero), zero, fma(slope_at(x, f), unlifted(x), -(f.b * w)))
     if formula == GRADIENT_TARGETS:
