@@ -1,0 +1,156 @@
+"""Numbers at the edge of what a dtype can hold: a result that is finite is found, and nothing warns.
+
+Warnings are errors in all tests.
+"""
+
+import numpy as np
+import pytest
+from exact import numbers
+from mpmath import mp, mpf
+
+import cxent
+
+LARGEST = {dtype: float(np.finfo(dtype).max) for dtype in (np.float32, np.float64)}
+LARGE = {np.float32: 3e38, np.float64: 1.7e308}
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+def close(found, expected, rtol=1e-6):
+    np.testing.assert_allclose(np.asarray(found, np.float64), np.asarray(expected, np.float64), rtol=rtol)
+
+
+# --- weights that are hardly numbers ------------------------------------------------------------------------------
+
+
+def test_a_logsumexp_beside_a_large_loss():
+    """Its square is too large, and not asked for."""
+    logits = [[1e155, 0, 0], [3.0, 0, 0]]
+    loss, lse = cxent.cross_entropy(logits, [1, 0], return_lse=True, ignore_index=-1, reduction="none")
+    close(loss, [1e155, np.log1p(2 * np.exp(-3))])
+    close(lse, [1e155, 3 + np.log1p(2 * np.exp(-3))])
+
+
+@pytest.mark.parametrize("weight", [1e-39, 1e-30, 1e30])
+def test_mean_with_class_weights_of_any_size(weight):
+    loss, grad = cxent.cross_entropy_with_grad(np.zeros((2, 2), np.float32), [0, 0], weight=[weight, weight])
+    close(loss, np.log(2))
+    close(grad, [[-0.25, 0.25]] * 2)
+
+
+@pytest.mark.parametrize("weight", [5e-324, 5e-309, 1e-200, 1e200, 1.7e308])
+@pytest.mark.parametrize("argument", ["weight", "sample_weight", "both"])
+def test_mean_with_float64_weights_of_any_size(weight, argument):
+    given = {name: [weight] * 2 for name in ("weight", "sample_weight") if argument in (name, "both")}
+    loss, grad = cxent.cross_entropy_with_grad(np.zeros((2, 2)), [0, 1], **given)
+    close(loss, np.log(2))
+    close(grad, [[-0.25, 0.25], [0.25, -0.25]])
+
+
+@pytest.mark.parametrize("weight", [5e-309, 1.7e308])
+def test_mean_over_probabilities_with_weights_of_any_size(weight):
+    loss, grad = cxent.cross_entropy_with_grad(np.zeros((2, 2)), [[0.5, 0.5], [1, 0]], sample_weight=[weight] * 2)
+    close(loss, np.log(2))
+    close(grad, [[0, 0], [-0.25, 0.25]])
+
+
+def test_a_class_that_outweighs_the_labels():
+    """Smoothing gives it a share, which weights scaled for the others must not make infinite."""
+    light = float(np.float32(1e-39))
+    loss = cxent.cross_entropy(np.zeros((2, 2), np.float32), [0, 0], weight=[1e-39, 1.0], label_smoothing=0.1)
+    close(loss, np.log(2) * (0.9 + 0.05 + 0.05 / light))
+
+
+def test_weights_of_both_signs_whose_sum_is_too_large_on_the_way():
+    weights = np.array([1.7e308, 1.7e308, -1.7e308])
+    losses = cxent.cross_entropy(np.arange(6.0).reshape(3, 2), [0, 1, 1], reduction="none")
+    close(cxent.cross_entropy(np.arange(6.0).reshape(3, 2), [0, 1, 1], sample_weight=weights), losses[0])
+
+
+# --- differences that are too large where the loss is not ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("label, options, factor", [(0, {"label_smoothing": 0.1}, 0.1), (1, {"temperature": 10.0}, 0.2)])
+def test_half_of_a_difference_is_no_infinity(label, options, factor, dtype):
+    large = LARGE[dtype]
+    close(cxent.cross_entropy(np.array([large, -large], dtype), label, **options), factor * float(dtype(large)))
+
+
+def test_a_small_weight_of_a_large_loss(dtype):
+    large = LARGE[dtype]
+    logits = np.array([large, -large], dtype)
+    close(cxent.cross_entropy(logits, 1, weight=[1, 1e-3], reduction="sum"), 2e-3 * float(dtype(large)))
+
+
+def test_the_mean_of_a_loss_that_is_too_large_alone(dtype):
+    large = LARGE[dtype]
+    logits = np.array([[large, -large], [0, 0]], dtype)
+    close(cxent.cross_entropy(logits, [1, 0]), float(dtype(large)))
+
+
+@pytest.mark.parametrize("classes", [100, 1000])
+def test_a_sum_of_differences_that_is_too_large(classes, dtype):
+    large = LARGE[dtype] / 2
+    logits = np.full(classes, -large, dtype)
+    logits[0] = large
+    expected = 0.1 * (classes - 1) / classes * 2 * float(dtype(large))
+    close(cxent.cross_entropy(logits, 0, label_smoothing=0.1), expected)
+    target = np.full(classes, 0.1 / classes)
+    target[0] += 0.9
+    close(cxent.cross_entropy(logits, target.astype(dtype)), expected, rtol=1e-5)
+
+
+def test_a_loss_that_is_too_large_is_infinite(dtype):
+    large = LARGE[dtype]
+    assert cxent.cross_entropy(np.array([large, -large], dtype), 1) == np.inf
+
+
+# --- infinities that must not become NaN --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "target, options, at_label", [([1], {}, -1), ([[0.0, 1.0]], {}, -1), ([1], {"label_smoothing": 0.1}, -0.95)]
+)
+def test_z_loss_that_is_too_large(target, options, at_label):
+    """Where p is 0, an infinite slope leaves the gradient alone."""
+    logits = np.array([[3e38, 0]], np.float32)
+    target = np.array(target, np.float32 if np.ndim(target) == 2 else int)
+    _, grad = cxent.cross_entropy_with_grad(logits, target, z_loss=1.0, **options)
+    close(grad, [[np.inf, at_label]])
+
+
+@pytest.mark.parametrize("classes", [2, 6, 60, 1000])
+def test_backward_where_the_sum_is_too_large_on_the_way(classes, dtype):
+    g = np.full(classes, LARGEST[dtype] / 2, dtype)
+    g[::2] *= -1
+    g[: classes // 2] = LARGEST[dtype] / 2
+    scaled = g.astype(np.longdouble) / LARGEST[dtype]
+    p = np.full(classes, 1 / classes, dtype)
+    expected = scaled - scaled.sum() / classes
+    grad = cxent.log_softmax_backward(g, np.log(p))
+    np.testing.assert_allclose(grad / LARGEST[dtype], expected.astype(np.float64), rtol=1e-5, atol=1e-5)
+    grad = cxent.softmax_backward(g, p)
+    np.testing.assert_allclose(grad * (classes / LARGEST[dtype]), expected.astype(np.float64), rtol=1e-5, atol=1e-5)
+
+
+# --- a softcap that leaves little -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [3, 10])
+@pytest.mark.parametrize("softcap", [1e-3, 30.0])
+def test_gradient_of_an_even_target_below_a_softcap(classes, softcap):
+    """p and 1 / C are nearly the same: their difference has the error of p, not of itself."""
+    rng = np.random.default_rng(classes)
+    for scale in (1e-4, 1e-3, 1e-2):
+        u = (scale * rng.standard_normal(classes)).astype(np.float32)
+        _, grad = cxent.cross_entropy_with_grad(u, 0, softcap=softcap, label_smoothing=1.0)
+        tanh = [mp.tanh(v / mpf(softcap)) for v in numbers(u)]
+        e = [mp.exp(mpf(softcap) * t) for t in tanh]
+        total = mp.fsum(e)
+        for found, t, e_c in zip(numbers(grad), tanh, e, strict=True):
+            slope, p = 1 - t**2, e_c / total
+            error = abs(found - slope * (p - mpf(1) / classes))
+            assert error <= 16 * np.finfo(np.float32).eps * slope * max(p, mpf(1) / classes)
