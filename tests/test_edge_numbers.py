@@ -73,7 +73,9 @@ def test_weights_of_both_signs_whose_sum_is_too_large_on_the_way():
 # --- differences that are too large where the loss is not ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("label, options, factor", [(0, {"label_smoothing": 0.1}, 0.1), (1, {"temperature": 10.0}, 0.2)])
+@pytest.mark.parametrize(
+    "label, options, factor", [(0, {"label_smoothing": 0.1}, 0.1), (1, {"temperature": 10.0}, 0.2)]
+)
 def test_half_of_a_difference_is_no_infinity(label, options, factor, dtype):
     large = LARGE[dtype]
     close(cxent.cross_entropy(np.array([large, -large], dtype), label, **options), factor * float(dtype(large)))
