@@ -4,12 +4,11 @@ from . import boosting
 from ._config import show_config
 from ._cross_entropy import (
     cross_entropy,
-    cross_entropy_from_probs,
-    cross_entropy_from_probs_with_grad,
     cross_entropy_hvp,
     cross_entropy_with_grad,
     cross_entropy_with_hess,
 )
+from ._from_probs import cross_entropy_from_probs, cross_entropy_from_probs_with_grad
 from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward, softmax_jacobian
 
 __version__ = "0.1.0"

@@ -1,48 +1,65 @@
-"""Cross-entropy losses and their gradients, from logits and from probabilities."""
+"""Cross-entropy losses of logits, and their derivatives."""
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex, Unpack, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _workers, kernels
-from ._layout import Layout, as_stored, computed_dtype, exceeds_cache, layout_of, widened
-from ._validation import (
+from ._layout import as_stored, exceeds_cache
+from ._losses import CheckedLoss, LossOptions, checked_loss, loss_options, scalar
+from ._types import (
     Array,
-    class_weights,
-    floating_array,
-    integer_or_none,
-    number,
-    require_classes,
-    row_weights,
-    single_axis,
-    target_view,
+    Combined,
+    HessianOptions,
+    MaybeLse,
+    NoLse,
+    Out,
+    PerRow,
+    Real,
+    Reduction,
+    RowResults,
+    Scalar,
+    WithLse,
 )
-
-Reduction = Literal["mean", "sum", "none"]
-
-_ALWAYS_FITS = 1e38
+from ._validation import computed_dtype, floating_array, thread_count
 
 
+@overload
+def cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[NoLse]
+) -> Scalar: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[NoLse]
+) -> RowResults: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[WithLse]
+) -> tuple[Scalar, RowResults]: ...
+@overload
+def cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[WithLse]
+) -> tuple[RowResults, RowResults]: ...
+@overload
+def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Unpack[MaybeLse]) -> Any: ...
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
     reduction: Reduction = "mean",
     return_lse: bool = False,
-    workers: int = 1,
+    workers: SupportsIndex = 1,
 ) -> Any:
     """Cross-entropy of logits with class indices or class probabilities.
 
@@ -64,13 +81,15 @@ def cross_entropy(
         to 1, and are not checked. Indices of another dtype than int64, and probabilities of another than that in which
         the logits are computed, are copied to it.
     axis : int, default -1
-        The class axis. Any axis of an array in C or F order is reached without a copy; where strides cannot be
-        described as (outer, classes, inner), the logits are copied once.
+        The class axis. PyTorch's is 1: its logits of shape (N, C, d) with labels of shape (N, d) want ``axis=1``. If C
+        equals d, the shapes match without it, and nothing tells that the loss is another. Any axis of an array in C
+        or F order is reached without a copy; where strides cannot be described as (outer, classes, inner), the logits
+        are copied once.
     weight : array_like of shape (C,), optional
         A weight for each class, of either sign; converted to the dtype in which the logits are computed.
     sample_weight : array_like, optional
-        A weight for each row, of either sign, in the shape of the logits without the class axis; converted like
-        `weight`. A row of weight 0 does not count, whatever its logits are.
+        A weight for each row, of either sign, of a shape that broadcasts to that of the logits without the class axis;
+        converted like `weight`. A row of weight 0 does not count, whatever its logits are.
     ignore_index : int, optional
         Rows with this class index do not count: their loss and their gradient are 0. It may be any integer, and is
         for class indices alone.
@@ -169,29 +188,52 @@ def cross_entropy(
     >>> lse
     array([2.40760596, 4.0359763 ])
     """
-    numbers = (label_smoothing, z_loss, softcap, temperature)
-    loss, _, _, lse = _of_logits(
-        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers, return_lse=return_lse
-    )
-    return (loss, lse) if return_lse else loss
+    threads = thread_count(workers)
+    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
+    if options.is_plain and weight is None and sample_weight is None and not return_lse:
+        small = _small_loss(logits, target, options, None, with_grad=False)
+        if small is not None:
+            return small[0]
+    found = _of_logits(logits, target, weight, sample_weight, options, threads, return_lse=return_lse)
+    return (found.loss, found.lse) if return_lse else found.loss
 
 
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[NoLse]
+) -> tuple[Scalar, Array]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[NoLse]
+) -> tuple[RowResults, Array]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[WithLse]
+) -> tuple[Scalar, Array, RowResults]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[WithLse]
+) -> tuple[RowResults, Array, RowResults]: ...
+@overload
+def cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, out: Out = None, **options: Unpack[MaybeLse]
+) -> tuple[Any, ...]: ...
 def cross_entropy_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-    softcap: float | None = None,
-    temperature: float = 1.0,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
     reduction: Reduction = "mean",
     return_lse: bool = False,
-    out: NDArray[Any] | None = None,
-    workers: int = 1,
+    out: Out = None,
+    workers: SupportsIndex = 1,
 ) -> Any:
     """Cross-entropy and its gradient with respect to the logits, in one pass.
 
@@ -248,28 +290,45 @@ def cross_entropy_with_grad(
     array([[-0.26809238,  0.21139514,  0.05669724],
            [ 0.        ,  0.        ,  0.        ]])
     """
-    numbers = (label_smoothing, z_loss, softcap, temperature)
-    loss, grad, _, lse = _of_logits(
-        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
-        return_lse=return_lse, with_grad=True, out=out,
-    )  # fmt: skip
-    return (loss, grad, lse) if return_lse else (loss, grad)
+    threads = thread_count(workers)
+    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
+    if options.is_plain and weight is None and sample_weight is None and not return_lse:
+        small = _small_loss(logits, target, options, out, with_grad=True)
+        if small is not None:
+            return small
+    found = _of_logits(
+        logits, target, weight, sample_weight, options, threads, return_lse=return_lse, with_grad=True, out=out
+    )
+    return (found.loss, found.grad, found.lse) if return_lse else (found.loss, found.grad)
 
 
+@overload
 def cross_entropy_with_hess(
     logits: ArrayLike,
     target: ArrayLike,
     *,
-    axis: int = -1,
+    reduction: Combined = "mean",
+    out: Out = None,
+    **options: Unpack[HessianOptions],
+) -> tuple[Scalar, Array, Array]: ...
+@overload
+def cross_entropy_with_hess(
+    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[HessianOptions]
+) -> tuple[RowResults, Array, Array]: ...
+def cross_entropy_with_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    temperature: Real = 1.0,
     reduction: Reduction = "mean",
-    out: NDArray[Any] | None = None,
-    workers: int = 1,
-) -> tuple[Any, NDArray[Any], NDArray[Any]]:
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> Any:
     """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
 
     ``d2loss/dx_j2 = s / D * Q * p_j * (1 - p_j)``, with ``Q = sum_k q'_k``; divided by the squared temperature, too.
@@ -317,12 +376,10 @@ def cross_entropy_with_hess(
     array([[0.22269543, 0.18483645, 0.08192507],
            [0.01735625, 0.01735625, 0.03408815]])
     """
-    numbers = (label_smoothing, 0.0, None, temperature)
-    loss, grad, hess, _ = _of_logits(
-        logits, target, axis, weight, sample_weight, ignore_index, numbers, reduction, workers,
-        with_grad=True, with_hess=True, out=out,
-    )  # fmt: skip
-    return loss, grad, hess
+    threads = thread_count(workers)
+    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature)
+    found = _of_logits(logits, target, weight, sample_weight, options, threads, with_grad=True, with_hess=True, out=out)
+    return found.loss, found.grad, found.hess
 
 
 def cross_entropy_hvp(
@@ -330,16 +387,16 @@ def cross_entropy_hvp(
     target: ArrayLike,
     v: ArrayLike,
     *,
-    axis: int = -1,
+    axis: SupportsIndex = -1,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    label_smoothing: float = 0.0,
-    temperature: float = 1.0,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    temperature: Real = 1.0,
     reduction: Reduction = "mean",
-    out: NDArray[Any] | None = None,
-    workers: int = 1,
-) -> NDArray[Any]:
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> Array:
     """The product of the Hessian of the cross-entropy with a vector, row by row.
 
     ``(H v)_j = s / D * Q * p_j * (v_j - sum_k p_k v_k)``, with ``Q = sum_k q'_k``; divided by the squared temperature,
@@ -374,323 +431,95 @@ def cross_entropy_hvp(
     array([[ 0.22269543, -0.1628034 , -0.05989202],
            [-0.01704408, -0.01704408,  0.03408815]])
     """
-    threads = _workers.thread_count(workers)
+    threads = thread_count(workers)
     x = floating_array(logits, "logits")
     vector = floating_array(v, "v")
     if vector.shape != x.shape:
         raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
-    _check_reduction(reduction)
-    numbers = _check_numbers(label_smoothing, 0.0, None, temperature)
-    given = _given(x, target, axis, weight, sample_weight, ignore_index, numbers, reduction)
-    layout = given.layout
-    with np.errstate(over="ignore"):
-        vector = vector.astype(computed_dtype(x.dtype), copy=False)
-    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *given.arrays()])
-    if product.size:
-        _workers.run(
-            threads,
-            kernels.serving.of(x.dtype).hessian_product,
-            as_stored(layout.view(x)),
-            layout.view(vector),
-            given.target,
-            given.class_weights,
-            given.row_weights,
-            given.options,
-            as_stored(product),
-        )
-    return layout.result(product, out, x.dtype)
+    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature)
+    return _hessian_product(x, vector, checked_loss(x, "logits", target, weight, sample_weight, options), threads, out)
 
 
-def cross_entropy_from_probs(
-    probs: ArrayLike, target: ArrayLike, *, axis: int = -1, reduction: Reduction = "mean"
-) -> Any:
-    """Cross-entropy of predicted probabilities with class indices or class probabilities.
-
-    ``loss = -log(p_y)`` for a class index y, and ``loss = -sum_j q_j log(p_j)`` for class probabilities q.
-
-    Parameters
-    ----------
-    probs : array_like
-        Predictions p, already normalised. Where there are logits, `cross_entropy` is faster and more accurate.
-    target, axis, reduction
-        As in `cross_entropy`.
-
-    Returns
-    -------
-    scalar or ndarray
-        The loss, as from `cross_entropy`.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
-        As in `cross_entropy`.
-
-    Notes
-    -----
-    The predictions are taken as they are, neither clipped nor normalised: a target's probability of 0 gives the loss
-    inf. Terms whose q is exactly 0 count as 0, whatever p is there.
-
-    Examples
-    --------
-    >>> from cxent import cross_entropy_from_probs
-    >>> probs = [[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]
-    >>> cross_entropy_from_probs(probs, [0, 1], reduction="none")
-    array([0.69314718, 0.22314355])
-    """
-    loss, _ = _of_probs(probs, target, axis, reduction)
-    return loss
+def _small_loss(
+    logits: ArrayLike, target: ArrayLike, options: LossOptions, out: Out, *, with_grad: bool
+) -> tuple[Scalar, Array] | None:
+    """The plain loss of small plain arrays, and its gradient if it is wanted; None for all others."""
+    is_mean = options.reduction == "mean"
+    dtype: type[np.floating] = np.float32
+    for module in kernels.serving[1:]:
+        small = module.small_cross_entropy(logits, target, options.axis, out, is_mean, with_grad)
+        if small is not None:
+            return scalar(small[0], dtype), small[1]
+        dtype = np.float64
+    return None
 
 
-def cross_entropy_from_probs_with_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    axis: int = -1,
-    reduction: Reduction = "mean",
-    out: NDArray[Any] | None = None,
-) -> tuple[Any, NDArray[Any]]:
-    """Cross-entropy of predicted probabilities, and its gradient with respect to them.
-
-    ``dloss/dp_j = -q_j / p_j``, and 0 where q_j is 0. With reduction "mean" this is divided by the number of rows.
-
-    Parameters
-    ----------
-    probs, target, axis, reduction
-        As in `cross_entropy_from_probs`.
-    out : ndarray, optional
-        Where to put the gradient, with the shape and dtype of the predictions; it may be these themselves.
-
-    Returns
-    -------
-    loss : scalar or ndarray
-        As `cross_entropy_from_probs` returns it.
-    grad : ndarray
-        The gradient in the shape of the predictions: `out`, if given. `softmax_backward` takes it on to the logits.
-
-    Raises
-    ------
-    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
-        As in `cross_entropy_with_grad`.
-
-    Examples
-    --------
-    >>> from cxent import cross_entropy_from_probs_with_grad
-    >>> loss, grad = cross_entropy_from_probs_with_grad([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], [0, 1])
-    >>> print(loss.round(8))
-    0.45814537
-    >>> grad
-    array([[-1.   ,  0.   ,  0.   ],
-           [ 0.   , -0.625,  0.   ]])
-    """
-    return _of_probs(probs, target, axis, reduction, with_grad=True, out=out)
-
-
-class _Numbers(NamedTuple):
-    """The options that are numbers."""
-
-    label_smoothing: float
-    z_loss: float
-    softcap: float  # 0: none
-    temperature: float
-
-
-_OFF = _Numbers(0.0, 0.0, 0.0, 1.0)
-
-
-def _check_numbers(label_smoothing: Any, z_loss: Any, softcap: Any, temperature: Any) -> _Numbers:
-    numbers = _Numbers(
-        number(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1),
-        number(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf),
-        0.0
-        if softcap is None
-        else number(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30),
-        number(temperature, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30),
-    )
-    return _OFF if numbers == _OFF else numbers
-
-
-_checked_numbers = lru_cache(maxsize=64)(_check_numbers)  # the checks would be a third of a small call
+class _Results(NamedTuple):
+    loss: RowResults
+    grad: Array | None
+    hess: Array | None
+    lse: RowResults
 
 
 def _of_logits(
     logits: ArrayLike,
     target: ArrayLike,
-    axis: int,
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
-    ignore_index: int | None,
-    numbers: tuple[Any, Any, Any, Any],
-    reduction: Reduction,
-    workers: int,
+    options: LossOptions,
+    threads: int,
     *,
     return_lse: bool = False,
     with_grad: bool = False,
     with_hess: bool = False,
-    out: Array | None = None,
-) -> tuple[Any, Any, Any, Any]:
-    """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp.
-
-    Check, make views, run the kernel, reduce.
-    """
-    _check_reduction(reduction)
-    threads = _workers.thread_count(workers)
-    try:
-        checked = _checked_numbers(*numbers)
-    except TypeError:  # what cannot be hashed is no number either
-        checked = _check_numbers(*numbers)
-    if (
-        checked is _OFF
-        and weight is None
-        and sample_weight is None
-        and ignore_index is None
-        and reduction != "none"
-        and not (return_lse or with_hess)
-    ):
-        for module in kernels.serving[1:]:
-            small = module.small_cross_entropy(logits, target, axis, out, reduction == "mean", with_grad)
-            if small is not None:
-                return _scalar(small[0], computed_dtype(logits.dtype)), small[1], None, None  # type: ignore[union-attr]
-
+    out: Out = None,
+) -> _Results:
+    """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp."""
     x = floating_array(logits, "logits")
-    given = _given(x, target, axis, weight, sample_weight, ignore_index, checked, reduction)
-    layout = given.layout
-    grad = layout.output(out, x.dtype, in_place=[x], read_later=given.arrays()) if with_grad else None
+    loss = checked_loss(x, "logits", target, weight, sample_weight, options)
+    layout = loss.layout
+    grad = layout.output(out, x.dtype, in_place=[x], read_later=loss.arrays()) if with_grad else None
     hess = layout.output(None, x.dtype, in_place=[x]) if with_hess else None
-    row_dtype = computed_dtype(x.dtype)
-    losses = layout.empty_row_results(row_dtype) if reduction == "none" else None
-    lse = layout.empty_row_results(row_dtype) if return_lse else None
+    lse = layout.empty_row_results(loss.dtype) if return_lse else None
     total = 0.0
     if layout.row_count > 0:
         total = _workers.run(
             threads,
             kernels.serving.of(x.dtype).cross_entropy,
             as_stored(layout.view(x)),
-            given.target,
-            given.class_weights,
-            given.row_weights,
-            given.options,
-            losses,
+            loss.target,
+            loss.class_weights,
+            loss.row_weights,
+            loss.options,
+            loss.row_losses,
             lse,
             None if grad is None else as_stored(grad),
             None if hess is None else as_stored(hess),
             grad is not None and exceeds_cache(grad),
         )
-    return (
-        _scalar(total if given.options.divisor else math.nan, row_dtype)
-        if losses is None
-        else layout.row_results(losses),
+    return _Results(
+        loss.reduced(total),
         None if grad is None else layout.result(grad, out, x.dtype),
         None if hess is None else layout.result(hess, None, x.dtype),
         None if lse is None else layout.row_results(lse),
     )
 
 
-def _of_probs(
-    probs: ArrayLike,
-    target: ArrayLike,
-    axis: int,
-    reduction: Reduction,
-    *,
-    with_grad: bool = False,
-    out: Array | None = None,
-) -> tuple[Any, Any]:
-    """The loss of predicted probabilities, and the gradient if it is wanted."""
-    _check_reduction(reduction)
-    given = floating_array(probs, "probs")
-    p = widened(given)
-    layout = layout_of(p, single_axis(axis))
-    require_classes(layout, axis, "probs")
-    labels, q, _ = target_view(target, layout, "probs", p.dtype)
-    read_later = [a for a in (labels, q) if a is not None]
-    grad = (
-        layout.output(out, given.dtype, in_place=[given], read_later=read_later, computed=p.dtype)
-        if with_grad
-        else None
-    )
-    losses = layout.empty_row_results(p.dtype) if reduction == "none" else None
-    divisor = float(layout.row_count) if reduction == "mean" else 1.0
-    total = 0.0
-    if layout.row_count > 0:
-        kernel = kernels.serving.of(p.dtype).from_probs
-        options = _Options(None, *_OFF, divisor, divisor)
-        total = kernel(layout.view(p), q if labels is None else labels, None, None, options, losses, grad)
-    loss = _scalar(total if divisor else math.nan, p.dtype) if losses is None else layout.row_results(losses)
-    return loss, None if grad is None else layout.result(grad, out, given.dtype)
-
-
-def _check_reduction(reduction: Any) -> None:
-    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; accepted are 'mean', 'sum' and 'none'")
-
-
-class _Options(NamedTuple):
-    """The options as kernels take them, and what the sums of a mean are divided by."""
-
-    ignored: int | None
-    label_smoothing: float
-    z_loss: float
-    softcap: float
-    temperature: float
-    divisor: float
-    z_divisor: float
-
-
-class _Given(NamedTuple):
-    """A checked target, its weights and options, as kernels take them."""
-
-    layout: Layout
-    target: Array  # labels (outer, inner), or probabilities (outer, classes, inner)
-    class_weights: memoryview | None  # no array: every part of a call has it whole
-    row_weights: Array | None
-    options: _Options
-
-    def arrays(self) -> list[Array]:
-        weights = None if self.class_weights is None else np.asarray(self.class_weights)
-        return [a for a in (self.target, weights, self.row_weights) if a is not None]
-
-
-def _given(
-    x: Array,
-    target: ArrayLike,
-    axis: int,
-    weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
-    ignore_index: int | None,
-    numbers: _Numbers,
-    reduction: Reduction,
-) -> _Given:
-    layout = layout_of(x, single_axis(axis))
-    require_classes(layout, axis, "logits")
-    dtype = computed_dtype(x.dtype)
-    ignore_index = integer_or_none(ignore_index, "ignore_index")
-    labels, probs, ignored = target_view(target, layout, "logits", dtype, ignore_index)
-    by_class = None if weight is None else class_weights(weight, layout, dtype)
-    by_row = None if sample_weight is None else row_weights(sample_weight, layout, dtype)
-    if reduction != "mean":
-        divisor, z_divisor = 1.0, 1.0
-    elif by_row is None and (labels is None or (by_class is None and ignored is None)):
-        divisor = z_divisor = float(layout.row_count)
-    elif layout.row_count == 0:
-        divisor = z_divisor = 0.0
-    else:
-        divisor, z_divisor, row_exponent, class_exponent = kernels.serving.of(dtype).sums_of_weights(
-            labels, by_row, None if labels is None else by_class, ignored
-        )
-        if row_exponent and by_row is not None:
-            by_row = np.ldexp(by_row, row_exponent)
-        if class_exponent and by_class is not None:
-            by_class = np.ldexp(by_class, class_exponent)
-    if by_class is None and numbers.label_smoothing:
-        by_class = np.ones(layout.classes, dtype)
-    checked = probs if labels is None else labels
-    assert checked is not None
-    options = _Options(ignored, *numbers, divisor, z_divisor)
-    return _Given(layout, checked, None if by_class is None else by_class.data, by_row, options)
-
-
-def _scalar(total: float, dtype: np.dtype[Any]) -> Any:
-    """The total in the logits' dtype: inf, without a warning, if it is too large for that."""
-    if abs(total) < _ALWAYS_FITS:  # the context below would be an eighth of a small call
-        return dtype.type(total)
+def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, out: Out) -> Array:
+    layout = loss.layout
     with np.errstate(over="ignore"):
-        return dtype.type(total)
+        vector = vector.astype(computed_dtype(x.dtype), copy=False)
+    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *loss.arrays()])
+    if product.size:
+        _workers.run(
+            threads,
+            kernels.serving.of(x.dtype).hessian_product,
+            as_stored(layout.view(x)),
+            layout.view(vector),
+            loss.target,
+            loss.class_weights,
+            loss.row_weights,
+            loss.options,
+            as_stored(product),
+        )
+    return layout.result(product, out, x.dtype)

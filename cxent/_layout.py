@@ -15,16 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._validation import Array, Axis, check_out, class_axes_of, half_name
+from ._types import Array, Axis, RowResults
+from ._validation import check_out, class_axes_of, computed_dtype, half_name
 
-_FLOAT32 = np.dtype(np.float32)
 _CACHE_BYTES = 1 << 25
 _HALF_BITS = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16)}  # whose bits kernels take in these
-
-
-def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
-    return _FLOAT32 if dtype.itemsize == 2 else dtype
 
 
 def widened(array: Array) -> Array:
@@ -112,7 +107,7 @@ class Layout:
         """Memory for one result per row, as ``(outer, inner)``."""
         return np.empty(self._row_view_shape, dtype)
 
-    def row_results(self, row_view: Array) -> Any:
+    def row_results(self, row_view: Array) -> RowResults:
         """What the caller gets of one result per row; a scalar for a row without other axes."""
         results = self._row_order.undo(row_view)
         return results if results.ndim else results[()]

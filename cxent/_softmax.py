@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, SupportsIndex, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from . import _workers, kernels
-from ._layout import Layout, as_stored, computed_dtype, exceeds_cache, layout_of, widened
-from ._validation import Array, Axis, floating_array, mask_like
+from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
+from ._types import Array, Axis, Out, RowResults
+from ._validation import common_dtype, computed_dtype, floating_array, mask_like, single_axis, thread_count
 
 
 def softmax(
@@ -17,9 +18,9 @@ def softmax(
     axis: Axis = -1,
     *,
     where: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-    workers: int = 1,
-) -> NDArray[Any]:
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> Array:
     """Probabilities from logits.
 
     ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
@@ -86,7 +87,7 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    threads = _workers.thread_count(workers)
+    threads = thread_count(workers)
     for module in kernels.serving[1:]:
         small: Array | None = module.small_softmax(x, axis, where, out)
         if small is not None:
@@ -99,9 +100,9 @@ def log_softmax(
     axis: Axis = -1,
     *,
     where: ArrayLike | None = None,
-    out: NDArray[Any] | None = None,
-    workers: int = 1,
-) -> NDArray[Any]:
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> Array:
     """Log-probabilities from logits.
 
     ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.
@@ -152,7 +153,7 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    threads = _workers.thread_count(workers)
+    threads = thread_count(workers)
     for module in kernels.serving[1:]:
         small: Array | None = module.small_log_softmax(x, axis, where, out)
         if small is not None:
@@ -160,6 +161,39 @@ def log_softmax(
     return _like_logits("log_softmax", x, axis, where, out, threads)
 
 
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    b: ArrayLike | None = None,
+    return_sign: Literal[False] = False,
+    where: ArrayLike | None = None,
+    workers: SupportsIndex = 1,
+) -> RowResults: ...
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    b: ArrayLike | None = None,
+    return_sign: Literal[True],
+    where: ArrayLike | None = None,
+    workers: SupportsIndex = 1,
+) -> tuple[RowResults, RowResults]: ...
+@overload
+def logsumexp(
+    x: ArrayLike,
+    axis: Axis = -1,
+    *,
+    keepdims: bool = False,
+    b: ArrayLike | None = None,
+    return_sign: bool,
+    where: ArrayLike | None = None,
+    workers: SupportsIndex = 1,
+) -> Any: ...
 def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
@@ -168,7 +202,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     return_sign: bool = False,
     where: ArrayLike | None = None,
-    workers: int = 1,
+    workers: SupportsIndex = 1,
 ) -> Any:
     """The logarithm of the sum of exponentials.
 
@@ -197,6 +231,7 @@ def logsumexp(
     -------
     lse : ndarray or scalar
         One number per row, in the dtype in which x is computed (float32 for half precision), or the wider one of `b`.
+        A Python number has no dtype and follows the other argument.
     sign : ndarray or scalar
         1, -1 or 0 per row, if `return_sign`; NaN where lse is.
 
@@ -224,9 +259,9 @@ def logsumexp(
     >>> print(lse.round(8), sign)
     1.54132485 -1.0
     """
-    threads = _workers.thread_count(workers)
+    threads = thread_count(workers)
     if b is not None:
-        return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign)
+        return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign, threads)
     if where is None and not keepdims and not return_sign:
         for module in kernels.serving[1:]:
             small: Array | None = module.small_logsumexp(x, axis)
@@ -247,8 +282,8 @@ def logsumexp(
 
 
 def softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex = 1
+) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their softmax.
 
     ``dL/dx_j = p_j * (g_j - sum_k g_k p_k)``: the product of g with `softmax_jacobian`, without the Jacobian.
@@ -263,6 +298,8 @@ def softmax_backward(
         The class axis, or axes, of the softmax.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -283,12 +320,12 @@ def softmax_backward(
     >>> softmax_backward([1.0, 0.0, 0.0], p)
     array([ 0.08192507, -0.02203304, -0.05989202])
     """
-    return _backward("softmax_backward", grad_output, output, axis, out)
+    return _backward("softmax_backward", grad_output, output, axis, out, thread_count(workers))
 
 
 def log_softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: NDArray[Any] | None = None
-) -> NDArray[Any]:
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex = 1
+) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their log-softmax.
 
     ``dL/dx_j = g_j - exp(l_j) * sum_k g_k``
@@ -303,6 +340,8 @@ def log_softmax_backward(
         The class axis, or axes, of the log-softmax.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -323,23 +362,26 @@ def log_softmax_backward(
     >>> log_softmax_backward([-1.0, 0.0, 0.0], log_p)
     array([-0.90996943,  0.24472847,  0.66524096])
     """
-    return _backward("log_softmax_backward", grad_output, output, axis, out)
+    return _backward("log_softmax_backward", grad_output, output, axis, out, thread_count(workers))
 
 
-def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
+def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
     """The Jacobian of the softmax, from the probabilities.
 
     ``dp_i/dx_j = p_i * (1 - p_j)`` if i = j, and ``-p_i * p_j`` if not.
 
     Parameters
     ----------
-    p : array_like, shape (..., C)
-        Probabilities, as `softmax` returned them along the last axis.
+    p : array_like
+        Probabilities, as `softmax` returned them; of at most 63 dimensions.
+    axis : int, default -1
+        The class axis of the softmax.
 
     Returns
     -------
     ndarray, shape (..., C, C)
-        ``diag(p) - p p^T`` of every row. For a gradient alone, `softmax_backward` needs no C * C memory.
+        ``diag(p) - p p^T`` of every row: the other axes in their order, and then i and j. For a gradient alone,
+        `softmax_backward` needs no C * C memory.
 
     Raises
     ------
@@ -354,13 +396,16 @@ def softmax_jacobian(p: ArrayLike) -> NDArray[Any]:
            [-0.125 ,  0.1875, -0.0625],
            [-0.125 , -0.0625,  0.1875]])
     """
-    p = floating_array(p, "p")
-    layout_of(p, -1)  # raises without a class axis
-    dtype, p = p.dtype, widened(p)
-    jacobian: NDArray[Any] = -p[..., :, np.newaxis] * p[..., np.newaxis, :]
+    given = floating_array(p, "p")
+    class_axis = single_axis(axis)
+    layout_of(given, class_axis)  # raises if there is no such axis
+    if given.ndim == 64:
+        raise ValueError("p has 64 dimensions; accepted are at most 63, since the Jacobian has one more")
+    rows = np.moveaxis(widened(given), class_axis, -1)
+    jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
-    diagonal[...] = p * (1 - p)
-    return jacobian.astype(dtype, copy=False)
+    diagonal[...] = rows * (1 - rows)
+    return jacobian.astype(given.dtype, copy=False)
 
 
 def _like_logits(
@@ -383,22 +428,25 @@ def _mask_view(mask: Array | None, layout: Layout) -> Array | None:
 
 
 def _logsumexp_with_factors(
-    x: ArrayLike, b: ArrayLike, axis: Axis, where: ArrayLike | None, keepdims: bool, return_sign: bool
-) -> Any:
+    x: ArrayLike, b: ArrayLike, axis: Axis, where: ArrayLike | None, keepdims: bool, return_sign: bool, threads: int
+) -> RowResults:
     """log(sum(b * exp(x))), in float64."""
-    x, b = widened(floating_array(x, "x")), widened(floating_array(b, "b"))
-    mask = mask_like(x, where)
+    terms, factors = floating_array(x, "x"), floating_array(b, "b")
+    mask = mask_like(terms, where)
+    dtype = computed_dtype(common_dtype((x, terms), (b, factors)))
+    terms, factors = terms.astype(np.float64), factors.astype(np.float64)
     try:
-        x, b = np.broadcast_arrays(x, b)
+        factors = factors if mask is None else np.where(mask, factors, 0)
+        terms = np.where(factors == 0, -np.inf, terms)
     except ValueError:
-        raise ValueError(f"b has shape {b.shape}; accepted is one that broadcasts with that of x, {x.shape}") from None
-    dtype = np.result_type(x, b)
-    b = b.astype(np.float64) if mask is None else np.where(mask, b, 0).astype(np.float64)
-    x = np.where(b == 0, -np.inf, x.astype(np.float64))
-    layout = layout_of(x, axis)
+        shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {terms.shape}"
+        raise ValueError(shapes) from None
+    factors = np.broadcast_to(factors, terms.shape)
+    layout = layout_of(terms, axis)
     lse, sign = (layout.empty_row_results(np.float64) for _ in range(2))
     if layout.classes > 0:
-        kernels.serving.float64.logsumexp_factors(layout.view(x), layout.view(b), lse, sign)
+        kernel = kernels.serving.float64.logsumexp_factors
+        _workers.run(threads, kernel, layout.view(terms), layout.view(factors), lse, sign)
     else:
         lse.fill(-np.inf)
         sign.fill(0)
@@ -416,16 +464,17 @@ def _sign(lse: Any) -> Any:
     return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
 
 
-def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Array | None) -> Array:
+def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Out, threads: int) -> Array:
     """The gradient that a backward kernel computes; in half precision from float32 copies."""
     g = floating_array(grad_output, "grad_output")
     y = floating_array(output, "output")
     if g.shape != y.shape:
         raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
-    dtype = g.dtype if g.dtype == y.dtype else np.result_type(widened(g), widened(y))
-    g, y = (a.astype(computed_dtype(dtype), copy=False) for a in (g, y))
+    dtype = common_dtype((grad_output, g), (output, y))
+    computed = computed_dtype(dtype)
+    g, y = (a.astype(computed, copy=False) for a in (g, y))
     layout = layout_of(y, axis)
-    grad = layout.output(out, dtype, in_place=[g, y], computed=y.dtype)
+    grad = layout.output(out, dtype, in_place=[g, y], computed=computed)
     if grad.size:
-        getattr(kernels.serving.of(y.dtype), function)(layout.view(g), layout.view(y), grad)
+        _workers.run(threads, getattr(kernels.serving.of(computed), function), layout.view(g), layout.view(y), grad)
     return layout.result(grad, out, dtype)

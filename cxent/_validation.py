@@ -1,30 +1,38 @@
-"""The one place where arguments are checked, whatever they are."""
+"""The one place where arguments are checked, whatever they are.
+
+Also the rules of dtypes, which are these. float32 and float64 are computed as such, half precision in float32, integers
+and booleans in float64. Where logits meet a target or weights, these are converted to the dtype in which the logits are
+computed. Where two arrays meet as equals, the wider dtype is computed, and Python's numbers, having no dtype, follow
+the other (NEP 50).
+"""
 
 from __future__ import annotations
 
 import math
 import numbers
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.exceptions import AxisError
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
-from . import kernels
+from . import _workers, kernels
+from ._types import Array
 
 if TYPE_CHECKING:
     from ._layout import Layout
 
-Array = NDArray[Any]
-Axis = int | Sequence[int] | None
-
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
+_REAL = "fiub"
 _ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
+
+
+# Arrays and their dtypes
 
 
 def floating_array(value: ArrayLike, name: str) -> Array:
@@ -39,16 +47,110 @@ def floating_array(value: ArrayLike, name: str) -> Array:
     return _readable(array, array.dtype.newbyteorder("="))
 
 
+def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
+    return _FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+def common_dtype(*operands: tuple[ArrayLike, Array]) -> np.dtype[Any]:
+    """The dtype of what is computed of several arrays, each with what it was made of."""
+    dtypes = {array.dtype for value, array in operands if type(value) not in (bool, int, float)}
+    if len(dtypes) > 1:
+        return np.result_type(*map(computed_dtype, dtypes))
+    return dtypes.pop() if dtypes else _FLOAT64
+
+
 @lru_cache(maxsize=8)
 def half_name(dtype: np.dtype[Any]) -> str | None:
     """The name of half precision; None for any other dtype. (NumPy takes its time to name one.)"""
     return dtype.name if dtype.name in ("float16", "bfloat16") else None
 
 
-def target_view(
+def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
+    """Which numbers of x take part, in its shape."""
+    if where is None:
+        return None
+    mask = plain_array(where, "where")
+    if mask.dtype != np.bool_:
+        raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
+    return _broadcast(mask, x.shape, "where", "")
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """An array of a kernel's results can be put there."""
+    if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
+        raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
+    if out.dtype != dtype and (out.dtype.char != dtype.char or out.dtype.newbyteorder("=") != dtype):
+        raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; accepted is an array that can be written")
+
+
+def plain_array(value: ArrayLike, name: str) -> Array:
+    """`value` as an array, whatever its dtype."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # lists of unequal length, tensors that need a gradient, whatever an __array__ raises
+        found = ValueError if isinstance(error, ValueError) else TypeError
+        message = f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}"
+        raise found(f"{message}; accepted is what np.asarray makes one of") from error
+
+
+def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
+    array = plain_array(value, name)
+    if array.dtype.kind not in _REAL and half_name(array.dtype) is None:
+        raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
+    return array
+
+
+def _readable(array: Array, dtype: DTypeLike) -> Array:
+    """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
+    if array.dtype == dtype and array.flags.aligned:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def _broadcast(array: Array, shape: tuple[int, ...], name: str, meaning: str) -> Array:
+    try:
+        return array if array.shape == shape else np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}{meaning}"
+        ) from None
+
+
+# Targets and weights
+
+
+class Indices(NamedTuple):
+    """A target of class indices."""
+
+    view: Array  # (outer, inner) of int64
+    ignored: int | None  # the one among them whose rows do not count
+
+
+class Probabilities(NamedTuple):
+    """A target of class probabilities."""
+
+    view: Array  # (outer, classes, inner)
+
+
+Target = Indices | Probabilities
+
+
+def checked_target(
     value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike, ignore_index: int | None = None
-) -> tuple[Array | None, Array | None, int | None]:
-    """The target as kernels take it: labels ``(outer, inner)`` and the one that is ignored, or probabilities."""
+) -> Target:
+    """The target as kernels take it; `name` is that of the array that it belongs to."""
     target = _real_array(
         value, "target", "accepted are integers (class indices) and real numbers (class probabilities)"
     )
@@ -58,118 +160,65 @@ def target_view(
                 f"ignore_index is {ignore_index} and target has shape {target.shape}, which is that of class "
                 "probabilities; accepted is an ignore_index with class indices alone"
             )
-        return None, layout.view(_readable(target, dtype)), None
+        return Probabilities(layout.view(_readable(target, dtype)))
     if target.shape != layout.row_shape:
+        of_torch = layout.shape[:1] + layout.shape[2:]
+        hint = "; did you mean axis=1?" if target.shape == of_torch and len(layout.shape) > 1 else ""
         raise ValueError(
             f"target has shape {target.shape}; accepted for {name} of shape {layout.shape} are "
-            f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities)"
+            f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities){hint}"
         )
     if target.dtype.kind not in "iu" and target.size:  # an empty list is float64 to NumPy
         raise TypeError(
             f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
             "accepted for these are integers: convert it with astype(int)"
         )
-    labels = layout.row_view(_readable(target, _INT64))
-    ignored = _as_label(ignore_index, target.dtype)
-    if not kernels.serving.float64.labels_in_range(labels, layout.classes, ignored):
-        outside = np.argwhere(((target < 0) | (target >= layout.classes)) & (target != ignore_index))[0]
-        place = f"[{', '.join(map(str, outside))}]" if target.ndim else ""
-        found = target[tuple(outside)]
-        if ignore_index is not None:
-            or_ignored = f", and {ignore_index}, the ignore_index"
-        elif found < 0 and name == "logits":
-            or_ignored = f" (rows that shall not count: ignore_index={found})"
-        else:
-            or_ignored = ""
-        raise IndexError(
-            f"target{place} is {found}; accepted are class indices from 0 to {layout.classes - 1}{or_ignored}"
-        )
-    return labels, None, ignored
+    indices = Indices(layout.row_view(_readable(target, _INT64)), _as_label(ignore_index, target.dtype))
+    if not kernels.serving.float64.labels_in_range(indices.view, layout.classes, indices.ignored):
+        raise IndexError(_first_outside(target, layout.classes, ignore_index, name))
+    return indices
 
 
-def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
-    """Which numbers of x take part, in its shape."""
-    if where is None:
-        return None
-    if isinstance(where, np.ma.MaskedArray):
-        raise TypeError("where is a masked array; accepted are plain arrays")
-    mask = np.asarray(where)
-    if mask.dtype != bool:
-        raise TypeError(f"where has dtype {mask.dtype}; accepted are booleans")
-    try:
-        return mask if mask.shape == x.shape else np.broadcast_to(mask, x.shape)
-    except ValueError:
-        raise ValueError(f"where has shape {mask.shape}; accepted is one that broadcasts to {x.shape}") from None
+def whole_labels(value: ArrayLike) -> Array:
+    """Class indices that may be given as floating-point numbers, as those of boosting libraries are."""
+    labels = _real_array(value, "labels", "accepted are whole numbers")
+    if labels.dtype.kind == "b":
+        raise TypeError("labels has dtype bool; accepted are whole numbers")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {labels.shape}; accepted is one label for each row, in one dimension")
+    with np.errstate(invalid="ignore"):
+        indices = labels.astype(np.int64)
+    if not (indices == labels).all():
+        raise ValueError(f"label {labels[indices != labels][0]} is no class; accepted are whole numbers")
+    return indices
 
 
-def class_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any]) -> Array:
     """One weight for each class, in `dtype`."""
-    return _weights(value, "weight", (layout.classes,), "one for each class", dtype)
+    weights = _weights(value, "weight", dtype, "one for each class")
+    if weights.shape != (classes,):
+        raise ValueError(f"weight has shape {weights.shape}; accepted is {(classes,)}, one for each class")
+    return weights
 
 
-def row_weights(value: ArrayLike, layout: Layout, dtype: DTypeLike) -> Array:
+def row_weights(value: ArrayLike, layout: Layout, dtype: np.dtype[Any]) -> Array:
     """One weight for each row, as ``(outer, inner)``."""
-    return layout.row_view(_weights(value, "sample_weight", layout.row_shape, "one for each row", dtype))
+    weights = _weights(value, "sample_weight", dtype, "one for each row")
+    return layout.row_view(_broadcast(weights, layout.row_shape, "sample_weight", ", one for each row"))
 
 
-def require_classes(layout: Layout, axis: Axis, name: str) -> None:
+def require_classes(layout: Layout, axis: SupportsIndex, name: str) -> None:
     """A row without classes has no label."""
     if layout.classes == 0 and layout.row_count > 0:
         raise ValueError(f"{name} has shape {layout.shape} and axis {axis}: no classes; accepted is at least one")
 
 
-def integer_or_none(value: Any, name: str) -> int | None:
-    try:
-        return None if value is None else operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; accepted are an integer and None") from None
-
-
-def number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
-    """A number that is accepted, as a float."""
-    if not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
-    try:
-        as_float = float(value)
-    except OverflowError:  # an integer too large
-        as_float = math.inf
-    if not accepts(as_float):
-        raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
-    return as_float
-
-
-def single_axis(axis: Any) -> int:
-    """`axis` as one integer."""
-    try:
-        return operator.index(axis)
-    except TypeError:
-        raise TypeError(f"axis is {axis!r}; accepted is one integer") from None
-
-
-def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
-    try:
-        array = value if type(value) is np.ndarray else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:  # lists of unequal length, tensors that need a gradient
-        kind = ValueError if isinstance(error, ValueError) else TypeError
-        raise kind(f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}") from None
-    if array is not value and isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
-    if array.dtype.kind not in "fiub" and half_name(array.dtype) is None:
-        raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
-    return array
-
-
-def _weights(value: ArrayLike, name: str, shape: tuple[int, ...], meaning: str, dtype: DTypeLike) -> Array:
-    array = given = _real_array(value, name, f"accepted are real numbers, {meaning}")
-    if array.shape != shape:
-        raise ValueError(f"{name} has shape {array.shape}; accepted is {shape}, {meaning}")
-    if array.dtype != dtype:
-        with np.errstate(over="ignore"):
-            array = array.astype(dtype)
-    weights = np.ascontiguousarray(_readable(array, dtype)).reshape(shape)
-    if not kernels.serving.of(weights.dtype).are_finite(weights.reshape(-1)):
+def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
+    given = _real_array(value, name, f"accepted are real numbers, {meaning}")
+    weights = np.asarray(_readable(given, dtype), order="C")
+    if not kernels.serving.of(dtype).are_finite(weights.reshape(-1)):
         wrong = given[~np.isfinite(weights)].flat[0]
-        raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {weights.dtype}")
+        raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {dtype}")
     return weights
 
 
@@ -177,25 +226,58 @@ def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
     """As it is found among labels of that dtype in int64, where large ones wrap; None if it cannot be there."""
     if ignore_index is None or dtype.kind not in "iu":
         return None
-    numbers = 256**dtype.itemsize  # (np.iinfo takes 2 microseconds, a fifth of a small call)
-    lowest = 0 if dtype.kind == "u" else -(numbers // 2)
-    if not lowest <= ignore_index < lowest + numbers:
+    count = 256**dtype.itemsize  # (np.iinfo takes 2 microseconds, a fifth of a small call)
+    lowest = 0 if dtype.kind == "u" else -(count // 2)
+    if not lowest <= ignore_index < lowest + count:
         return None
     return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 
 
-def _readable(array: Array, dtype: DTypeLike) -> Array:
-    """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
-    return array if array.dtype == dtype and array.flags.aligned else array.astype(dtype)
+def _first_outside(target: Array, classes: int, ignore_index: int | None, name: str) -> str:
+    place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
+    found = target[tuple(place)]
+    if ignore_index is not None:
+        more = f", and {ignore_index}, the ignore_index"
+    else:
+        more = f" (rows that shall not count: ignore_index={found})" if found < 0 else ""
+    at = f"[{', '.join(map(str, place))}]" if target.ndim else ""
+    return f"target{at} is {found}; accepted are class indices from 0 to {classes - 1}{more}"
 
 
-def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
+# Numbers
+
+
+def real_number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
+    """A number that is accepted, as a float."""
+    if type(value) is not float:
+        if not isinstance(value, numbers.Real) or isinstance(value, bool | np.timedelta64):
+            raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
+        try:
+            number = float(value)
+        except OverflowError:  # an integer too large
+            number = math.inf
+    else:
+        number = value
+    if not accepts(number):
+        raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
+    return number
+
+
+def integer_or_none(value: Any, name: str) -> int | None:
+    return None if value is None else _integer(value, name, "accepted are an integer and None")
+
+
+def single_axis(axis: Any) -> int:
+    """`axis` as one integer."""
+    return _integer(axis, "axis", "accepted is one integer")
+
+
+def class_axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The class axes in ascending order, none of them negative."""
     if axis is None:
         return tuple(range(ndim))
-    try:
-        axes = [operator.index(a) for a in (axis if isinstance(axis, tuple | list) else (axis,))]
-    except TypeError:
-        raise TypeError(f"axis is {axis!r}; accepted are an integer, a tuple of integers, and None") from None
+    accepted = "accepted are an integer, a tuple of integers, and None"
+    axes = [_integer(a, "axis", accepted) for a in (axis if isinstance(axis, tuple) else (axis,))]
     for a in axes:
         if not -ndim <= a < ndim:
             raise AxisError(a, ndim)
@@ -205,12 +287,32 @@ def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return class_axes
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
-        raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
-    if out.dtype != dtype and out.dtype.newbyteorder("=") != dtype:
-        raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
-    if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
-    if not out.flags.writeable:
-        raise ValueError("out is read-only; accepted is an array that can be written")
+def thread_count(workers: Any) -> int:
+    """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
+    if type(workers) is int and workers > 0:  # in small calls every check counts
+        return workers
+    count = _integer(workers, "workers", "accepted is an integer")
+    if count > 0:
+        return count
+    cpus = _workers.usable_cpus()
+    if count == 0 or count < -cpus:
+        raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
+    return cpus + 1 + count
+
+
+def one_of(choices: tuple[str, ...], value: Any, name: str) -> None:
+    """The value is one of several words."""
+    if not isinstance(value, str) or value not in choices:
+        *first, last = map(repr, choices)
+        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
+
+
+def _integer(value: Any, name: str, accepted: str) -> int:
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; {accepted}") from None

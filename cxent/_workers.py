@@ -9,7 +9,6 @@ free thread: calls may come from many threads at once.
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ._validation import Array
+from ._types import Array
 
 # Numbers in a part: some 80 microseconds' work, many times what it takes to hand it to a thread.
 _PART = 1 << 18
@@ -63,22 +62,6 @@ def run(workers: int, kernel: Callable[..., float | None], logits: Array, *argum
         helper.result()
     total = sum(sums)
     return math.fsum(sums) if math.isfinite(total) else total  # fsum refuses what overflows
-
-
-def thread_count(workers: Any) -> int:
-    """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
-    if type(workers) is int and workers > 0:  # in small calls every check counts
-        return workers
-    try:
-        count = operator.index(workers)
-    except TypeError:
-        raise TypeError(f"workers is {workers!r}; accepted is an integer") from None
-    if count > 0:
-        return count
-    cpus = usable_cpus()
-    if count == 0 or count < -cpus:
-        raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
-    return cpus + 1 + count
 
 
 def usable_cpus() -> int:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from . import _workers
 from ._cross_entropy import cross_entropy_with_hess
+from ._types import Array, Convention
+from ._validation import floating_array, one_of, plain_array, thread_count, whole_labels
 
 __all__ = ["softmax_objective"]
-
-Array = NDArray[Any]
 
 _LEAST_HESSIAN = 1e-16  # of XGBoost
 
 
-def softmax_objective(
-    convention: Literal["xgboost", "lightgbm", "exact"] = "exact", *, workers: int = 1
-) -> _SoftmaxObjective:
+def softmax_objective(convention: Convention, *, workers: SupportsIndex = 1) -> _SoftmaxObjective:
     """The multiclass objective of ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
 
     ``grad_j = s * (p_j - y_j)`` and ``hess_j = factor * s * p_j * (1 - p_j)``, with p the softmax of the scores, y the
@@ -28,7 +25,7 @@ def softmax_objective(
 
     Parameters
     ----------
-    convention : {"xgboost", "lightgbm", "exact"}, default "exact"
+    convention : {"xgboost", "lightgbm", "exact"}
         The factor of the Hessian: that of the library's built-in objective, which is 2 for "xgboost" (and the Hessian
         is at least 1e-16) and C / (C - 1) for "lightgbm"; or 1, the mathematical one, for "exact".
     workers : int, default 1
@@ -46,7 +43,7 @@ def softmax_objective(
     ------
     ValueError
         If the convention is unknown. The objective raises what `cross_entropy_with_hess` does, and a ValueError if
-        labels are not whole numbers, or not as many as rows of scores.
+        labels are not whole numbers, or not as many as rows of scores, and a TypeError if they are no numbers.
 
     See Also
     --------
@@ -77,33 +74,46 @@ def softmax_objective(
     array([[0.33333333, 0.33333333, 0.33333333],
            [0.33333333, 0.33333333, 0.33333333]])
     """
-    if convention not in ("xgboost", "lightgbm", "exact"):
-        raise ValueError(f"convention is {convention!r}; accepted are 'xgboost', 'lightgbm' and 'exact'")
-    _workers.thread_count(workers)
+    one_of(("xgboost", "lightgbm", "exact"), convention, "convention")
+    thread_count(workers)
     return _SoftmaxObjective(convention, workers)
+
+
+@runtime_checkable
+class _Dataset(Protocol):
+    def get_label(self) -> ArrayLike: ...
+    def get_weight(self) -> ArrayLike | None: ...
 
 
 @dataclass(frozen=True)
 class _SoftmaxObjective:
-    convention: str
-    workers: int
+    convention: Convention
+    workers: SupportsIndex
 
-    def __call__(self, first: Any, second: Any, sample_weight: ArrayLike | None = None) -> tuple[Array, Array]:
-        if hasattr(second, "get_label"):
+    def __call__(
+        self, first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None = None
+    ) -> tuple[Array, Array]:
+        if isinstance(second, _Dataset):
             return self._derivatives(first, second.get_label(), second.get_weight())
         return self._derivatives(second, first, sample_weight)
 
-    def _derivatives(self, scores: Array, given_labels: ArrayLike, weight: ArrayLike | None) -> tuple[Array, Array]:
-        labels = _class_indices(given_labels)
-        if not len(labels) or scores.size % len(labels):
-            raise ValueError(f"there are {scores.size} scores and {len(labels)} labels; accepted are C scores a label")
-        by_row = scores.reshape(len(labels), -1, order="F") if scores.ndim == 1 else scores
+    def _derivatives(
+        self, given_scores: ArrayLike, given_labels: ArrayLike, given_weight: ArrayLike | None
+    ) -> tuple[Array, Array]:
+        scores, labels = floating_array(given_scores, "scores"), whole_labels(given_labels)
+        weight = None if given_weight is None else plain_array(given_weight, "sample_weight")
+        rows, is_flat = len(labels), scores.ndim == 1
+        if not rows or not (scores.size % rows == 0 if is_flat else scores.ndim == 2 and len(scores) == rows):
+            raise ValueError(
+                f"scores has shape {scores.shape} and there are {rows} labels; accepted are C scores a label"
+            )
+        by_row = scores.reshape(rows, -1, order="F") if is_flat else scores
         classes = by_row.shape[1]
         try:
             _, grad, hess = cross_entropy_with_hess(
                 by_row,
                 labels,
-                sample_weight=None if weight is None or not np.size(weight) else weight,  # XGBoost's may be empty
+                sample_weight=None if weight is None or not weight.size else weight,  # XGBoost's may be empty
                 reduction="sum",
                 workers=self.workers,
             )
@@ -114,14 +124,4 @@ class _SoftmaxObjective:
             np.maximum(hess, _LEAST_HESSIAN, out=hess)
         elif self.convention == "lightgbm":
             hess *= classes / max(classes - 1, 1)
-        return (grad.ravel(order="F"), hess.ravel(order="F")) if scores.ndim == 1 else (grad, hess)
-
-
-def _class_indices(given: ArrayLike) -> Array:
-    """Class indices, which these libraries keep as floating-point numbers."""
-    labels = np.asarray(given)
-    with np.errstate(invalid="ignore"):
-        indices = labels.astype(np.int64)
-    if not (indices == labels).all():
-        raise ValueError(f"label {labels[indices != labels][0]} is no class; accepted are whole numbers")
-    return indices
+        return (grad.ravel(order="F"), hess.ravel(order="F")) if is_flat else (grad, hess)

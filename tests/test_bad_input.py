@@ -223,9 +223,14 @@ WITH_OPTIONS = [
         ("weight", [1j, 1, 1], TypeError, r"^weight has dtype complex128"),
         ("weight", ["1", "1", "1"], TypeError, r"^weight has dtype <U1"),
         ("weight", np.ma.masked_array([1, 1, 1]), TypeError, r"^weight is a masked array"),
-        ("sample_weight", [1.0], ValueError, r"^sample_weight has shape \(1,\); accepted is \(2,\), one for each row"),
-        ("sample_weight", 1.0, ValueError, r"^sample_weight has shape \(\)"),
-        ("sample_weight", [1, np.nan], ValueError, r"^sample_weight has nan"),
+        (
+            "sample_weight",
+            [1.0] * 3,
+            ValueError,
+            r"^sample_weight has shape \(3,\); accepted is one that broadcasts to \(2,\), one for each row",
+        ),
+        ("sample_weight", [[1.0, 1.0]], ValueError, r"^sample_weight has shape \(1, 2\)"),
+        ("sample_weight", np.nan, ValueError, r"^sample_weight has nan"),
         ("sample_weight", [1, np.nan], ValueError, r"^sample_weight has nan"),
         ("sample_weight", [1, None], TypeError, r"^sample_weight has dtype object"),
         ("ignore_index", 1.0, TypeError, r"^ignore_index is 1.0; accepted are an integer and None"),
@@ -290,7 +295,6 @@ def test_what_is_no_array():
 
 def test_negative_labels_name_ignore_index():
     message = r"^target\[1\] is -100; accepted are class indices from 0 to 2"
-    with pytest.raises(IndexError, match=message + r" \(rows that shall not count: ignore_index=-100\)$"):
-        cxent.cross_entropy(np.zeros((2, 3)), [0, -100])
-    with pytest.raises(IndexError, match=message + "$"):
-        cxent.cross_entropy_from_probs(np.ones((2, 3)), [0, -100])
+    for function in LOSSES:
+        with pytest.raises(IndexError, match=message + r" \(rows that shall not count: ignore_index=-100\)$"):
+            function(np.ones((2, 3)), [0, -100])

@@ -57,16 +57,77 @@ def test_bad_input():
     with pytest.raises(ValueError, match=r"^convention is 'catboost'; accepted are 'xgboost', 'lightgbm' and 'exact'"):
         softmax_objective("catboost")
     with pytest.raises(ValueError, match=r"^label 0.5 is no class"):
-        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
+        softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
     with pytest.raises(ValueError, match=r"^label nan is no class"):
-        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([np.nan, 1])))
+        softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([np.nan, 1])))
     with pytest.raises(IndexError, match=r"^target\[1\] is 2; .* \(num_class is 2\)$"):
-        softmax_objective()(np.zeros((2, 2)), Dataset(np.float32([0, 2])))
+        softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([0, 2])))
     for labels in (np.float32([]), np.float32([0, 1])):
-        with pytest.raises(ValueError, match=rf"^there are 7 scores and {len(labels)} labels"):
-            softmax_objective()(np.zeros(7), Dataset(labels))
+        with pytest.raises(ValueError, match=rf"^scores has shape \(7,\) and there are {len(labels)} labels"):
+            softmax_objective("exact")(np.zeros(7), Dataset(labels))
     with pytest.raises(ValueError, match=r"^workers is 0"):
-        softmax_objective(workers=0)
+        softmax_objective("exact", workers=0)
+
+
+def test_the_convention_is_required():
+    with pytest.raises(TypeError, match="convention"):
+        softmax_objective()
+    for convention in (None, 1, np.array(["xgboost", "exact"])):
+        with pytest.raises(ValueError, match=r"^convention is .*; accepted are 'xgboost', 'lightgbm' and 'exact'"):
+            softmax_objective(convention)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        (0.0, ValueError, r"^labels has shape \(\); accepted is one label for each row"),
+        (np.zeros((2, 1)), ValueError, r"^labels has shape \(2, 1\)"),
+        ([0j, 1j], TypeError, r"^labels has dtype complex128; accepted are whole numbers"),
+        (["0", "1"], TypeError, r"^labels has dtype <U1"),
+        ([0, None], TypeError, r"^labels has dtype object"),
+        ([True, False], TypeError, r"^labels has dtype bool"),
+        ([0, 10**30], TypeError, r"^labels has dtype object"),
+        ([0, 1e300], ValueError, r"^label 1e\+300 is no class; accepted are whole numbers"),
+        ([0, np.inf], ValueError, r"^label inf is no class"),
+        (np.array([0, 2**64 - 1], np.uint64), ValueError, r"^label 18446744073709551615 is no class"),
+        ([[0], [1, 2]], ValueError, r"^labels is a list of which NumPy makes no array"),
+    ],
+)
+def test_bad_labels(labels, error, message):
+    with pytest.raises(error, match=message):
+        softmax_objective("exact")(np.zeros((2, 3)), Dataset(labels))
+    with pytest.raises(error, match=message):
+        softmax_objective("exact")(labels, np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "message"),
+    [
+        (0.0, ValueError, r"^scores has shape \(\) and there are 2 labels; accepted are C scores a label"),
+        (np.zeros((3, 2)), ValueError, r"^scores has shape \(3, 2\)"),
+        (np.zeros((1, 2, 3)), ValueError, r"^scores has shape \(1, 2, 3\)"),
+        (np.zeros((2, 3), complex), TypeError, r"^scores has dtype complex128"),
+        ([["0", "1"]] * 2, TypeError, r"^scores has dtype <U1"),
+        ([[0.0], [1.0, 2.0]], ValueError, r"^scores is a list of which NumPy makes no array"),
+    ],
+)
+def test_bad_scores(scores, error, message):
+    with pytest.raises(error, match=message):
+        softmax_objective("exact")(scores, Dataset([0, 1]))
+
+
+def test_bad_weights():
+    with pytest.raises(ValueError, match=r"^sample_weight is a list of which NumPy makes no array"):
+        softmax_objective("exact")(np.zeros((2, 3)), Dataset([0, 1], [[1], [1, 2]]))
+    with pytest.raises(TypeError, match=r"^sample_weight has dtype <U1"):
+        softmax_objective("exact")(np.zeros((2, 3)), Dataset([0, 1], ["1", "2"]))
+
+
+def test_lists():
+    scores, labels = [[1.0, 2.0, 3.0], [0.0, 0.0, 1.0]], [0, 2]
+    expected = softmax_objective("exact")(np.array(scores), Dataset(np.array(labels)))
+    for found in (softmax_objective("exact")(scores, Dataset(labels)), softmax_objective("exact")(labels, scores)):
+        assert_array_equal(found, expected)
 
 
 def test_can_be_pickled():

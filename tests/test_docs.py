@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import cxent
-from cxent import _config, _cross_entropy, _softmax, boosting
+from cxent import _config, _cross_entropy, _from_probs, _softmax, boosting
 
 README = Path(__file__).parent.parent / "README.md"
 
 
-@pytest.mark.parametrize("module", [_softmax, _cross_entropy, _config, boosting], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [_softmax, _cross_entropy, _from_probs, _config, boosting], ids=lambda m: m.__name__)
 def test_docstrings(module):
     results = doctest.testmod(module)
     assert results.attempted > 0 and results.failed == 0

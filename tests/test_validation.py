@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cxent._layout import layout_of
-from cxent._validation import floating_array, target_view
+from cxent._validation import Indices, Probabilities, checked_target, floating_array
 
 
 @pytest.fixture
@@ -26,10 +26,15 @@ def test_targets_are_aligned_and_native(misaligned):
     x = np.zeros((2, 3))
     layout = layout_of(x, -1)
     labels = misaligned.view(np.int64)[:, 0]
-    for target, dtype in ((labels, np.int64), (labels.astype(">i2"), np.int64), (misaligned, np.float64)):
-        view = next(v for v in target_view(target, layout, "logits", x.dtype) if v is not None)
-        assert view.flags.aligned and view.dtype.isnative and view.dtype == dtype
-        assert view.shape == (2, 1) if target is not misaligned else (2, 3, 1)
+    for target, kind, shape, dtype in (
+        (labels, Indices, (2, 1), np.int64),
+        (labels.astype(">i2"), Indices, (2, 1), np.int64),
+        (misaligned, Probabilities, (2, 3, 1), np.float64),
+    ):
+        checked = checked_target(target, layout, "logits", x.dtype)
+        assert isinstance(checked, kind)
+        view = checked.view
+        assert view.flags.aligned and view.dtype.isnative and (view.shape, view.dtype) == (shape, dtype)
 
 
 def test_outputs_are_aligned_and_native(misaligned):

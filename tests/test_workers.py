@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cxent
-from cxent import _workers
+from cxent import _validation, _workers
 
 WORKERS = [1, 2, 3, -1]
 
@@ -150,7 +150,7 @@ def test_not_a_number(workers):
 
 
 def test_thread_count():
-    assert [_workers.thread_count(n) for n in (1, 3, 4, 5, 100, -1, -2, -4)] == [1, 3, 4, 5, 100, 4, 3, 1]
+    assert [_validation.thread_count(n) for n in (1, 3, 4, 5, 100, -1, -2, -4)] == [1, 3, 4, 5, 100, 4, 3, 1]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ LIFE_AND_DEATH = """
 import atexit, os, sys, threading, warnings
 import numpy as np
 import cxent
-from cxent import _workers
+from cxent import _validation, _workers
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is what is tested
 _workers._PART, _workers.usable_cpus = 1000, lambda: 2

@@ -1,0 +1,82 @@
+"""What type checkers know of results: `mypy` and `pyright` check this file, and a test run that it is so."""
+
+from __future__ import annotations
+
+from typing import Any, assert_type
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import cxent
+from cxent._types import Config, Reduction
+
+Array = NDArray[Any]
+Scalar = np.floating[Any]
+
+X = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
+P = cxent.softmax(X)
+Y = [0, 2]
+
+
+def test_softmax_functions() -> None:
+    assert_type(cxent.softmax(X), Array)
+    assert_type(cxent.log_softmax(X, (0, 1), workers=np.int64(1)), Array)
+    assert_type(cxent.softmax_backward(X, P, workers=2), Array)
+    assert_type(cxent.softmax_jacobian(P, 0), Array)
+    assert_type(cxent.logsumexp(X), Any)
+    lse_and_sign = cxent.logsumexp(X, b=2.0, return_sign=True)
+    assert_type(lse_and_sign, tuple[Any, Any])
+    assert len(lse_and_sign) == 2
+
+
+def test_losses() -> None:
+    loss = cxent.cross_entropy(X, Y)
+    assert_type(loss, Scalar)
+    assert isinstance(loss, np.floating)
+    assert_type(
+        cxent.cross_entropy(X, Y, reduction="sum", axis=np.int64(1), weight=[1, 2, 3], softcap=np.float32(5)), Scalar
+    )
+    assert_type(cxent.cross_entropy(X, Y, reduction="none"), Any)
+    with_lse = cxent.cross_entropy(X, Y, return_lse=True, label_smoothing=0)
+    assert_type(with_lse, tuple[Scalar, Any])
+    assert len(with_lse) == 2 and isinstance(with_lse[0], np.floating)
+    assert_type(cxent.cross_entropy(X, Y, reduction="none", return_lse=True), tuple[Any, Any])
+
+
+def test_losses_with_derivatives() -> None:
+    with_grad = cxent.cross_entropy_with_grad(X, Y, out=X.copy(), z_loss=1e-4)
+    assert_type(with_grad, tuple[Scalar, Array])
+    assert len(with_grad) == 2
+    assert_type(cxent.cross_entropy_with_grad(X, Y, reduction="none"), tuple[Any, Array])
+    with_lse = cxent.cross_entropy_with_grad(X, Y, reduction="sum", return_lse=True)
+    assert_type(with_lse, tuple[Scalar, Array, Any])
+    assert len(with_lse) == 3
+    assert_type(cxent.cross_entropy_with_grad(X, Y, reduction="none", return_lse=True), tuple[Any, Array, Any])
+    with_hess = cxent.cross_entropy_with_hess(X, Y, temperature=2)
+    assert_type(with_hess, tuple[Scalar, Array, Array])
+    assert len(with_hess) == 3
+    assert_type(cxent.cross_entropy_with_hess(X, Y, reduction="none"), tuple[Any, Array, Array])
+    assert_type(cxent.cross_entropy_hvp(X, Y, X), Array)
+
+
+def test_losses_of_probabilities() -> None:
+    assert_type(cxent.cross_entropy_from_probs(P, Y, sample_weight=2.0, workers=-1), Scalar)
+    assert_type(cxent.cross_entropy_from_probs(P, Y, reduction="none", ignore_index=-1), Any)
+    assert_type(cxent.cross_entropy_from_probs_with_grad(P, Y, out=P.copy()), tuple[Scalar, Array])
+    assert_type(cxent.cross_entropy_from_probs_with_grad(P, Y, reduction="none"), tuple[Any, Array])
+
+
+@pytest.mark.parametrize("return_lse", [False, True])
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_options_known_at_run_time_alone(return_lse: bool, reduction: Reduction) -> None:
+    found = cxent.cross_entropy_with_grad(X, Y, reduction=reduction, return_lse=return_lse)
+    assert_type(found, tuple[Any, ...])
+    assert len(found) == 2 + return_lse
+    assert_type(cxent.cross_entropy(X, Y, reduction=reduction, return_lse=return_lse), Any)
+    assert_type(cxent.logsumexp(X, return_sign=return_lse), Any)
+
+
+def test_everything_else() -> None:
+    assert_type(cxent.show_config("dicts"), Config)
+    assert_type(cxent.boosting.softmax_objective("exact")(Y, X), tuple[Array, Array])
