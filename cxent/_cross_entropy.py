@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _workers, kernels
 from ._layout import as_stored, exceeds_cache
-from ._losses import CheckedLoss, LossOptions, checked_loss, loss_options, scalar
+from ._losses import CheckedLoss, checked_loss, scalar
 from ._types import (
     Array,
     Combined,
@@ -24,7 +24,7 @@ from ._types import (
     Scalar,
     WithLse,
 )
-from ._validation import computed_dtype, floating_array, thread_count
+from ._validation import LossOptions, computed_dtype, floating_array, loss_options, thread_count
 
 
 @overload
@@ -194,8 +194,8 @@ def cross_entropy(
         small = _small_loss(logits, target, options, None, with_grad=False)
         if small is not None:
             return small[0]
-    found = _of_logits(logits, target, weight, sample_weight, options, threads, return_lse=return_lse)
-    return (found.loss, found.lse) if return_lse else found.loss
+    loss, _, _, lse = _of_logits(logits, target, weight, sample_weight, options, threads, return_lse=return_lse)
+    return (loss, lse) if return_lse else loss
 
 
 @overload
@@ -296,10 +296,10 @@ def cross_entropy_with_grad(
         small = _small_loss(logits, target, options, out, with_grad=True)
         if small is not None:
             return small
-    found = _of_logits(
+    loss, grad, _, lse = _of_logits(
         logits, target, weight, sample_weight, options, threads, return_lse=return_lse, with_grad=True, out=out
     )
-    return (found.loss, found.grad, found.lse) if return_lse else (found.loss, found.grad)
+    return (loss, grad, lse) if return_lse else (loss, grad)
 
 
 @overload
@@ -378,8 +378,10 @@ def cross_entropy_with_hess(
     """
     threads = thread_count(workers)
     options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature)
-    found = _of_logits(logits, target, weight, sample_weight, options, threads, with_grad=True, with_hess=True, out=out)
-    return found.loss, found.grad, found.hess
+    loss, grad, hess, _ = _of_logits(
+        logits, target, weight, sample_weight, options, threads, with_grad=True, with_hess=True, out=out
+    )
+    return loss, grad, hess
 
 
 def cross_entropy_hvp(
@@ -454,13 +456,6 @@ def _small_loss(
     return None
 
 
-class _Results(NamedTuple):
-    loss: RowResults
-    grad: Array | None
-    hess: Array | None
-    lse: RowResults
-
-
 def _of_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -473,7 +468,7 @@ def _of_logits(
     with_grad: bool = False,
     with_hess: bool = False,
     out: Out = None,
-) -> _Results:
+) -> tuple[RowResults, Array | None, Array | None, RowResults]:
     """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp."""
     x = floating_array(logits, "logits")
     loss = checked_loss(x, "logits", target, weight, sample_weight, options)
@@ -497,7 +492,7 @@ def _of_logits(
             None if hess is None else as_stored(hess),
             grad is not None and exceeds_cache(grad),
         )
-    return _Results(
+    return (
         loss.reduced(total),
         None if grad is None else layout.result(grad, out, x.dtype),
         None if hess is None else layout.result(hess, None, x.dtype),

@@ -8,9 +8,9 @@ from numpy.typing import ArrayLike
 
 from . import _workers, kernels
 from ._layout import widened
-from ._losses import LossOptions, checked_loss, loss_options
+from ._losses import checked_loss
 from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar, WeightOptions
-from ._validation import floating_array, thread_count
+from ._validation import LossOptions, floating_array, loss_options, thread_count
 
 
 @overload

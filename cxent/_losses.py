@@ -1,11 +1,9 @@
-"""What all losses share: how their options are checked, and made into what kernels take; how results are reduced."""
+"""What all losses share: their arguments as kernels take them, what a mean is divided by, and the loss itself."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,76 +13,21 @@ from ._layout import Layout, layout_of
 from ._types import Array, RowResults, Scalar
 from ._validation import (
     Indices,
+    LossOptions,
     Target,
     checked_target,
     class_weights,
     computed_dtype,
-    integer_or_none,
-    one_of,
-    real_number,
     require_classes,
     row_weights,
-    single_axis,
 )
 
 _ALWAYS_FITS = 1e38
 
-# (ignored, label_smoothing, z_loss, softcap or 0, temperature, divisor, z_divisor)
+# ignored, label_smoothing, z_loss, softcap or 0, temperature, divisor, z_divisor: a plain tuple is made soonest.
 KernelOptions: TypeAlias = tuple[int | None, float, float, float, float, float, float]
 
 _Weights: TypeAlias = tuple[Array | None, Array | None]  # of the classes, and of the rows as (outer, inner)
-
-
-@dataclass(frozen=True)
-class LossOptions:
-    """The options of a loss, checked; all but the weights, which are arrays."""
-
-    axis: int
-    reduction: str
-    ignore_index: int | None
-    label_smoothing: float
-    temperature: float
-    z_loss: float
-    softcap: float  # 0: none
-    is_plain: bool  # whether it is the sum or the mean, without any option
-
-
-def loss_options(
-    axis: Any,
-    reduction: Any,
-    ignore_index: Any,
-    label_smoothing: Any = 0.0,
-    temperature: Any = 1.0,
-    z_loss: Any = 0.0,
-    softcap: Any = None,
-) -> LossOptions:
-    """The options of a loss, as they are given to a public function."""
-    try:
-        return _known_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
-        pass
-    return _checked_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-
-
-def _checked_options(
-    axis: Any, reduction: Any, ignore_index: Any, label_smoothing: Any, temperature: Any, z_loss: Any, softcap: Any
-) -> LossOptions:
-    one_of(("mean", "sum", "none"), reduction, "reduction")
-    axis = single_axis(axis)
-    ignored = integer_or_none(ignore_index, "ignore_index")
-    smoothing = real_number(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
-    z = real_number(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf)
-    accepted = "a number from 1e-30 to 1e30"
-    heat = real_number(temperature, "temperature", accepted, lambda t: 1e-30 <= t <= 1e30)
-    cap = 0.0
-    if softcap is not None:
-        cap = real_number(softcap, "softcap", f"{accepted}, or None", lambda k: 1e-30 <= k <= 1e30)
-    is_plain = reduction != "none" and ignored is None and smoothing == z == cap == 0 and heat == 1
-    return LossOptions(axis, reduction, ignored, smoothing, heat, z, cap, is_plain)
-
-
-# The checks would be a third of a small call. Equal numbers of two types are two keys: False is no 0.0.
-_known_options = lru_cache(maxsize=64, typed=True)(_checked_options)
 
 
 class CheckedLoss(NamedTuple):
@@ -93,21 +36,25 @@ class CheckedLoss(NamedTuple):
     layout: Layout
     dtype: np.dtype[np.floating]  # in which it is computed
     target: Array  # labels (outer, inner), or probabilities (outer, classes, inner)
-    class_weights: memoryview | None  # no array: every part of a call has it whole
+    by_class: Array | None
     row_weights: Array | None
     options: KernelOptions
     row_losses: Array | None  # memory for them, if they are wanted
 
+    @property
+    def class_weights(self) -> memoryview | None:
+        """No array, so that every part of a call has them whole."""
+        return None if self.by_class is None else self.by_class.data
+
     def arrays(self) -> list[Array]:
         """What a kernel reads beside the logits."""
-        weights = None if self.class_weights is None else np.asarray(self.class_weights)
-        return [a for a in (self.target, weights, self.row_weights) if a is not None]
+        return [a for a in (self.target, self.by_class, self.row_weights) if a is not None]
 
     def reduced(self, total: float) -> RowResults:
         """The loss that the caller gets, of the sum that a kernel returns."""
         if self.row_losses is not None:
             return self.layout.row_results(self.row_losses)
-        *_, divisor, _ = self.options
+        divisor = self.options[5]
         return scalar(total if divisor else math.nan, self.dtype.type)
 
 
@@ -139,7 +86,7 @@ def checked_loss(
         layout,
         dtype,
         checked.view,
-        None if by_class is None else by_class.data,
+        by_class,
         by_row,
         (ignored, given.label_smoothing, given.z_loss, given.softcap, given.temperature, *divisors),
         layout.empty_row_results(dtype) if given.reduction == "none" else None,

@@ -401,7 +401,9 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
     layout_of(given, class_axis)  # raises if there is no such axis
     if given.ndim == 64:
         raise ValueError("p has 64 dimensions; accepted are at most 63, since the Jacobian has one more")
-    rows = np.moveaxis(widened(given), class_axis, -1)
+    rows = widened(given)
+    if class_axis not in (-1, given.ndim - 1):
+        rows = np.moveaxis(rows, class_axis, -1)
     jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
     diagonal = np.einsum("...ii->...i", jacobian)
     diagonal[...] = rows * (1 - rows)
@@ -433,7 +435,7 @@ def _logsumexp_with_factors(
     """log(sum(b * exp(x))), in float64."""
     terms, factors = floating_array(x, "x"), floating_array(b, "b")
     mask = mask_like(terms, where)
-    dtype = computed_dtype(common_dtype((x, terms), (b, factors)))
+    dtype = computed_dtype(common_dtype(x, terms, b, factors))
     terms, factors = terms.astype(np.float64), factors.astype(np.float64)
     try:
         factors = factors if mask is None else np.where(mask, factors, 0)
@@ -441,7 +443,8 @@ def _logsumexp_with_factors(
     except ValueError:
         shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {terms.shape}"
         raise ValueError(shapes) from None
-    factors = np.broadcast_to(factors, terms.shape)
+    if factors.shape != terms.shape:
+        factors = np.broadcast_to(factors, terms.shape)
     layout = layout_of(terms, axis)
     lse, sign = (layout.empty_row_results(np.float64) for _ in range(2))
     if layout.classes > 0:
@@ -470,7 +473,7 @@ def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Ax
     y = floating_array(output, "output")
     if g.shape != y.shape:
         raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
-    dtype = common_dtype((grad_output, g), (output, y))
+    dtype = common_dtype(grad_output, g, output, y)
     computed = computed_dtype(dtype)
     g, y = (a.astype(computed, copy=False) for a in (g, y))
     layout = layout_of(y, axis)
