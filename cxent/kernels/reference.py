@@ -8,7 +8,7 @@ results are to be written, is the compiled ones' affair.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +148,38 @@ def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array) -> None:
 Options = tuple[int | None, float, float, float, float, float, float]
 
 
+class _TargetRows(NamedTuple):
+    """The target rows q', in two parts: that of every class, and that of one label."""
+
+    counts: Array  # the rows' weights, 0 for those that do not count
+    t: Array
+    label: Array  # for class probabilities all 0, as is what is there
+    at_label: Array
+
+
+def _target_rows(
+    target: Array, class_weights: memoryview | None, row_weights: Array | None, options: Options, rows: Array
+) -> _TargetRows:
+    """Those that belong to the rows of a call's logits."""
+    ignored, smoothing, *_ = options
+    counts = np.ones_like(rows[..., :1])
+    if row_weights is not None:
+        counts *= row_weights[..., np.newaxis]
+    w = np.ones_like(rows)
+    if class_weights is not None:
+        w *= np.asarray(class_weights)
+    even = smoothing / rows.shape[-1]
+    if target.ndim == 3:
+        t = _rows(target)
+        t = t if class_weights is None else w * ((1 - smoothing) * t + even)
+        return _TargetRows(counts, t, np.zeros(counts.shape, np.int64), np.zeros_like(counts))
+    label = target[..., np.newaxis]
+    if ignored is not None:
+        counts[label == ignored] = 0
+        label = np.where(label == ignored, 0, label)
+    return _TargetRows(counts, even * w, label, (1 - smoothing) * np.take_along_axis(w, label, axis=-1))
+
+
 @np.errstate(all="ignore")
 def cross_entropy(
     x: Array,
@@ -161,31 +193,12 @@ def cross_entropy(
     hess: Array | None,
     past_caches: bool,
 ) -> float:
-    ignored, smoothing, z, cap, temperature, divisor, z_divisor = options
-    labels = target if target.ndim == 2 else None
+    _, smoothing, z, cap, temperature, divisor, z_divisor = options
     u = _rows(x)
     m, shifted, slope = _capped(u, cap, temperature)
     e, rest = _exponentials(shifted)
     share = 1 / (1 + rest)
-    counts = np.ones_like(m)
-    if row_weights is not None:
-        counts *= row_weights[..., np.newaxis]
-    w = np.ones_like(u)
-    if class_weights is not None:
-        w *= np.asarray(class_weights)
-
-    # The target row q', in two parts: that of one label, and that of every class.
-    even = smoothing / u.shape[-1]
-    if labels is not None:
-        label = labels[..., np.newaxis]
-        if ignored is not None:
-            counts[label == ignored] = 0
-            label = np.where(label == ignored, 0, label)
-        at_label = (1 - smoothing) * np.take_along_axis(w, label, axis=-1)
-        t = even * w
-    else:
-        t = _rows(target)
-        t = t if class_weights is None else w * ((1 - smoothing) * t + even)
+    counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, u)
 
     def difference(c: float) -> Array:
         return c * u - c * m if cap == 0 and temperature == 1 else c * shifted
@@ -193,7 +206,7 @@ def cross_entropy(
     c, total = _finite_sum(lambda c: np.where(t == 0, 0, t * difference(c)))
     weight = _sum(t)
     loss = c * weight * np.log1p(rest) - total
-    if labels is not None:
+    if target.ndim == 2:
         distance = np.take_along_axis(difference(c), label, axis=-1)
         loss = loss + np.where(at_label == 0, 0, at_label * (c * np.log1p(rest) - distance))
         weight = weight + at_label
@@ -207,7 +220,7 @@ def cross_entropy(
         # Where p is near 1, at one class, Q * p - q' = (Q - q') - Q * rest / (1 + rest) keeps the digits.
         at_top = (shifted == 0) & (rest < 1)
         g = np.where(at_top, (weight - t) - weight * rest * share, weight * share * e - t)
-        if labels is not None:
+        if target.ndim == 2:
             at = label == np.arange(u.shape[-1])
             if smoothing == 0:  # then the same is so at the label, whatever p is there
                 far = np.where(shifted == 0, rest, 1 + (rest - e)) * share
@@ -239,21 +252,13 @@ def hessian_product(
     options: Options,
     out: Array,
 ) -> None:
-    ignored, smoothing, _, _, temperature, divisor, _ = options
+    _, _, _, _, temperature, divisor, _ = options
     u, vector = _rows(x), _rows(v)
     _, shifted, _ = _capped(u, 0, temperature)
     e, rest = _exponentials(shifted)
     p = e / (1 + rest)
-    even = smoothing / u.shape[-1]
-    w = np.ones_like(u) if class_weights is None else np.broadcast_to(np.asarray(class_weights, np.float64), u.shape)
-    counts = np.ones((*u.shape[:2], 1)) if row_weights is None else row_weights[..., np.newaxis].astype(np.float64)
-    if target.ndim == 2:
-        label = target[..., np.newaxis]
-        counts = np.where(label == ignored, 0, counts) if ignored is not None else counts
-        label = np.where(label == ignored, 0, label) if ignored is not None else label
-        weight = (1 - smoothing) * np.take_along_axis(w, label, axis=-1) + even * _sum(w)
-    else:
-        weight = _sum(w * ((1 - smoothing) * _rows(target) + even))
+    counts, t, _, at_label = _target_rows(target, class_weights, row_weights, options, u)
+    weight = _sum(t) + at_label
     # H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
     vector = vector - np.take_along_axis(vector, u.argmax(axis=-1, keepdims=True), axis=-1)
     scale = counts * weight / temperature / temperature / divisor if divisor else 0 * counts
@@ -271,15 +276,8 @@ def from_probs(
     grad: Array | None,
 ) -> float:
     p = _rows(probs)
-    w = 1.0 if class_weights is None else np.asarray(class_weights, p.dtype)
-    s = np.ones_like(p[..., :1]) if row_weights is None else row_weights[..., np.newaxis].astype(p.dtype)
-    if target.ndim == 2:
-        counts = target != options[0]
-        q = w * (np.where(counts, target, 0)[..., np.newaxis] == np.arange(p.shape[-1]))
-        s = s * counts[..., np.newaxis]
-    else:
-        q = w * _rows(target)
-    q = s * q
+    counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, p)
+    q = counts * (t + np.where(label == np.arange(p.shape[-1]), at_label, 0))
     divisor = options[5]
     loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
     if grad is not None:
