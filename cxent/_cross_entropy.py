@@ -124,7 +124,7 @@ def cross_entropy(
     ------
     TypeError
         If an array is complex, object, string or masked, the logits have another floating type than those above, class
-        indices are not integers, or an option is not a number.
+        indices are not integers, or an option is not a number; a boolean is none.
     ValueError
         If shapes do not match, there are rows without classes, an option is out of its range, weights are not finite,
         probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.

@@ -52,8 +52,8 @@ def softmax(
     Raises
     ------
     TypeError
-        If x is complex, object, string, masked or of another floating type, `where` is not boolean, or `out` has
-        another dtype.
+        If x is complex, object, string, masked or of another floating type, `where` is not boolean, `out` has another
+        dtype, or `axis` is neither an integer nor a tuple of integers nor None.
     ValueError
         If `where` does not broadcast to the shape of x, `out` has another shape or is read-only,
         or `workers` is 0 or below -CPUs.
