@@ -234,7 +234,7 @@ def cross_entropy_with_grad(
     return_lse: bool = False,
     out: Out = None,
     workers: SupportsIndex = 1,
-) -> Any:
+) -> tuple[Any, ...]:
     """Cross-entropy and its gradient with respect to the logits, in one pass.
 
     ``dloss/dx_j = Q * p_j - q_j``, with p the softmax of the logits, q the target row (for a class index: one-hot)
@@ -328,7 +328,7 @@ def cross_entropy_with_hess(
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex = 1,
-) -> Any:
+) -> tuple[RowResults, Array | None, Array | None]:
     """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
 
     ``d2loss/dx_j2 = s / D * Q * p_j * (1 - p_j)``, with ``Q = sum_k q'_k``; divided by the squared temperature, too.

@@ -462,7 +462,7 @@ def _logsumexp_with_factors(
     return (lse, sign) if return_sign else lse
 
 
-def _sign(lse: Any) -> Any:
+def _sign(lse: RowResults) -> RowResults:
     """The sign of a sum of exponentials: 0 if its logarithm is -inf."""
     return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
 

@@ -21,7 +21,7 @@ from numpy.exceptions import AxisError
 from numpy.typing import ArrayLike, DTypeLike
 
 from . import _workers, kernels
-from ._types import Array
+from ._types import Array, Axis, Real, Reduction
 
 if TYPE_CHECKING:
     from ._layout import Layout
@@ -79,7 +79,7 @@ def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
     return _broadcast(mask, x.shape, "where", "")
 
 
-def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """An array of a kernel's results can be put there."""
     if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
@@ -257,7 +257,7 @@ class LossOptions:
     """The options of a loss, checked; all but the weights, which are arrays."""
 
     axis: int
-    reduction: str
+    reduction: Reduction
     ignore_index: int | None
     label_smoothing: float
     temperature: float
@@ -267,13 +267,13 @@ class LossOptions:
 
 
 def loss_options(
-    axis: Any,
-    reduction: Any,
-    ignore_index: Any,
-    label_smoothing: Any = 0.0,
-    temperature: Any = 1.0,
-    z_loss: Any = 0.0,
-    softcap: Any = None,
+    axis: SupportsIndex,
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    label_smoothing: Real = 0.0,
+    temperature: Real = 1.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
 ) -> LossOptions:
     """The options of a loss, of those that a public function is given."""
     try:
@@ -284,7 +284,13 @@ def loss_options(
 
 
 def _checked_options(
-    axis: Any, reduction: Any, ignore_index: Any, label_smoothing: Any, temperature: Any, z_loss: Any, softcap: Any
+    axis: SupportsIndex,
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    label_smoothing: Real,
+    temperature: Real,
+    z_loss: Real,
+    softcap: Real | None,
 ) -> LossOptions:
     one_of(("mean", "sum", "none"), reduction, "reduction")
     axis = single_axis(axis)
@@ -302,35 +308,32 @@ def _checked_options(
 
 
 # The checks would be a third of a small call. Equal numbers of two types are two keys: False is no 0.0.
-_known_options = lru_cache(maxsize=64, typed=True)(_checked_options)
+_known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_checked_options)
 
 
-def real_number(value: Any, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
+def real_number(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
     """A number that is accepted, as a float."""
-    if type(value) is not float:
-        if not isinstance(value, numbers.Real) or isinstance(value, bool | np.timedelta64):
-            raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
-        try:
-            number = float(value)
-        except OverflowError:  # an integer too large
-            number = math.inf
-    else:
-        number = value
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.timedelta64):
+        raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer too large
+        number = math.inf
     if not accepts(number):
         raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
     return number
 
 
-def integer_or_none(value: Any, name: str) -> int | None:
+def integer_or_none(value: SupportsIndex | None, name: str) -> int | None:
     return None if value is None else _integer(value, name, "accepted are an integer and None")
 
 
-def single_axis(axis: Any) -> int:
+def single_axis(axis: SupportsIndex) -> int:
     """`axis` as one integer."""
     return _integer(axis, "axis", "accepted is one integer")
 
 
-def class_axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
+def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     """The class axes in ascending order, none of them negative."""
     if axis is None:
         return tuple(range(ndim))
@@ -345,7 +348,7 @@ def class_axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
     return class_axes
 
 
-def thread_count(workers: Any) -> int:
+def thread_count(workers: SupportsIndex) -> int:
     """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
     if type(workers) is int and workers > 0:  # in small calls every check counts
         return workers
@@ -358,14 +361,14 @@ def thread_count(workers: Any) -> int:
     return cpus + 1 + count
 
 
-def one_of(choices: tuple[str, ...], value: Any, name: str) -> None:
+def one_of(choices: tuple[str, ...], value: object, name: str) -> None:
     """The value is one of several words."""
     if not isinstance(value, str) or value not in choices:
         *first, last = map(repr, choices)
         raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
 
 
-def _integer(value: Any, name: str, accepted: str) -> int:
+def _integer(value: SupportsIndex, name: str, accepted: str) -> int:
     if type(value) is int:
         return value
     try:
