@@ -27,6 +27,14 @@ def widened(array: Array) -> Array:
     return array.astype(computed_dtype(array.dtype), copy=False)
 
 
+def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The inverse: what is too large becomes infinite, as in a kernel, without a warning."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
 def as_stored(array: Array) -> Array:
     """An array as kernels take it: half precision as its bits."""
     name = half_name(array.dtype) if array.itemsize == 2 else None
@@ -143,10 +151,10 @@ class Layout:
     def result(self, output: Array, out: Array | None, dtype: np.dtype[Any]) -> Array:
         """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
         if out is None:
-            array = self._order.undo(output).astype(dtype, copy=False)
+            array = narrowed(self._order.undo(output), dtype)
             return array if array.ndim else array[()]
         if not np.may_share_memory(output, out):
-            out[...] = self._order.undo(output)
+            out[...] = narrowed(self._order.undo(output), dtype)
         return out
 
 

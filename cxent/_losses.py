@@ -118,8 +118,9 @@ def _mean(
     divisor, z_divisor, row_exponent, class_exponent = kernels.serving.of(dtype).sums_of_weights(
         labels, by_row, None if labels is None else by_class, ignored
     )
-    if row_exponent and by_row is not None:
-        by_row = np.ldexp(by_row, row_exponent)
-    if class_exponent and by_class is not None:
-        by_class = np.ldexp(by_class, class_exponent)
+    with np.errstate(over="ignore", under="ignore"):  # in rows that do not count
+        if row_exponent and by_row is not None:
+            by_row = np.ldexp(by_row, row_exponent)
+        if class_exponent and by_class is not None:
+            by_class = np.ldexp(by_class, class_exponent)
     return (by_class, by_row), (divisor, z_divisor)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _workers, kernels
-from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
+from ._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
 from ._types import Array, Axis, Out, RowResults
 from ._validation import common_dtype, computed_dtype, floating_array, mask_like, single_axis, thread_count
 
@@ -404,10 +404,11 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
     rows = widened(given)
     if class_axis not in (-1, given.ndim - 1):
         rows = np.moveaxis(rows, class_axis, -1)
-    jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
-    diagonal = np.einsum("...ii->...i", jacobian)
-    diagonal[...] = rows * (1 - rows)
-    return jacobian.astype(given.dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):
+        jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
+        diagonal = np.einsum("...ii->...i", jacobian)
+        diagonal[...] = rows * (1 - rows)
+    return narrowed(jacobian, given.dtype)
 
 
 def _like_logits(

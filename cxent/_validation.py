@@ -191,8 +191,9 @@ def whole_labels(value: ArrayLike) -> Array:
         raise ValueError(f"labels has shape {labels.shape}; accepted is one label for each row, in one dimension")
     with np.errstate(invalid="ignore"):
         indices = labels.astype(np.int64)
-    if not (indices == labels).all():
-        raise ValueError(f"label {labels[indices != labels][0]} is no class; accepted are whole numbers")
+    are_classes = (indices == labels) & (indices >= 0)
+    if not are_classes.all():
+        raise ValueError(f"label {labels[~are_classes][0]} is no class; accepted are whole numbers from 0 on")
     return indices
 
 

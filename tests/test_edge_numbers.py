@@ -156,3 +156,26 @@ def test_gradient_of_an_even_target_below_a_softcap(classes, softcap):
             slope, p = 1 - t**2, e_c / total
             error = abs(found - slope * (p - mpf(1) / classes))
             assert error <= 16 * np.finfo(np.float32).eps * slope * max(p, mpf(1) / classes)
+
+
+# --- nothing warns ------------------------------------------------------------------------------------------------
+
+
+def test_gradients_too_large_for_float16_are_infinite():
+    _, grad = cxent.cross_entropy_from_probs_with_grad(np.array([1e-6, 1], np.float16), 0)
+    assert grad[0] == -np.inf
+    g = np.array([6e4, -6e4, 6e4, 6e4], np.float16)
+    assert cxent.log_softmax_backward(g, np.log(np.full(4, 0.25)).astype(np.float16))[1] == -np.inf
+    product = cxent.cross_entropy_hvp(np.zeros(4, np.float16), 0, g, temperature=0.01)
+    assert np.isinf(product).all()
+
+
+def test_targets_and_vectors_too_large_for_float32():
+    for target in ([1e300, 0], [1e300, -1e300]):
+        assert not np.isfinite(cxent.cross_entropy(np.zeros(2, np.float32), np.array(target)))
+    assert np.isnan(cxent.cross_entropy_hvp(np.zeros(2, np.float32), 0, np.array([1e300, 0]))).all()
+
+
+def test_jacobian_of_what_are_no_probabilities():
+    assert np.isnan(cxent.softmax_jacobian([np.inf, 1, 0])[0, 2])
+    assert cxent.softmax_jacobian(np.array([3e38, 1], np.float32))[0, 0] == -np.inf
