@@ -30,7 +30,9 @@ def assert_same_bits(found, expected, name="result"):
         a, b = (np.frombuffer(array.tobytes(), np.uint8).reshape(-1, array.itemsize) for array in (found, expected))
         (places,) = np.nonzero((a != b).any(axis=1))
         first, wanted = found.ravel()[places[0]], expected.ravel()[places[0]]
-        raise AssertionError(f"{name}: other bits in {len(places)} of {found.size}, the first {first!r}, not {wanted!r}")
+        raise AssertionError(
+            f"{name}: other bits in {len(places)} of {found.size}, the first {first!r}, not {wanted!r}"
+        )
 
 
 def assert_all_same_bits(found, expected):
@@ -96,7 +98,7 @@ def one_hot(labels, classes, axis=-1):
 
 
 def softmax_by_definition(x, axis, where=True):
-    """Softmax, its logarithm and the logsumexp (with its axes), in float64. Only logits where the mask is True count."""
+    """Softmax, its logarithm and the logsumexp (with its axes), in float64, of the logits where the mask is True."""
     x = np.where(where, np.asarray(x, np.float64), -np.inf)
     any_counts = np.broadcast_to(where, x.shape).any(axis=axis, keepdims=True)
     m = np.where(any_counts, x.max(axis=axis, keepdims=True, initial=-np.inf), 0)

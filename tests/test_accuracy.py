@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import FLOATS, assert_within_ulps, exact_numbers, exact_row, one_hot
+from helpers import FLOATS, assert_within_ulps, exact_numbers, exact_row
 from mpmath import mp, mpf
 
 import cxent
@@ -11,6 +11,7 @@ import cxent
 CLASSES = [1, 2, 3, 10, 63, 64, 65, 130, 511, 513]
 SPREADS = [0.01, 1, 10, 60]
 ROWS = [(classes, spread) for classes in CLASSES for spread in SPREADS]
+LABELS = {"largest": np.argmax, "smallest": np.argmin, "middle": lambda x: len(x) // 2}
 
 
 def logits(classes, spread, dtype):
@@ -30,32 +31,33 @@ def test_softmax_log_softmax_and_logsumexp(classes, spread, dtype):
     assert_within_ulps(cxent.logsumexp(x), [row.lse], [4], [unit])
 
 
+@pytest.mark.parametrize("label", LABELS)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("classes", "spread"), ROWS)
-def test_class_indices(classes, spread, dtype):
+def test_class_indices(classes, spread, dtype, label):
     x = logits(classes, spread, dtype)
     row = exact_row(x)
-    for label in {int(x.argmax()), int(x.argmin()), classes // 2}:
-        loss, grad = cxent.cross_entropy_with_grad(x, label)
-        assert_within_ulps(loss, [-row.log_p[label]], [4 + row.shift[label]])
-        true = list(row.p)
-        # 1 - p_y as the sum of the others, so that the exact value has its digits too
-        true[label] = -mp.fsum(p for j, p in enumerate(row.p) if j != label)
-        assert_within_ulps(grad, true, [4 + shift for shift in row.shift])
-        assert cxent.cross_entropy(x, label) == loss
+    label = int(LABELS[label](x))
+    loss, grad = cxent.cross_entropy_with_grad(x, label)
+    assert_within_ulps(loss, [-row.log_p[label]], [4 + row.shift[label]])
+    true = list(row.p)
+    # 1 - p_y as the sum of the others, so that the exact value has its digits too
+    true[label] = -mp.fsum(p for j, p in enumerate(row.p) if j != label)
+    assert_within_ulps(grad, true, [4 + shift for shift in row.shift])
+    assert cxent.cross_entropy(x, label) == loss
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("classes", "spread"), ROWS)
-@pytest.mark.parametrize("kind", ["soft", "one-hot", "not summing to 1"])
-def test_class_probabilities(classes, spread, dtype, kind):
+@pytest.mark.parametrize("target", ["soft", "one-hot", "not summing to 1"])
+def test_class_probabilities(classes, spread, dtype, target):
     x = logits(classes, spread, dtype)
     rng = np.random.default_rng(classes)
     q = {
         "soft": rng.dirichlet(np.ones(classes)),
         "one-hot": np.eye(classes)[int(x.argmax())],
         "not summing to 1": 3 * rng.random(classes) * (rng.random(classes) < 0.5),
-    }[kind].astype(dtype)
+    }[target].astype(dtype)
     row = exact_row(x)
     exact_q = exact_numbers(q)
     total = mp.fsum(exact_q)
@@ -65,7 +67,7 @@ def test_class_probabilities(classes, spread, dtype, kind):
     true = [total * p - v for p, v in zip(row.p, exact_q, strict=True)]
     units = [max(total * p, v) for p, v in zip(row.p, exact_q, strict=True)]
     assert_within_ulps(grad, true, [4 + shift for shift in row.shift], units, weight=max(total, 1))
-    if kind == "one-hot":  # the target's gradient keeps its own digits
+    if target == "one-hot":  # the target's gradient keeps its own digits
         label = int(x.argmax())
         assert_within_ulps(grad[label], [-row.rest / row.sum], [4 + row.gap])
 
@@ -86,44 +88,49 @@ def test_from_probabilities(classes, dtype):
     assert_within_ulps(grad, [-b / a for a, b in zip(exact_p, exact_q, strict=True)], [4] * classes)
 
 
+@pytest.mark.parametrize("classes", [2, 10, 130])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_derivatives_of_softmax(dtype):
-    rng = np.random.default_rng(0)
-    for classes in (2, 10, 130):
-        p = rng.dirichlet(np.ones(classes)).astype(dtype)
-        g = rng.standard_normal(classes).astype(dtype)
-        exact_p, exact_g = (exact_numbers(p), exact_numbers(g))
-        mean = mp.fsum(a * b for a, b in zip(exact_p, exact_g, strict=True))
-        size = mp.fsum(abs(a * b) for a, b in zip(exact_p, exact_g, strict=True))
-        true = [a * (b - mean) for a, b in zip(exact_p, exact_g, strict=True)]
-        units = [a * max(abs(b), size) for a, b in zip(exact_p, exact_g, strict=True)]
-        assert_within_ulps(cxent.softmax_backward(g, p), true, [4] * classes, units)
-
-        log_p = np.log(p)
-        total, size = mp.fsum(exact_g), mp.fsum(abs(v) for v in exact_g)
-        true = [b - mp.exp(mpf(float(v))) * total for b, v in zip(exact_g, log_p, strict=True)]
-        units = [max(abs(b), mp.exp(mpf(float(v))) * size) for b, v in zip(exact_g, log_p, strict=True)]
-        assert_within_ulps(cxent.log_softmax_backward(g, log_p), true, [4 + abs(float(v)) for v in log_p], units)
+def test_softmax_backward(dtype, classes):
+    rng = np.random.default_rng(classes)
+    p = rng.dirichlet(np.ones(classes)).astype(dtype)
+    g = rng.standard_normal(classes).astype(dtype)
+    pairs = list(zip(exact_numbers(p), exact_numbers(g), strict=True))
+    mean, size = mp.fsum(a * b for a, b in pairs), mp.fsum(abs(a * b) for a, b in pairs)
+    true, units = [a * (b - mean) for a, b in pairs], [a * max(abs(b), size) for a, b in pairs]
+    assert_within_ulps(cxent.softmax_backward(g, p), true, [4] * classes, units)
 
 
+@pytest.mark.parametrize("classes", [2, 10, 130])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_jacobian_keeps_the_digits_of_a_confident_row(dtype):
-    for rest in (np.finfo(dtype).epsneg, 3e-5):
-        p = np.array([1 - dtype(rest), rest], dtype)
-        exact_p = exact_numbers(p)
-        for i, row in enumerate(cxent.softmax_jacobian(p)):
-            assert_within_ulps(row, [exact_p[i] * ((i == j) - exact_p[j]) for j in range(2)], [4, 4])
+def test_log_softmax_backward(dtype, classes):
+    rng = np.random.default_rng(classes)
+    log_p = np.log(rng.dirichlet(np.ones(classes))).astype(dtype)
+    g = rng.standard_normal(classes).astype(dtype)
+    pairs = [(mp.exp(v), b) for v, b in zip(exact_numbers(log_p), exact_numbers(g), strict=True)]
+    total, size = mp.fsum(b for _, b in pairs), mp.fsum(abs(b) for _, b in pairs)
+    true, units = [b - a * total for a, b in pairs], [max(abs(b), a * size) for a, b in pairs]
+    assert_within_ulps(cxent.log_softmax_backward(g, log_p), true, [4 + abs(float(v)) for v in log_p], units)
 
 
-def test_small_losses_keep_their_digits():
+@pytest.mark.parametrize("rest", ["the least", 3e-5])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_jacobian_keeps_the_digits_of_a_confident_row(dtype, rest):
+    rest = np.finfo(dtype).epsneg if rest == "the least" else rest
+    p = np.array([1 - dtype(rest), rest], dtype)
+    exact_p = exact_numbers(p)
+    for i, row in enumerate(cxent.softmax_jacobian(p)):
+        assert_within_ulps(row, [exact_p[i] * ((i == j) - exact_p[j]) for j in range(2)], [4, 4])
+
+
+@pytest.mark.parametrize("target", [0, np.array([1, 0, 0], np.float32)], ids=["index", "one-hot"])
+def test_small_losses_keep_their_digits(target):
     """What float32 peers return as 0."""
     x = np.array([17, 0, 0], np.float32)
-    for target in (0, np.array([1, 0, 0], np.float32)):
-        loss, grad = cxent.cross_entropy_with_grad(x, target)
-        assert loss.dtype == grad.dtype == np.float32
-        assert loss == pytest.approx(8.2798751e-8, rel=1e-6)
-        assert grad[0] == pytest.approx(-8.2798745e-8, rel=1e-6)
-        assert grad[1] == grad[2] == pytest.approx(4.1399372e-8, rel=1e-6)
+    loss, grad = cxent.cross_entropy_with_grad(x, target)
+    assert loss.dtype == grad.dtype == np.float32
+    assert loss == pytest.approx(8.2798751e-8, rel=1e-6)
+    assert grad[0] == pytest.approx(-8.2798745e-8, rel=1e-6)
+    assert grad[1] == grad[2] == pytest.approx(4.1399372e-8, rel=1e-6)
     assert cxent.log_softmax(x)[0] == -loss
 
 
@@ -144,30 +151,31 @@ def test_confident_rows_among_many_classes(dtype, gap):
     assert_within_ulps(grad[1234], [-row.rest / row.sum], [4])
 
 
-def test_gradients_of_soft_targets_and_means():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("classes", [3, 65, pytest.param(513, marks=pytest.mark.slow)])
+def test_gradients_of_soft_targets_and_means(classes, reduction):
     """The most roundings that a gradient passes through. (In millions of such rows the worst number was 6 ulp off.)"""
-    rng = np.random.default_rng(0)
-    for classes in (3, 65, 513):
-        x = 0.001 * rng.standard_normal((20, classes))
-        labels = rng.integers(0, classes, len(x))
-        q = 0.9 * np.eye(classes)[labels] + 0.1 / classes
-        for reduction, divisor in (("mean", len(x)), ("sum", 1)):
-            _, soft = cxent.cross_entropy_with_grad(x, q, reduction=reduction)
-            _, hard = cxent.cross_entropy_with_grad(x, labels, reduction=reduction)
-            for i, row in enumerate(map(exact_row, x)):
-                exact_q = exact_numbers(q[i])
-                total = mp.fsum(exact_q)
-                true = [(total * p - v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
-                units = [max(total * p, v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
-                assert_within_ulps(soft[i], true, [4 + shift for shift in row.shift], units)
-                true = [(p - (j == labels[i])) / divisor for j, p in enumerate(row.p)]
-                assert_within_ulps(hard[i], true, [4 + shift for shift in row.shift])
+    rng = np.random.default_rng(classes)
+    x = 0.001 * rng.standard_normal((20, classes))
+    labels = rng.integers(0, classes, len(x))
+    q = 0.9 * np.eye(classes)[labels] + 0.1 / classes
+    divisor = len(x) if reduction == "mean" else 1
+    _, soft = cxent.cross_entropy_with_grad(x, q, reduction=reduction)
+    _, hard = cxent.cross_entropy_with_grad(x, labels, reduction=reduction)
+    for i, row in enumerate(map(exact_row, x)):
+        exact_q = exact_numbers(q[i])
+        total = mp.fsum(exact_q)
+        true = [(total * p - v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
+        units = [max(total * p, v) / divisor for p, v in zip(row.p, exact_q, strict=True)]
+        assert_within_ulps(soft[i], true, [4 + shift for shift in row.shift], units)
+        true = [(p - (j == labels[i])) / divisor for j, p in enumerate(row.p)]
+        assert_within_ulps(hard[i], true, [4 + shift for shift in row.shift])
 
 
+@pytest.mark.parametrize("gap", [15, 30, 80])
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_logsumexp_near_zero(dtype):
-    for gap in (15, 30, 80):
-        assert_within_ulps(cxent.logsumexp(np.array([0, -gap], dtype)), [mp.log1p(mp.exp(-gap))], [4 + gap])
+def test_logsumexp_near_zero(dtype, gap):
+    assert_within_ulps(cxent.logsumexp(np.array([0, -gap], dtype)), [mp.log1p(mp.exp(-gap))], [4 + gap])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -210,13 +218,14 @@ def test_long_rows(dtype):
         assert_within_ulps(cxent.log_softmax(x)[:1], [-mp.log1p(below)], [allowed])
 
 
-def test_mean_over_many_rows_is_accumulated_in_float64():
+def test_a_mean_over_many_float32_rows_is_accumulated_in_float64():
     x = np.zeros((10_000_000 // 8, 2), np.float32)
-    labels = np.zeros(len(x), np.int8)
-    assert cxent.cross_entropy(x, labels) == np.float32(np.log(2))
-    x64 = np.zeros((100_003, 3))
-    labels = np.zeros(len(x64), np.int8)
-    assert abs(cxent.cross_entropy(x64, labels) - np.log(3)) <= 2 * np.spacing(np.log(3))
+    assert cxent.cross_entropy(x, np.zeros(len(x), np.int8)) == np.float32(np.log(2))
+
+
+def test_a_mean_over_many_float64_rows():
+    x = np.zeros((100_003, 3))
+    assert abs(cxent.cross_entropy(x, np.zeros(len(x), np.int8)) - np.log(3)) <= 2 * np.spacing(np.log(3))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -99,37 +99,6 @@ def test_every_combination_against_the_definitions(data):
         assert_array_equal(a, b)
 
 
-@given(st.data())
-def test_combinations_that_pytorch_has(data):
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    classes = data.draw(st.sampled_from([2, 5, 50]))
-    shape = data.draw(st.sampled_from([(7, classes), (2, classes, 3), (classes,), (2, classes, 3, 4)]))
-    axis = 0 if len(shape) == 1 else 1
-    x = rng.standard_normal(shape)
-    by_label = data.draw(st.booleans())
-    chosen = {"reduction": data.draw(st.sampled_from(["mean", "sum", "none"]))}
-    if data.draw(st.booleans()):
-        chosen["weight"] = rng.random(classes)
-    if data.draw(st.booleans()):
-        chosen["label_smoothing"] = data.draw(st.sampled_from([0.1, 1.0]))
-    if by_label:
-        chosen["ignore_index"] = data.draw(st.sampled_from([-100, 1]))
-    target = (
-        labels_for(rng, classes, np.delete(shape, axis), chosen["ignore_index"])
-        if by_label
-        else np.moveaxis(rng.dirichlet(np.ones(classes), np.delete(shape, axis)), -1, axis)
-    )
-    tensor = torch.tensor(x, requires_grad=True)
-    theirs = {k: torch.tensor(v) if isinstance(v, np.ndarray) else v for k, v in chosen.items()}
-    expected = torch.nn.functional.cross_entropy(tensor, torch.tensor(target), **theirs)
-    expected.sum().backward()
-    loss, grad = cxent.cross_entropy_with_grad(x, target, axis=axis, **chosen)
-    assert_allclose(loss, expected.detach().numpy(), rtol=1e-12, atol=1e-13)
-    if np.isfinite(loss).all():
-        assert_allclose(grad, tensor.grad.numpy(), rtol=1e-10, atol=1e-13)
-
-
 ALONE = {
     "nothing": {},
     "weight": {"weight": [0.5, 2.0, 0.0, 3.0, 1.0]},
