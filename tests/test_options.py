@@ -187,18 +187,31 @@ def test_no_row_counts(options):
     assert_array_equal(grad, 0)
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.uint64])
-def test_any_integer_may_be_ignored(dtype):
+LABEL_DTYPES = [np.int8, np.uint8, np.int64, np.uint64]
+TWO_ROWS = np.array([[1.0, 2.0], [3.0, 1.0]])
+
+
+@pytest.mark.parametrize("ignored", ["least", "largest", 0, -100])
+@pytest.mark.parametrize("dtype", LABEL_DTYPES)
+def test_any_integer_may_be_ignored(dtype, ignored):
     info = np.iinfo(dtype)
-    x = np.array([[1.0, 2.0], [3.0, 1.0]])
-    for ignored in {info.min, info.max, 0, 1, *([-100] if info.min else [])}:
-        labels = np.array([1, ignored], dtype)
-        if ignored == 1:
-            assert np.isnan(cxent.cross_entropy(x, labels, ignore_index=1))
-        else:
-            assert cxent.cross_entropy(x, labels, ignore_index=int(ignored)) == cxent.cross_entropy(x[:1], [1])
-    for absent in (-(2**70), 2**70, -100 if info.min == 0 else 2**63):
-        assert cxent.cross_entropy(x, np.array([1, 0], dtype), ignore_index=absent) == cxent.cross_entropy(x, [1, 0])
+    ignored = {"least": info.min, "largest": info.max}.get(ignored, ignored)
+    labels = np.array([1, ignored if ignored >= info.min else 0]).astype(dtype)
+    expected = cxent.cross_entropy(TWO_ROWS[:1], [1]) if ignored >= info.min else cxent.cross_entropy(TWO_ROWS, [1, 0])
+    assert cxent.cross_entropy(TWO_ROWS, labels, ignore_index=int(ignored)) == expected
+
+
+@pytest.mark.parametrize("dtype", LABEL_DTYPES)
+def test_all_labels_may_be_ignored(dtype):
+    assert np.isnan(cxent.cross_entropy(TWO_ROWS, np.array([1, 1], dtype), ignore_index=1))
+
+
+@pytest.mark.parametrize("absent", [-(2**70), 2**70, 2**63, -1, 2])
+@pytest.mark.parametrize("dtype", LABEL_DTYPES)
+def test_what_is_ignored_may_be_absent(dtype, absent):
+    """Also where the labels' dtype does not hold it."""
+    labels = np.array([1, 0], dtype)
+    assert cxent.cross_entropy(TWO_ROWS, labels, ignore_index=absent) == cxent.cross_entropy(TWO_ROWS, labels)
 
 
 def test_what_is_ignored_must_be_that_integer():
@@ -297,16 +310,31 @@ def test_a_smoothed_label_at_a_maximum_among_many(weighted, smoothing):
         assert grad[label] == pytest.approx(float(exact[label]), rel=1e-14, abs=0)
 
 
-@pytest.mark.parametrize("chosen", [{"ignore_index": 2}, {"weight": [1.0, 2, 3, 4, 5]}], ids=str)
-def test_sums_of_weights_with_strided_labels(chosen):
+STRIDED_LABELS = {
+    "in one piece": np.copy,
+    "every other number": lambda labels: labels.repeat(2)[::2],
+    "backwards": lambda labels: labels[::-1].copy()[::-1],
+}
+SUMMED_WEIGHTS = [{"ignore_index": 2}, {"weight": [1.0, 2, 3, 4, 5]}]
+
+
+@pytest.mark.parametrize("strided", STRIDED_LABELS.values(), ids=STRIDED_LABELS)
+@pytest.mark.parametrize("options", SUMMED_WEIGHTS, ids=str)
+def test_sums_of_weights_with_strided_labels(options, strided):
     x = np.random.default_rng(0).standard_normal((1300, 5))
     labels = np.arange(1300) % 5
-    expected = cxent.cross_entropy(x, labels, **chosen)
-    assert expected == pytest.approx(float(loss_by_definition(x, labels, **chosen)[0]), rel=1e-12)
-    for strided in (labels.repeat(2)[::2], labels[::-1].copy()[::-1]):
-        assert cxent.cross_entropy(x, strided, **chosen) == expected
+    found = cxent.cross_entropy(x, strided(labels), **options)
+    assert found == cxent.cross_entropy(x, labels, **options)
+    assert found == pytest.approx(float(loss_by_definition(x, labels, **options)[0]), rel=1e-12)
+
+
+@pytest.mark.parametrize("options", SUMMED_WEIGHTS, ids=str)
+def test_sums_of_weights_with_labels_in_f_order(options):
+    x = np.random.default_rng(0).standard_normal((1300, 5))
+    labels = np.arange(1300) % 5
+    expected = cxent.cross_entropy(x, labels, **options)
     columns = np.moveaxis(x.reshape(4, 325, 5), -1, 1)
-    found = cxent.cross_entropy(columns, np.asfortranarray(labels.reshape(4, 325)), axis=1, **chosen)
+    found = cxent.cross_entropy(columns, np.asfortranarray(labels.reshape(4, 325)), axis=1, **options)
     assert found == pytest.approx(float(expected), rel=1e-13)
 
 
