@@ -191,14 +191,13 @@ LABEL_DTYPES = [np.int8, np.uint8, np.int64, np.uint64]
 TWO_ROWS = np.array([[1.0, 2.0], [3.0, 1.0]])
 
 
-@pytest.mark.parametrize("ignored", ["least", "largest", 0, -100])
+@pytest.mark.parametrize("ignored", ["least", "largest", 0, 100])
 @pytest.mark.parametrize("dtype", LABEL_DTYPES)
 def test_any_integer_may_be_ignored(dtype, ignored):
     info = np.iinfo(dtype)
     ignored = {"least": info.min, "largest": info.max}.get(ignored, ignored)
-    labels = np.array([1, ignored if ignored >= info.min else 0]).astype(dtype)
-    expected = cxent.cross_entropy(TWO_ROWS[:1], [1]) if ignored >= info.min else cxent.cross_entropy(TWO_ROWS, [1, 0])
-    assert cxent.cross_entropy(TWO_ROWS, labels, ignore_index=int(ignored)) == expected
+    found = cxent.cross_entropy(TWO_ROWS, np.array([1, ignored], dtype), ignore_index=int(ignored))
+    assert found == cxent.cross_entropy(TWO_ROWS[:1], [1])
 
 
 @pytest.mark.parametrize("dtype", LABEL_DTYPES)
@@ -206,7 +205,7 @@ def test_all_labels_may_be_ignored(dtype):
     assert np.isnan(cxent.cross_entropy(TWO_ROWS, np.array([1, 1], dtype), ignore_index=1))
 
 
-@pytest.mark.parametrize("absent", [-(2**70), 2**70, 2**63, -1, 2])
+@pytest.mark.parametrize("absent", [-(2**70), 2**70, 2**63, -100, 2])
 @pytest.mark.parametrize("dtype", LABEL_DTYPES)
 def test_what_is_ignored_may_be_absent(dtype, absent):
     """Also where the labels' dtype does not hold it."""
