@@ -55,7 +55,7 @@ def ulp(value, dtype):
     """The unit in the last place of `value`; that of the smallest normal number below it."""
     info = np.finfo(dtype)
     size = max(abs(mpf(value)), mpf(float(info.smallest_normal)))
-    return mpf(2) ** (mp.floor(mp.log(size, 2)) - info.nmant)
+    return mp.ldexp(1, mp.mag(size) - 1 - info.nmant)
 
 
 def ulps_off(found, exact, unit, dtype):
