@@ -227,31 +227,44 @@ def exact_loss(u, target, *, weight=None, **options):
 
 @cache
 def _exact_loss(u, q, w, *, label_smoothing=0.0, z_loss=0.0, softcap=None, temperature=1.0):
-    classes = len(u)
-    u, q, w = exact_numbers(u), exact_numbers(q), exact_numbers(w)
-    e, z, t = mpf(float(label_smoothing)), mpf(float(z_loss)), mpf(float(temperature))
-    x, slope = [v / t for v in u], [1 / t] * classes
-    if softcap is not None:
-        k = mpf(float(softcap))
-        x, slope = [k * mp.tanh(v / (t * k)) for v in u], [mp.sech(v / (t * k)) ** 2 / t for v in u]
-    m = max(x)
-    terms = [mp.exp(v - m) for v in x]
-    total = mp.fsum(terms)
-    top = x.index(m)
-    rest = mp.fsum(term for j, term in enumerate(terms) if j != top)
-    lse = m + mp.log1p(rest)
-    q = [a * ((1 - e) * b + e / classes) for a, b in zip(w, q, strict=True)]
+    row = _options_row(u, softcap, temperature)
+    q, w = exact_numbers(q), exact_numbers(w)
+    e, z = mpf(float(label_smoothing)), mpf(float(z_loss))
+    q = [a * ((1 - e) * b + e / len(u)) if a and (b or e) else mpf(0) for a, b in zip(w, q, strict=True)]
     size = mp.fsum(q)
-    losses = [b * ((m - v) + mp.log1p(rest)) for b, v in zip(q, x, strict=True)]
-    loss = mp.fsum(losses) + z * lse**2
-    p = [term / total for term in terms]
-    far = [rest / total if j == top else 1 - v for j, v in enumerate(p)]
+    loss = mp.fsum(-b * v for b, v in zip(q, row.log_p, strict=True) if b) + z * row.lse**2
     # (Q - q) - Q (1 - p) is Q p - q, with the digits of a p near 1
+    from_z = [2 * z * row.lse * v for v in row.p] if z else [0] * len(u)
     grad = [
-        s * (((size - b) - size * f if j == top else size * v - b) + 2 * z * lse * v)
-        for j, (s, b, v, f) in enumerate(zip(slope, q, p, far, strict=True))
+        s * (((size - b) - size * f if j == row.top else size * v - b) + more)
+        for j, (s, b, v, f, more) in enumerate(zip(row.slope, q, row.p, row.far, from_z, strict=True))
     ]
-    units = [s * (size * v + b + abs(2 * z * lse * v)) for s, b, v in zip(slope, q, p, strict=True)]
-    hess = [s**2 * size * v * f for s, v, f in zip(slope, p, far, strict=True)]
-    shift, gap = [float(m - v) for v in x], float(min((m - v for v in x if v < m), default=0))
-    return ExactLoss(loss, grad, hess, units, shift, gap)
+    units = [s * (size * v + b + abs(more)) for s, v, b, more in zip(row.slope, row.p, q, from_z, strict=True)]
+    hess = [s**2 * size * v * f for s, v, f in zip(row.slope, row.p, row.far, strict=True)]
+    return ExactLoss(loss, grad, hess, units, row.shift, row.gap)
+
+
+class _OptionsRow:
+    """What an exact loss takes from the logits alone: capped, and divided by the temperature."""
+
+    def __init__(self, u, softcap, temperature):
+        u, t = exact_numbers(u), mpf(float(temperature))
+        x, self.slope = [v / t for v in u], [1 / t] * len(u)
+        if softcap is not None:
+            k = mpf(float(softcap))
+            x, self.slope = [k * mp.tanh(v / (t * k)) for v in u], [mp.sech(v / (t * k)) ** 2 / t for v in u]
+        m = max(x)
+        self.top = x.index(m)
+        terms = [mp.exp(v - m) for v in x]
+        total = mp.fsum(terms)
+        rest = mp.fsum(term for j, term in enumerate(terms) if j != self.top)
+        log_sum = mp.log1p(rest)
+        self.lse = m + log_sum
+        self.log_p = [(v - m) - log_sum for v in x]
+        self.p = [term / total for term in terms]
+        self.far = [rest / total if j == self.top else 1 - v for j, v in enumerate(self.p)]  # 1 - p
+        self.shift = [float(m - v) for v in x]
+        self.gap = float(min((m - v for v in x if v < m), default=0))
+
+
+_options_row = cache(_OptionsRow)
