@@ -1,4 +1,4 @@
-"""Every test runs over every kernel module.
+"""Every test runs over every kernel module, but for those marked ``once``: what they test is the same Python for all.
 
 The compiled modules under test are imported here, unguarded: where one is missing, nothing runs. One that this CPU
 cannot run is skipped with that reason, and named in the last lines; ``--all-kernels`` makes the run fail unless every
@@ -36,13 +36,19 @@ settings.register_profile(
 settings.load_profile("cxent")
 
 
-@pytest.fixture(scope="session", autouse=True, params=CHOSEN)
+def pytest_generate_tests(metafunc):
+    if not metafunc.definition.get_closest_marker("once"):
+        metafunc.parametrize("kernels", CHOSEN, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session", autouse=True)
 def kernels(request):
-    """The kernels behind the public functions while the test runs."""
-    if request.param not in SUPPORTED:
-        pytest.skip(f"this CPU cannot run the {request.param} kernels")
+    """The kernels behind the public functions while the test runs; for a test marked ``once`` those of this process."""
+    name = getattr(request, "param", cxent.kernels.serving.name)
+    if name not in SUPPORTED:
+        pytest.skip(f"this CPU cannot run the {name} kernels")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cxent.kernels, "serving", cxent.kernels.load(request.param))
+        patch.setattr(cxent.kernels, "serving", cxent.kernels.load(name))
         yield cxent.kernels.serving
 
 
@@ -67,7 +73,7 @@ def pytest_addoption(parser):
 def pytest_runtest_makereport(item, call):
     report = yield
     if report.when == "call" and report.passed:
-        passed[item.callspec.params["kernels"]] += 1
+        passed["once" if item.get_closest_marker("once") else item.callspec.params["kernels"]] += 1
     return report
 
 
@@ -77,7 +83,8 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter):
-    terminalreporter.write_line("passed on each kernel module: " + ", ".join(f"{n} {passed[n]}" for n in SUPPORTED))
+    counts = ", ".join(f"{name} {passed[name]}" for name in SUPPORTED)
+    terminalreporter.write_line(f"passed on each kernel module: {counts}; of what is tested once: {passed['once']}")
     for name in BUILT:
         if name not in SUPPORTED:
             terminalreporter.write_line(f"built and skipped: this CPU cannot run the {name} kernels")

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from cxent import kernels
+pytestmark = pytest.mark.once
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can pin a process")
 def test_runs_and_names_missing_peers():
-    if kernels.serving.name != "baseline":
-        pytest.skip("the benchmark chooses its kernels itself: once is enough")
     command = [sys.executable, BENCHMARKS / "peers.py", "--threads", "1", "--budget", "0.01", "--dtypes", "float32"]
     selection = ["--shapes", "1 x 10", "--operations", "softmax", "loss+grad"]
     run = subprocess.run([*command, *selection], capture_output=True, text=True, timeout=300)

@@ -3,13 +3,13 @@
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers import HALVES, assert_all_same_bits, assert_same_bits, unchanged
 from hypothesis import given
 from layouts import logits_and_axes
 from numpy.testing import assert_allclose, assert_array_equal
 
 import cxent
 
-HALVES = [np.float16, ml_dtypes.bfloat16]
 # Half a unit in the last place, and what float32 adds; and the smallest number, of which half may be lost
 RELATIVE = {"float16": 2.0**-11 * 1.01, "bfloat16": 2.0**-8 * 1.01}
 ABSOLUTE = {"float16": 2.0**-25 * 1.01, "bfloat16": 1e-38}
@@ -53,29 +53,28 @@ def test_numbers_are_narrowed_to_the_nearest(dtype):
 @given(logits_and_axes(dtypes=HALVES))
 def test_softmax_functions_in_any_layout(logits):
     x, axis = logits
-    if not x.size:
-        return
-    wide = x.astype(float)
-    before = x.copy()
-    for function in (cxent.softmax, cxent.log_softmax):
-        found = function(x, axis)
-        assert found.dtype == x.dtype.newbyteorder("=") and found.shape == x.shape
+    wide, dtype = x.astype(float), x.dtype.newbyteorder("=")
+    g = np.sin(np.arange(x.size).reshape(x.shape)).astype(dtype)
+    for function, backward in (
+        (cxent.softmax, cxent.softmax_backward),
+        (cxent.log_softmax, cxent.log_softmax_backward),
+    ):
+        with unchanged(x):
+            found = function(x, axis)
+        assert found.dtype == dtype and found.shape == x.shape
         assert_rounded(found, function(wide, axis))
-        assert_array_equal(x, before)
-        out = np.empty(x.shape, found.dtype)
+        out = np.empty(x.shape, dtype)
         assert function(x, axis, out=out) is out
         assert_array_equal(out, found)
-        in_place = np.array(x, found.dtype)
+        in_place = np.array(x, dtype)
         assert function(in_place, axis, out=in_place) is in_place
         assert_rounded(in_place, function(wide, axis))
-    lse = cxent.logsumexp(x, axis)
+        expected = backward(g.astype(np.float32), found.astype(np.float32), axis).astype(dtype)
+        assert_same_bits(backward(g, found, axis), expected)
+    with unchanged(x):
+        lse = cxent.logsumexp(x, axis)
     assert lse.dtype == np.float32
     assert_allclose(lse, cxent.logsumexp(wide, axis), rtol=1e-6, atol=1e-6)
-    g = np.sin(np.arange(x.size).reshape(x.shape)).astype(found.dtype)
-    for function, output in ((cxent.softmax_backward, cxent.softmax(x, axis)), (cxent.log_softmax_backward, found)):
-        grad = function(g, output, axis)
-        assert grad.dtype == found.dtype
-        assert_array_equal(grad, function(g.astype(np.float32), output.astype(np.float32), axis).astype(found.dtype))
 
 
 @pytest.mark.parametrize("dtype", HALVES)
@@ -87,27 +86,32 @@ def test_a_row_has_the_same_bits_in_any_batch_and_for_any_number_of_workers(dtyp
     labels = np.zeros(np.delete(shape, 1), int)
 
     def results(x, labels, workers=1):
-        yield cxent.softmax(x, 1, workers=workers)
-        yield cxent.log_softmax(x, 1, workers=workers)
-        yield cxent.logsumexp(x, 1, workers=workers)
-        yield from cxent.cross_entropy_with_grad(x, labels, axis=1, reduction="none", workers=workers)
+        loss, grad = cxent.cross_entropy_with_grad(x, labels, axis=1, reduction="none", workers=workers)
+        return {
+            "softmax": cxent.softmax(x, 1, workers=workers),
+            "log_softmax": cxent.log_softmax(x, 1, workers=workers),
+            "logsumexp": cxent.logsumexp(x, 1, workers=workers),
+            "loss": loss,
+            "gradient": grad,
+        }
 
-    whole = list(results(x, labels))
-    for alone, batch in zip(results(x[-1:], labels[-1:]), whole, strict=True):
-        assert alone.tobytes() == batch[-1:].tobytes()
+    batch = results(x, labels)
+    assert_all_same_bits(results(x[-1:], labels[-1:]), {name: result[-1:] for name, result in batch.items()})
     monkeypatch.setattr(cxent._workers, "_PART", 100)
-    for several, one in zip(results(x, labels, 3), whole, strict=True):
-        assert several.tobytes() == one.tobytes()
+    assert_all_same_bits(results(x, labels, 3), batch)
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-def test_long_sums_lose_nothing(dtype):
-    """A mean over 70,000 rows, and a sum over 128,256 classes, of which float16 knows neither."""
-    assert cxent.cross_entropy(np.zeros((70_000, 3), dtype), np.zeros(70_000, int)) == np.float32(np.log(3))
+def test_a_sum_over_more_classes_than_float16_knows(dtype):
     log_p = cxent.log_softmax(np.zeros(128_256, dtype))
     assert (log_p == dtype(-np.log(128_256))).all()
     x = np.full((2, 128_256), 60_000, dtype)
     assert_allclose(cxent.logsumexp(x), x[:, 0].astype(float) + np.log(128_256), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_losses_of_more_rows_than_float16_knows(dtype):
+    assert cxent.cross_entropy(np.zeros((70_000, 3), dtype), np.zeros(70_000, int)) == np.float32(np.log(3))
     loss = cxent.cross_entropy(np.full((2000, 2), [60_000, -60_000], dtype), np.ones(2000, int), reduction="sum")
     assert loss.dtype == np.float32 and loss == pytest.approx(2 * 2000 * float(dtype(60_000)), rel=1e-6)
 
@@ -119,39 +123,49 @@ def test_small_losses_keep_their_digits(dtype):
     assert grad.dtype == dtype and grad[0] == dtype(-8.2798745e-8) != 0
 
 
+@pytest.mark.parametrize("function", [cxent.softmax, cxent.log_softmax, cxent.logsumexp])
 @pytest.mark.parametrize("dtype", HALVES)
-def test_special_values(dtype):
+def test_special_values(dtype, function):
     x = np.array([[np.nan, 1, 2], [np.inf, 1, 2], [-np.inf, 0, 0], [-np.inf] * 3, [1, 2, 3]], dtype)
-    for function in (cxent.softmax, cxent.log_softmax, cxent.logsumexp):
-        assert_allclose(function(x).astype(float), function(x.astype(float)), rtol=1e-2)
+    assert_allclose(function(x).astype(float), function(x.astype(float)), rtol=1e-2)
 
 
-@pytest.mark.parametrize("dtype", HALVES)
-def test_everything_else_takes_them(dtype):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((4, 5)).astype(dtype)
-    wide = x.astype(float)
-    labels = rng.integers(0, 5, 4)
-    mask = rng.random((4, 5)) < 0.5
+@pytest.fixture(params=HALVES)
+def x(request):
+    return np.random.default_rng(0).standard_normal((4, 5)).astype(request.param)
+
+
+def test_masks_and_factors(x):
+    wide, mask = x.astype(float), np.random.default_rng(1).random((4, 5)) < 0.5
     mask[0] = False
     assert_rounded(cxent.softmax(x, where=mask), cxent.softmax(wide, where=mask))
     assert_rounded(cxent.log_softmax(x, where=mask), cxent.log_softmax(wide, where=mask))
     assert_allclose(cxent.logsumexp(x, b=x), cxent.logsumexp(wide, b=wide), rtol=1e-5)
+
+
+def test_jacobian(x):
     p = cxent.softmax(x)
     assert_rounded(cxent.softmax_jacobian(p), cxent.softmax_jacobian(p.astype(float)))
-    for target in (labels, p):
-        wide_target = target.astype(float) if target is p else target
-        loss, grad = cxent.cross_entropy_from_probs_with_grad(p, target)
-        expected, expected_grad = cxent.cross_entropy_from_probs_with_grad(p.astype(float), wide_target)
-        assert loss.dtype == np.float32 and loss == pytest.approx(expected, rel=1e-5)
-        assert_rounded(grad, expected_grad)
-        product = cxent.cross_entropy_hvp(x, target, x)
-        assert_rounded(product, cxent.cross_entropy_hvp(wide, wide_target, wide))
 
 
-def test_what_is_no_float():
+@pytest.mark.parametrize("target", ["indices", "probabilities"])
+def test_losses_of_probabilities_and_products_with_the_hessian(x, target):
+    p = cxent.softmax(x)
+    target = p if target == "probabilities" else np.array([0, 3, 4, 1])
+    wide, wide_target = x.astype(float), target.astype(float) if target is p else target
+    loss, grad = cxent.cross_entropy_from_probs_with_grad(p, target)
+    expected, expected_grad = cxent.cross_entropy_from_probs_with_grad(p.astype(float), wide_target)
+    assert loss.dtype == np.float32 and loss == pytest.approx(expected, rel=1e-5)
+    assert_rounded(grad, expected_grad)
+    assert_rounded(cxent.cross_entropy_hvp(x, target, x), cxent.cross_entropy_hvp(wide, wide_target, wide))
+
+
+def test_other_floats():
     with pytest.raises(TypeError, match=r"^x has dtype float8_e4m3fn; accepted are float16, bfloat16, float32"):
         cxent.softmax(np.ones(3, ml_dtypes.float8_e4m3fn))
+
+
+def test_out_of_another_dtype():
     with pytest.raises(TypeError, match=r"^out has dtype float32; accepted is float16"):
         cxent.softmax(np.ones(3, np.float16), out=np.empty(3, np.float32))
     with pytest.raises(TypeError, match=r"^out has dtype float16; accepted is bfloat16"):

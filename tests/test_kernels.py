@@ -19,6 +19,7 @@ def run(code, **environment):
     return done.stdout + done.stderr
 
 
+@pytest.mark.once
 def test_the_fastest_kernels_of_this_cpu_serve():
     assert run("from cxent import kernels; print(kernels.serving.name)").strip() == levels.supported()[-1]
     assert set(levels.supported()) <= set(BUILT)
@@ -32,6 +33,7 @@ def test_forced():
     assert printed.strip().endswith(levels.serving.float32.__name__)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("wanted", ["avx2", "V4", "v2"])
 def test_forced_to_what_there_is_not(wanted):
     printed = run("import cxent", CXENT_ISA=wanted)
@@ -50,8 +52,9 @@ print(cxent.softmax([0.0, 0.0]).tolist())
 """
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
-    "missing", [["cpu"], ["float32", "float32_v3", "float32_v4"], ["float64", "float64_v3", "float64_v4"]]
+    "missing", [["cpu"], ["float32", "float32_v3", "float32_v4"], ["float64", "float64_v3", "float64_v4"]], ids=str
 )
 def test_missing_extensions_are_one_warning(missing):
     printed = run(MISSING.format(missing=missing))
@@ -60,6 +63,7 @@ def test_missing_extensions_are_one_warning(missing):
     assert printed.endswith("[0.5, 0.5]\n")
 
 
+@pytest.mark.once
 def test_a_missing_level_falls_to_the_next():
     printed = run(MISSING.format(missing=["float32_v3", "float64_v4"]))
     assert printed.startswith("baseline 0\n")
@@ -87,6 +91,7 @@ def test_kernel_modules_are_interchangeable():
     )
 
 
+@pytest.mark.once
 def test_import_needs_numpy_alone():
     code = "import sys, numpy; before = set(sys.modules); import cxent; print(*sorted(set(sys.modules) - before))"
     imported = run(code).split()

@@ -3,60 +3,51 @@
 import numpy as np
 import pytest
 import scipy.special
+from helpers import assert_same_bits, exact_numbers, softmax_by_definition, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import arrays_like, logits_and_axes
-from mpmath import mp, mpf
+from mpmath import mp
 from numpy.testing import assert_allclose, assert_array_equal
 
 import cxent
 
-RTOL = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-13}
+RTOL = {"float32": 1e-5, "float64": 1e-13}
+FUNCTIONS = [cxent.softmax, cxent.log_softmax, cxent.logsumexp]
 
 
 @given(logits_and_axes(max_size=3000), st.floats(0, 1), st.booleans(), st.data())
 def test_masked_logits_take_no_part(logits, share, broadcast, data):
     x, axis = logits
-    if not x.size:
-        return
     rng = np.random.default_rng(0)
     shape = x.shape[1:] if broadcast else x.shape
     where = data.draw(arrays_like(rng.random(shape) < share))
     mask = np.broadcast_to(where, x.shape)
     garbage = np.array(x, x.dtype.newbyteorder("="))
     garbage[~mask] = rng.choice([np.nan, np.inf, -np.inf, 1e30], np.count_nonzero(~mask))
-    before = garbage.copy()
-
-    kept = np.where(mask, x.astype(float), -np.inf)
-    m = np.maximum(kept.max(axis=axis, keepdims=True), -1e300)
-    e = np.exp(kept - m)
-    with np.errstate(divide="ignore"):
-        lse = m + np.log(e.sum(axis=axis, keepdims=True))
-    some = mask.any(axis=axis, keepdims=True)
-    p = np.where(some, e / np.where(some, e.sum(axis=axis, keepdims=True), 1), 0)
-    rtol = RTOL[garbage.dtype]
-    assert_allclose(cxent.softmax(garbage, axis, where=where), p, rtol=10 * rtol, atol=rtol)
-    with np.errstate(invalid="ignore"):
-        log_p = np.where(mask, kept - lse, -np.inf)
-    assert_allclose(cxent.log_softmax(garbage, axis, where=where), log_p, rtol=10 * rtol, atol=10 * rtol)
-    found = cxent.logsumexp(garbage, axis, where=where, keepdims=True)
-    assert_allclose(found, np.where(some, lse, -np.inf), rtol=rtol, atol=rtol)
-    assert_array_equal(garbage, before)
+    p, log_p, lse = softmax_by_definition(x, axis, where)
+    rtol = RTOL[garbage.dtype.name]
+    with unchanged(garbage, where):
+        assert_allclose(cxent.softmax(garbage, axis, where=where), p, rtol=10 * rtol, atol=rtol)
+        assert_allclose(cxent.log_softmax(garbage, axis, where=where), log_p, rtol=10 * rtol, atol=10 * rtol)
+        assert_allclose(cxent.logsumexp(garbage, axis, where=where, keepdims=True), lse, rtol=rtol, atol=rtol)
     assert cxent.softmax(garbage, axis, where=where, out=garbage) is garbage
     assert_allclose(garbage, p, rtol=10 * rtol, atol=rtol)
 
 
-def test_all_and_nothing():
+OF_NOTHING = {cxent.softmax: 0.0, cxent.log_softmax: -np.inf, cxent.logsumexp: -np.inf}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("axis", [0, 1, -1, None, (0, 1), (0,)], ids=str)
+def test_all_and_nothing(axis, function):
     x = np.array([[1.0, 2.0], [3.0, 5.0]])
-    for axis in (0, 1, -1, None, (0, 1), (0,)):
-        assert_array_equal(cxent.softmax(x, axis, where=True), cxent.softmax(x, axis))
-        assert_array_equal(cxent.log_softmax(x, axis, where=True), cxent.log_softmax(x, axis))
-        assert_array_equal(cxent.logsumexp(x, axis, where=True), cxent.logsumexp(x, axis))
-        assert_array_equal(cxent.softmax(x, axis, where=False), 0)
-        assert_array_equal(cxent.log_softmax(x, axis, where=False), -np.inf)
-        assert_array_equal(cxent.logsumexp(x, axis, where=False), -np.inf)
-    row_of_infinities = [[-np.inf, -np.inf]]  # which do take part
-    assert np.isnan(cxent.softmax(row_of_infinities, where=True)).all()
+    assert_same_bits(function(x, axis, where=True), function(x, axis))
+    assert_array_equal(function(x, axis, where=False), OF_NOTHING[function])
+
+
+def test_infinite_logits_take_part():
+    assert np.isnan(cxent.softmax([[-np.inf, -np.inf]], where=True)).all()
 
 
 MASKED_SHAPES = [((n, c), 1) for c in (1, 3, 10, 48, 49, 100, 600, 4097) for n in (1, 3, 17, 70)]
@@ -65,29 +56,33 @@ MASKED_SHAPES += [((2, 5, 70), 1), ((2, 100, 17), 1), ((2, 4100, 3), 1), ((3, 40
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 @pytest.mark.parametrize(("shape", "axis"), MASKED_SHAPES, ids=str)
-def test_a_masked_logit_is_one_of_minus_infinity(shape, axis, dtype):
+@pytest.mark.parametrize("masked", ["numbers", "classes", "rows"])
+def test_a_masked_logit_is_one_of_minus_infinity(masked, shape, axis, dtype):
     rng = np.random.default_rng(0)
     x = (3 * rng.standard_normal(shape)).astype(dtype)
-    one_axis = tuple(n if a == axis else 1 for a, n in enumerate(shape))
-    for mask_shape in (shape, one_axis, tuple(1 if a == axis else n for a, n in enumerate(shape))):
-        where = rng.random(mask_shape) < 0.7
-        mask = np.broadcast_to(where, shape)
-        infinite = np.where(mask, x, dtype(-np.inf))
-        some = mask.any(axis, keepdims=True)
-        for function, of_nothing in ((cxent.softmax, 0), (cxent.log_softmax, -np.inf)):
-            expected = np.where(some, function(infinite, axis), dtype(of_nothing))
-            assert function(x, axis, where=where).tobytes() == expected.tobytes()
-        assert_array_equal(cxent.logsumexp(x, axis, where=where), cxent.logsumexp(infinite, axis))
+    mask_shape = {
+        "numbers": shape,
+        "classes": [n if a == axis else 1 for a, n in enumerate(shape)],
+        "rows": [1 if a == axis else n for a, n in enumerate(shape)],
+    }[masked]
+    where = rng.random(mask_shape) < 0.7
+    mask = np.broadcast_to(where, shape)
+    infinite = np.where(mask, x, dtype(-np.inf))
+    any_counts = mask.any(axis, keepdims=True)
+    for function in (cxent.softmax, cxent.log_softmax):
+        expected = np.where(any_counts, function(infinite, axis), dtype(OF_NOTHING[function]))
+        assert_same_bits(function(x, axis, where=where), expected, function.__name__)
+    assert_same_bits(cxent.logsumexp(x, axis, where=where), cxent.logsumexp(infinite, axis), "logsumexp")
 
 
-def test_masks_of_large_arrays():
+@pytest.mark.parametrize("workers", [1, 2])
+def test_masks_of_large_arrays(workers):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((700, 1000)).astype(np.float32)
     where = rng.random(x.shape) < 0.5
     expected = cxent.softmax(np.where(where, x, -np.inf).astype(np.float32))
-    for workers in (1, 2):
-        assert_array_equal(cxent.softmax(x, where=where, workers=workers), expected)
-        assert_array_equal(cxent.softmax(x.T, 0, where=where.T, workers=workers), expected.T)
+    assert_array_equal(cxent.softmax(x, where=where, workers=workers), expected)
+    assert_array_equal(cxent.softmax(x.T, 0, where=where.T, workers=workers), expected.T)
 
 
 def test_a_mask_may_be_where_the_results_go():
@@ -99,7 +94,7 @@ def test_a_mask_may_be_where_the_results_go():
     assert_array_equal(cxent.softmax(x, where=where, out=memory), expected)
 
 
-@pytest.mark.parametrize("function", [cxent.softmax, cxent.log_softmax, cxent.logsumexp])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_bad_masks(function):
     x = np.zeros((2, 3))
     with pytest.raises(ValueError, match=r"^where has shape \(2,\); accepted is one that broadcasts to \(2, 3\)"):
@@ -114,8 +109,6 @@ def test_bad_masks(function):
 @given(logits_and_axes(dtypes=[np.float64], max_size=3000), st.booleans(), st.booleans())
 def test_factors_and_signs_against_scipy(logits, signed, keepdims):
     x, axis = logits
-    if not x.size:
-        return
     rng = np.random.default_rng(0)
     b = rng.uniform(-1 if signed else 0, 1, x.shape) * (rng.random(x.shape) < 0.9)
     lse, sign = cxent.logsumexp(x, axis, b=b, keepdims=keepdims, return_sign=True)
@@ -130,14 +123,14 @@ def test_factors_and_signs_against_scipy(logits, signed, keepdims):
     assert_array_equal(found, np.where(np.asarray(sign) < 0, np.nan, lse))
 
 
-def test_factors_against_exact_values():
-    rng = np.random.default_rng(0)
-    for size in (1, 2, 10, 100):
-        x, b = 5 * rng.standard_normal(size), rng.uniform(-1, 1, size)
-        exact = mp.fsum(mpf(float(v)) * mp.exp(mpf(float(u))) for u, v in zip(x, b, strict=True))
-        lse, sign = cxent.logsumexp(x, b=b, return_sign=True)
-        assert sign == (1 if exact > 0 else -1)
-        assert lse == pytest.approx(float(mp.log(abs(exact))), rel=1e-13, abs=1e-13)
+@pytest.mark.parametrize("classes", [1, 2, 10, 100])
+def test_factors_against_exact_values(classes):
+    rng = np.random.default_rng(classes)
+    x, b = 5 * rng.standard_normal(classes), rng.uniform(-1, 1, classes)
+    exact = mp.fsum(v * mp.exp(u) for u, v in zip(exact_numbers(x), exact_numbers(b), strict=True))
+    lse, sign = cxent.logsumexp(x, b=b, return_sign=True)
+    assert sign == (1 if exact > 0 else -1)
+    assert lse == pytest.approx(float(mp.log(abs(exact))), rel=1e-13, abs=1e-13)
 
 
 @pytest.mark.parametrize(

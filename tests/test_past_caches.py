@@ -1,7 +1,8 @@
-"""Large results are written past the CPU's caches, while the next pack is computed: with the bits of small ones."""
+"""Large results are written past the CPU's caches, while the next rows are computed: with the bits of small ones."""
 
 import numpy as np
 import pytest
+from helpers import FLOATS, assert_all_same_bits
 
 import cxent
 from cxent import _layout
@@ -14,44 +15,62 @@ COLUMNS = [
 
 
 def results(x, axis, out):
-    """The results of every function that can write past the caches, and the losses."""
+    """The results of every function that can write past the caches, and the losses, by their names."""
     labels = np.arange(x.size // x.shape[axis]).reshape(np.delete(x.shape, axis)) % x.shape[axis]
     target = np.abs(np.flip(x, axis)) + x.dtype.type(1)
     weight = np.random.default_rng(1).random(x.shape[axis])
-    yield cxent.softmax(x, axis, out=out).copy(), None
-    yield cxent.log_softmax(x, axis, out=out).copy(), None
-    yield cxent.softmax(x, axis, where=x > 0, out=out).copy(), None
-    yield cxent.log_softmax(x, axis, where=x > 0, out=out).copy(), None
-    for t in (labels, target):
-        for chosen in ({}, {"weight": weight, "label_smoothing": 0.1}):
-            loss, grad = cxent.cross_entropy_with_grad(x, t, axis=axis, reduction="sum", out=out, **chosen)
-            yield grad.copy(), loss
+    found = {
+        "softmax": cxent.softmax(x, axis, out=out).copy(),
+        "log_softmax": cxent.log_softmax(x, axis, out=out).copy(),
+        "softmax, masked": cxent.softmax(x, axis, where=x > 0, out=out).copy(),
+        "log_softmax, masked": cxent.log_softmax(x, axis, where=x > 0, out=out).copy(),
+    }
+    for name, t in (("indices", labels), ("probabilities", target)):
+        for options in ({}, {"weight": weight, "label_smoothing": 0.1}):
+            loss, grad = cxent.cross_entropy_with_grad(x, t, axis=axis, reduction="sum", out=out, **options)
+            found[f"loss, {name}, {list(options)}"] = loss
+            found[f"gradient, {name}, {list(options)}"] = grad.copy()
+    return found
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("shape", ROWS + LONG_ROWS + COLUMNS, ids=str)
 def test_same_bits(shape, dtype, monkeypatch):
     x = np.random.default_rng(0).normal(size=shape, scale=3).astype(dtype)
-    expected = list(results(x, 1, np.empty_like(x)))
+    expected = results(x, 1, np.empty_like(x))
     monkeypatch.setattr(_layout, "_CACHE_BYTES", 0)
     for offset in (0, 1, 4, 15):  # of the results in a cache line
         memory = np.full(x.size + 64, 7, dtype)
         start = (-memory.ctypes.data % 64) // x.itemsize + offset
         out = memory[start : start + x.size].reshape(shape)
-        for (found, found_loss), (wanted, wanted_loss) in zip(results(x, 1, out), expected, strict=True):
-            assert found.tobytes() == wanted.tobytes() and found_loss == wanted_loss
+        assert_all_same_bits(results(x, 1, out), expected)
         assert (memory[:start] == 7).all() and (memory[start + x.size :] == 7).all()
 
 
-@pytest.mark.parametrize("shape", [(40, 1000), (5, 5000), (3, 21, 200)], ids=str)
-def test_in_place_strided_and_threaded(shape, monkeypatch):
-    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+SHAPES = [(40, 1000), (5, 5000), (3, 21, 200)]
+OUTS = {
+    "in place": np.copy,
+    "every other number": lambda x: np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)[..., ::2],
+    "rows apart": lambda x: np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)[..., : x.shape[-1]],
+    "F order": lambda x: np.empty_like(x, order="F"),
+}
+
+
+@pytest.fixture(params=SHAPES, ids=str)
+def x(request):
+    return np.random.default_rng(0).normal(size=request.param).astype(np.float32)
+
+
+@pytest.mark.parametrize("out", OUTS)
+def test_outs(x, out, monkeypatch):
     expected = cxent.softmax(x, 1)
     monkeypatch.setattr(_layout, "_CACHE_BYTES", 0)
-    wide = np.zeros((*shape[:-1], 2 * shape[-1]), np.float32)
-    for out in (x.copy(), wide[..., ::2], wide[..., : shape[-1]], np.empty_like(x, order="F")):
-        assert (cxent.softmax(x, 1, out=out) == expected).all()
+    target = OUTS[out](x)
+    assert (cxent.softmax(target if out == "in place" else x, 1, out=target) == expected).all()
+
+
+def test_with_threads(x, monkeypatch):
     large = np.repeat(x, 600_000 // x.size + 1, axis=0)
-    assert (cxent.softmax(large, 1, workers=2) == np.repeat(expected, len(large) // len(x), axis=0)).all()
-    in_place = x.copy()
-    assert (cxent.softmax(in_place, 1, out=in_place) == expected).all()
+    expected = np.repeat(cxent.softmax(x, 1), len(large) // len(x), axis=0)
+    monkeypatch.setattr(_layout, "_CACHE_BYTES", 0)
+    assert (cxent.softmax(large, 1, workers=2) == expected).all()

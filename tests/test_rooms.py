@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import FLOATS
 
 import cxent
 
@@ -16,23 +17,34 @@ ROOMS = [
 ]  # fmt: skip
 
 
-@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
-def test_rooms_use_those_before_them():
+with_source = pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+
+
+@with_source
+@pytest.mark.once
+def test_rooms_are_all_there_is():
     assert sorted(ROOMS) == sorted(path.stem for path in KERNELS.glob("*.pxd"))
-    for number, name in enumerate(ROOMS):
-        text = (KERNELS / f"{name}.pxd").read_text()
-        used = set(re.findall(r"^from \.(\w+) cimport", text, re.MULTILINE))
-        assert used <= set(ROOMS[:number]), name
-        assert "cimport *" not in text
 
 
-@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+@with_source
+@pytest.mark.once
+@pytest.mark.parametrize("name", ROOMS)
+def test_rooms_use_those_before_them(name):
+    text = (KERNELS / f"{name}.pxd").read_text()
+    used = set(re.findall(r"^from \.(\w+) cimport", text, re.MULTILINE))
+    assert used <= set(ROOMS[: ROOMS.index(name)])
+    assert "cimport *" not in text
+
+
+@with_source
+@pytest.mark.once
 def test_rooms_fit_a_readers_head():
-    for path in [*KERNELS.glob("*.p*"), KERNELS / "simd.h"]:
-        assert len(path.read_text().splitlines()) <= 450, path.name
+    lengths = {path.name: len(path.read_text().splitlines()) for path in [*KERNELS.glob("*.p*"), KERNELS / "simd.h"]}
+    assert {name: length for name, length in lengths.items() if length > 450} == {}
 
 
-@pytest.mark.skipif(not KERNELS.exists(), reason="tested away from the source")
+@with_source
+@pytest.mark.once
 def test_kernels_use_nothing_else_of_cxent():
     for path in KERNELS.glob("*.p*"):
         text = path.read_text()
@@ -43,7 +55,7 @@ def test_kernels_use_nothing_else_of_cxent():
 ULP = {"exp": 1.1, "expm1": 1.3, "log": 1, "log1p": 1.6}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("function", ULP)
 def test_functions_of_vectors(function, dtype, kernels):
     """Random arguments and the edges; `tools/sweep_math.py` takes all of them."""
@@ -60,7 +72,7 @@ def test_functions_of_vectors(function, dtype, kernels):
     assert (np.abs(out - exact) <= ULP[function] * np.spacing(np.abs(exact).astype(dtype))).all()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_special_values_of_functions(dtype, kernels):
     special = np.array([0, -0.0, -np.inf, np.nan, -1e30], dtype)
     out = np.empty_like(special)
@@ -73,7 +85,7 @@ def test_special_values_of_functions(dtype, kernels):
     np.testing.assert_allclose(out, np.array(expected, dtype), rtol=2 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("rows", [1, 3, 8, 17, 64, 65])
 def test_transposition_and_tails_of_every_length(rows, dtype):
     """Each number comes back in its place: where all are the largest but one, that is where 0 is."""

@@ -4,7 +4,10 @@ import sys
 import threading
 
 import numpy as np
+import pandas
 import pytest
+import scipy.special
+from helpers import FLOATS, RTOL, assert_same_bits, central_differences, softmax_by_definition, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import arrays_like, logits_and_axes
@@ -12,28 +15,26 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import cxent
 
-RTOL = {np.dtype(np.float32): 3e-5, np.dtype(np.float64): 1e-13}  # |x - m| up to 100, in ulp
+SOFTMAXES = [cxent.softmax, cxent.log_softmax]
+FUNCTIONS = [*SOFTMAXES, cxent.logsumexp]
+BACKWARD = {cxent.softmax: cxent.softmax_backward, cxent.log_softmax: cxent.log_softmax_backward}
 
 
-def closed_form(x, axis):
-    """p, log p and lse in float64, by their definitions."""
-    x = np.asarray(x, np.float64)
-    shifted = x - x.max(axis=axis, keepdims=True)
-    total = np.exp(shifted).sum(axis=axis, keepdims=True)
-    return np.exp(shifted) / total, shifted - np.log(total), x.max(axis=axis, keepdims=True) + np.log(total)
+@pytest.fixture(params=FLOATS)
+def dtype(request):
+    return request.param
 
 
 @given(logits_and_axes())
 def test_any_layout_and_axis(logits):
     x, axis = logits
-    before = x.copy()
-    p, log_p, lse = closed_form(x, axis) if x.size else (x, x, x.sum(axis=axis, keepdims=True))
-    rtol = RTOL[x.dtype.newbyteorder("=")]
-    assert_allclose(cxent.softmax(x, axis), p, rtol=rtol, atol=1e-37)
-    assert_allclose(cxent.log_softmax(x, axis), log_p, rtol=rtol, atol=rtol)
-    assert_allclose(cxent.logsumexp(x, axis, keepdims=True), lse, rtol=rtol, atol=rtol)
-    assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x, axis, keepdims=True).squeeze(axis))
-    assert_array_equal(x, before)
+    p, log_p, lse = softmax_by_definition(x, axis)
+    rtol = RTOL[x.dtype.name]
+    with unchanged(x):
+        assert_allclose(cxent.softmax(x, axis), p, rtol=rtol, atol=1e-37)
+        assert_allclose(cxent.log_softmax(x, axis), log_p, rtol=rtol, atol=rtol)
+        assert_allclose(cxent.logsumexp(x, axis, keepdims=True), lse, rtol=rtol, atol=rtol)
+        assert_same_bits(cxent.logsumexp(x, axis), cxent.logsumexp(x, axis, keepdims=True).squeeze(axis))
 
 
 @given(logits_and_axes())
@@ -53,27 +54,19 @@ def test_results_are_new_arrays_in_the_logits_dtype(logits):
 @given(logits_and_axes(), st.data())
 def test_axes(logits, data):
     x, axis = logits
-    axes = tuple(data.draw(st.sets(st.integers(0, x.ndim - 1))) | {axis % x.ndim})
-    if any(x.shape[a] == 0 for a in axes):
-        return
-    rtol = RTOL[x.dtype.newbyteorder("=")]
-    p, _, lse = closed_form(x, axes) if x.size else (x, x, x.sum(axis=axes, keepdims=True))
-    assert_allclose(cxent.softmax(x, axes), p, rtol=rtol, atol=1e-37)
-    assert_allclose(cxent.logsumexp(x, axes[::-1], keepdims=True), lse, rtol=rtol, atol=rtol)
-    if x.size:
-        p, _, lse = closed_form(x, None)
-        assert_allclose(cxent.softmax(x, None), p, rtol=rtol, atol=1e-37)
-        assert_allclose(cxent.logsumexp(x, None), lse.item(), rtol=rtol, atol=rtol)
+    rtol = RTOL[x.dtype.name]
+    for axes in (tuple(data.draw(st.sets(st.integers(0, x.ndim - 1))) | {axis % x.ndim}), None):
+        p, _, lse = softmax_by_definition(x, axes)
+        assert_allclose(cxent.softmax(x, axes), p, rtol=rtol, atol=1e-37)
+        in_any_order = axes and axes[::-1]
+        assert_allclose(cxent.logsumexp(x, in_any_order, keepdims=True), lse, rtol=rtol, atol=rtol)
 
 
 @given(logits_and_axes(dtypes=[np.float64]), st.data())
 def test_derivatives_in_any_layout(logits, data):
     x, axis = logits
     g = data.draw(arrays_like(np.cos(np.arange(x.size)).reshape(x.shape)))
-    if not x.size:
-        assert cxent.softmax_backward(g, x, axis).shape == x.shape
-        return
-    p, log_p, _ = closed_form(x, axis)
+    p, log_p, _ = softmax_by_definition(x, axis)
     p_as, log_p_as = data.draw(arrays_like(p)), data.draw(arrays_like(log_p))
     expected = p * (g - (g * p).sum(axis=axis, keepdims=True))
     assert_allclose(cxent.softmax_backward(g, p_as, axis), expected, atol=1e-13)
@@ -81,22 +74,15 @@ def test_derivatives_in_any_layout(logits, data):
     assert_allclose(cxent.log_softmax_backward(g, log_p_as, axis), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("forward", SOFTMAXES)
 @pytest.mark.parametrize("shape", [(4, 7), (2, 70)])
 @pytest.mark.parametrize("axis", [0, 1, None])
-def test_derivatives_against_central_differences(shape, axis):
+def test_derivatives_against_central_differences(shape, axis, forward):
     rng = np.random.default_rng(0)
     x, g = rng.standard_normal((2, *shape))
-    for forward, backward in (
-        (cxent.softmax, cxent.softmax_backward),
-        (cxent.log_softmax, cxent.log_softmax_backward),
-    ):
-        grad = backward(g, forward(x, axis), axis)
-        h = 1e-6
-        for place in np.ndindex(shape):
-            step = np.zeros(shape)
-            step[place] = h
-            difference = (g * (forward(x + step, axis) - forward(x - step, axis))).sum() / (2 * h)
-            assert grad[place] == pytest.approx(difference, abs=1e-8)
+    grad = BACKWARD[forward](g, forward(x, axis), axis)
+    by_each_number = central_differences(lambda x: forward(x, axis), x)
+    assert_allclose(grad, np.tensordot(by_each_number, g, x.ndim), rtol=0, atol=1e-8)
 
 
 def test_jacobian_is_what_backward_multiplies_with():
@@ -110,31 +96,41 @@ def test_jacobian_is_what_backward_multiplies_with():
     assert cxent.softmax_jacobian(np.ones((0, 3))).shape == (0, 3, 3)
 
 
-def test_what_arrays_may_be():
-    expected = cxent.softmax(np.array([[0.0, 1.0], [2.0, 0.0]]))
-    integers = np.array([[0, 1], [2, 0]])
-    for x in ([[0, 1], [2, 0]], integers, integers.astype(np.uint8), memoryview(integers)):
-        result = cxent.softmax(x)
-        assert type(result) is np.ndarray and result.dtype == np.float64
-        assert_array_equal(result, expected)
-    assert_array_equal(cxent.softmax([True, False]), cxent.softmax([1.0, 0.0]))
+TWO_ROWS = np.array([[0, 1], [1, 0]])
+SAME_NUMBERS = {
+    "nested lists": TWO_ROWS.tolist(),
+    "integers": TWO_ROWS,
+    "bytes": TWO_ROWS.astype(np.uint8),
+    "booleans": TWO_ROWS.astype(bool),
+    "memoryview": memoryview(TWO_ROWS),
+    "data frame": pandas.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0]}),
+    "data frame of integers": pandas.DataFrame(TWO_ROWS),
+}
 
 
-def test_data_frames_and_tensors_come_in_as_arrays():
-    class Frame:
-        def __array__(self, dtype=None, copy=None):
-            return np.array([[0.0, 1.0], [2.0, 0.0]])
+@pytest.mark.parametrize("function", SOFTMAXES)
+@pytest.mark.parametrize("x", SAME_NUMBERS.values(), ids=SAME_NUMBERS)
+def test_what_arrays_may_be(x, function):
+    result = function(x)
+    assert type(result) is np.ndarray
+    assert_same_bits(result, function(TWO_ROWS.astype(float)))
 
-    assert_array_equal(cxent.softmax(Frame()), cxent.softmax(np.array([[0.0, 1.0], [2.0, 0.0]])))
+
+def test_a_column_of_a_data_frame_may_be_labels():
+    frame = pandas.DataFrame({"a": [0.0, 1.0], "b": [1.0, 0.0], "label": [1, 1]})
+    loss, grad = cxent.cross_entropy_with_grad(frame[["a", "b"]], frame["label"])
+    expected, expected_grad = cxent.cross_entropy_with_grad(TWO_ROWS.astype(float), np.array([1, 1]))
+    assert loss == expected
+    assert_same_bits(grad, expected_grad)
 
 
-def test_the_wider_dtype_of_a_backward_call():
-    narrow, wide = np.float32([0.25, 0.75]), np.float64([1.0, 2.0])
-    for backward in (cxent.softmax_backward, cxent.log_softmax_backward):
-        for g, output in ((narrow, wide), (wide, narrow)):
-            result = backward(g, output)
-            assert result.dtype == np.float64
-            assert_array_equal(result, backward(g.astype(float), output.astype(float)))
+NARROW, WIDE = np.float32([0.25, 0.75]), np.float64([1.0, 2.0])
+
+
+@pytest.mark.parametrize("backward", BACKWARD.values())
+@pytest.mark.parametrize(("g", "output"), [(NARROW, WIDE), (WIDE, NARROW)], ids=["wider output", "wider gradient"])
+def test_the_wider_dtype_of_a_backward_call(g, output, backward):
+    assert_same_bits(backward(g, output), backward(g.astype(float), output.astype(float)))
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
@@ -158,16 +154,18 @@ def test_out_is_the_transpose_of_the_logits():
     assert_array_equal(x.T, expected)
 
 
-def test_broadcast():
-    row = np.arange(5.0)
-    for x in (
-        np.broadcast_to(row, (3, 4, 5)),
-        np.broadcast_to(row[:, np.newaxis], (5, 4)),
-        np.broadcast_to(1.0, (2, 3)),
-    ):
-        for axis in range(x.ndim):
-            assert_array_equal(cxent.softmax(x, axis), cxent.softmax(x.copy(), axis))
-            assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x.copy(), axis))
+BROADCAST = {
+    "rows": np.broadcast_to(np.arange(5.0), (3, 4, 5)),
+    "columns": np.broadcast_to(np.arange(5.0)[:, np.newaxis], (5, 4)),
+    "a number": np.broadcast_to(1.0, (2, 3)),
+}
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("x", BROADCAST.values(), ids=BROADCAST)
+def test_broadcast(x, axis):
+    assert_array_equal(cxent.softmax(x, axis), cxent.softmax(x.copy(), axis))
+    assert_array_equal(cxent.logsumexp(x, axis), cxent.logsumexp(x.copy(), axis))
 
 
 def test_memory_map(tmp_path):
@@ -220,24 +218,20 @@ def test_zero_rows():
     assert cxent.softmax_backward(np.empty((0, 3)), np.empty((0, 3))).shape == (0, 3)
 
 
-@pytest.fixture(params=[np.float32, np.float64])
-def dtype(request):
-    return request.param
-
-
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("others", ["as they are", -np.inf, np.inf, np.nan])
 @pytest.mark.parametrize("classes", [2, 3, 64, 200, 1000])
-def test_nan_stays_in_its_row(dtype, classes):
+def test_nan_stays_in_its_row(dtype, classes, others, function):
     x = np.random.default_rng(0).standard_normal((5, classes)).astype(dtype)
-    clean = cxent.softmax(x), cxent.log_softmax(x), cxent.logsumexp(x)
+    clean = function(x)
     for place in {0, 1, classes // 2, classes - 1}:
-        for others in (x[2], np.full(classes, -np.inf), np.full(classes, np.inf), np.full(classes, np.nan)):
-            y = x.copy()
+        y = x.copy()
+        if others != "as they are":
             y[2] = others
-            y[2, place] = np.nan
-            for function, expected in zip((cxent.softmax, cxent.log_softmax, cxent.logsumexp), clean, strict=True):
-                result = function(y)
-                assert np.isnan(result[2]).all()
-                assert_array_equal(np.delete(result, 2, axis=0), np.delete(expected, 2, axis=0))
+        y[2, place] = np.nan
+        result = function(y)
+        assert np.isnan(result[2]).all()
+        assert_array_equal(np.delete(result, 2, axis=0), np.delete(clean, 2, axis=0))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 64, 200, 1000])
@@ -277,46 +271,37 @@ def test_log_softmax_backward_beyond_log_probabilities(dtype):
     assert_allclose(result, expected, rtol=1e-5)
 
 
-def test_against_scipy():
-    special = pytest.importorskip("scipy.special")
+@pytest.mark.parametrize("axis", [None, 0, 1, -1, (0, 2)], ids=str)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_against_scipy(function, axis):
     x = np.random.default_rng(0).standard_normal((3, 5, 7))
-    for axis in (None, 0, 1, -1, (0, 2)):
-        assert_allclose(cxent.softmax(x, axis), special.softmax(x, axis), rtol=1e-13)
-        assert_allclose(cxent.log_softmax(x, axis), special.log_softmax(x, axis), rtol=1e-13)
-        assert_allclose(cxent.logsumexp(x, axis), special.logsumexp(x, axis), rtol=1e-13)
+    assert_allclose(function(x, axis), getattr(scipy.special, function.__name__)(x, axis), rtol=1e-13)
 
 
-def test_against_torch():
-    torch = pytest.importorskip("torch")
-    x = torch.randn(3, 5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    for axis in (0, 1, -1):
-        x.requires_grad_()
-        for forward, ours, backward in (
-            (torch.softmax, cxent.softmax, cxent.softmax_backward),
-            (torch.log_softmax, cxent.log_softmax, cxent.log_softmax_backward),
-        ):
-            result = forward(x, axis)
-            g = torch.cos(result.detach() * 9)
-            (grad,) = torch.autograd.grad(result, x, g)
-            found = ours(x.detach(), axis)
-            assert_allclose(found, result.detach().numpy(), rtol=1e-13)
-            assert_allclose(backward(g, found, axis), grad.numpy(), atol=1e-14)
+WITHOUT_ELEMENTS = [((3, 0), -1), ((0, 3), 0), ((0,), None), ((2, 0, 3), (0, 1)), ((0, 3), 1), ((0, 0), 1)]
 
 
-def test_arrays_without_elements():
-    """As in SciPy, PyTorch and ONNX: an empty softmax, and the logarithm of a sum of nothing."""
-    for shape, axis in (((3, 0), -1), ((0, 3), 0), ((0,), None), ((2, 0, 3), (0, 1)), ((0, 3), 1), ((0, 0), 1)):
-        x = np.empty(shape, np.float32)
-        mask = np.ones(shape, bool)
-        for function in (cxent.softmax, cxent.log_softmax):
-            for found in (function(x, axis), function(x, axis, where=mask), function(x, axis, out=np.empty_like(x))):
-                assert found.shape == shape and found.dtype == np.float32
-        expected = np.full(x.sum(axis).shape, -np.inf, np.float32)
-        for found in (cxent.logsumexp(x, axis), cxent.logsumexp(x, axis, where=mask), cxent.logsumexp(x, axis, b=x)):
-            assert_array_equal(found, expected)
-            assert found.dtype == np.float32
-        lse, sign = cxent.logsumexp(x, axis, b=x, return_sign=True, keepdims=True)
-        assert lse.shape == sign.shape == x.sum(axis, keepdims=True).shape and not sign.any()
-    for function in (cxent.softmax_backward, cxent.log_softmax_backward):
-        assert function(np.empty((3, 0)), np.empty((3, 0))).shape == (3, 0)
+@pytest.mark.parametrize("function", SOFTMAXES)
+@pytest.mark.parametrize(("shape", "axis"), WITHOUT_ELEMENTS, ids=str)
+def test_an_empty_softmax(shape, axis, function):
+    """As in SciPy, PyTorch and ONNX."""
+    x = np.empty(shape, np.float32)
+    for more in ({}, {"where": np.ones(shape, bool)}, {"out": np.empty_like(x)}):
+        assert_same_bits(function(x, axis, **more), x)
+
+
+@pytest.mark.parametrize(("shape", "axis"), WITHOUT_ELEMENTS, ids=str)
+def test_the_logarithm_of_a_sum_of_nothing(shape, axis):
+    """As in SciPy, PyTorch and ONNX."""
+    x = np.empty(shape, np.float32)
+    expected = np.full(x.sum(axis).shape, -np.inf, np.float32)
+    for more in ({}, {"where": np.ones(shape, bool)}, {"b": x}):
+        assert_same_bits(cxent.logsumexp(x, axis, **more), expected)
+    lse, sign = cxent.logsumexp(x, axis, b=x, return_sign=True, keepdims=True)
+    assert lse.shape == sign.shape == x.sum(axis, keepdims=True).shape and not sign.any()
+
+
+@pytest.mark.parametrize("backward", BACKWARD.values())
+def test_derivatives_without_elements(backward):
+    assert backward(np.empty((3, 0)), np.empty((3, 0))).shape == (3, 0)
     assert cxent.softmax_jacobian(np.empty((3, 0))).shape == (3, 0, 0)

@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from helpers import FLOATS, assert_all_same_bits, assert_same_bits
 from hypothesis import given
 from hypothesis import strategies as st
 
 import cxent
 from cxent import _validation, _workers
-
-WORKERS = [1, 2, 3, -1]
 
 
 @pytest.fixture(autouse=True)
@@ -37,30 +36,35 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("workers", [2, 3, -1])
+@pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(("shape", "axis", "order"), LAYOUTS.values(), ids=LAYOUTS)
-def test_same_bits_for_any_number(shape, axis, order, dtype):
+def test_same_bits_for_any_number(shape, axis, order, dtype, workers):
     rng = np.random.default_rng(0)
     x = np.asarray(3 * rng.standard_normal(shape), dtype, order)
     labels = rng.integers(0, shape[axis], np.delete(shape, axis))
     q = rng.random(shape).astype(dtype)
 
     def results(workers):
-        yield cxent.softmax(x, axis, workers=workers)
-        yield cxent.log_softmax(x, axis, workers=workers)
-        yield cxent.logsumexp(x, axis, workers=workers)
         in_place = x.copy(order="K")
-        yield cxent.softmax(in_place, axis, out=in_place, workers=workers)
-        for target in (labels, q):
+        found = {
+            "softmax": cxent.softmax(x, axis, workers=workers),
+            "log_softmax": cxent.log_softmax(x, axis, workers=workers),
+            "logsumexp": cxent.logsumexp(x, axis, workers=workers),
+            "in place": cxent.softmax(in_place, axis, out=in_place, workers=workers),
+        }
+        for name, target in (("indices", labels), ("probabilities", q)):
             for reduction in ("mean", "sum", "none"):
-                yield cxent.cross_entropy(x, target, axis=axis, reduction=reduction, workers=workers)
-            yield from cxent.cross_entropy_with_grad(x, target, axis=axis, workers=workers)
+                loss = cxent.cross_entropy(x, target, axis=axis, reduction=reduction, workers=workers)
+                found[f"{reduction} loss, {name}"] = loss
+            loss, grad = cxent.cross_entropy_with_grad(x, target, axis=axis, workers=workers)
+            found |= {f"loss, {name}": loss, f"gradient, {name}": grad}
+        return found
 
-    for number in WORKERS[1:]:
-        for one, several in zip(results(1), results(number), strict=True):
-            assert np.asarray(one).tobytes() == np.asarray(several).tobytes()
+    assert_all_same_bits(results(workers), results(1))
 
 
+@pytest.mark.once
 def test_threads_compute_at_once():
     meeting = threading.Barrier(3, timeout=60)
 
@@ -77,16 +81,23 @@ def test_small_calls_stay_serial(monkeypatch):
     cxent.softmax(np.zeros((500, 1000), np.float32), workers=4)
 
 
-def test_sum_of_parts():
-    def sum_over(values):
-        return _workers.run(1, lambda part: float(part[0, 0, 0]), np.repeat(values, 1000)[:, np.newaxis, np.newaxis])
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("values", "total"),
+    [
+        ([1e16, 1.0, 1.0, -1e16], 2),
+        ([1.0, math.inf], math.inf),
+        ([-math.inf, math.inf], math.nan),
+        ([1e308, 1e308], math.inf),
+    ],
+    ids=str,
+)
+def test_sum_of_parts(values, total):
+    parts = np.repeat(values, 1000)[:, np.newaxis, np.newaxis]
+    assert _workers.run(1, lambda part: float(part[0, 0, 0]), parts) == pytest.approx(total, rel=0, abs=0, nan_ok=True)
 
-    assert sum_over([1e16, 1.0, 1.0, -1e16]) == 2
-    assert sum_over([1.0, math.inf]) == math.inf
-    assert math.isnan(sum_over([-math.inf, math.inf]))
-    assert sum_over([1e308, 1e308]) == math.inf
 
-
+@pytest.mark.once
 @given(outer=st.integers(1, 300), inner=st.integers(1, 3000), parts=st.integers(2, 64))
 def test_slices_cover_every_row_once(outer, inner, parts):
     rows = np.zeros((outer, inner), int)
@@ -96,6 +107,7 @@ def test_slices_cover_every_row_once(outer, inner, parts):
     assert (rows == 1).all()
 
 
+@pytest.mark.once
 def test_an_error_in_a_part_ends_the_call():
     running = []
 
@@ -125,9 +137,10 @@ def test_calls_from_many_threads():
     expected = cxent.softmax(x)
     with ThreadPoolExecutor(20) as pool:
         for found in pool.map(lambda _: cxent.softmax(x, workers=4), range(60)):
-            assert found.tobytes() == expected.tobytes()
+            assert_same_bits(found, expected)
 
 
+@pytest.mark.once
 def test_calls_from_within_the_executor_do_not_wait_for_one_another():
     x = np.zeros((3000, 1, 1))
 
@@ -137,22 +150,37 @@ def test_calls_from_within_the_executor_do_not_wait_for_one_another():
     assert _workers.run(4, outer_kernel, x) == 9
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("workers", [0, -5, -100])
 def test_number_out_of_range(workers):
     with pytest.raises(ValueError, match=rf"workers is {workers}; accepted are positive numbers, and -1 .* to -4"):
         cxent.softmax([1.0], workers=workers)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("workers", [1.0, 2.5, "2", None])
 def test_not_a_number(workers):
     with pytest.raises(TypeError, match=r"workers is .*; accepted is an integer"):
         cxent.cross_entropy([1.0, 2.0], 0, workers=workers)
 
 
-def test_thread_count():
-    assert [_validation.thread_count(n) for n in (1, 3, 4, 5, 100, -1, -2, -4)] == [1, 3, 4, 5, 100, 4, 3, 1]
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("workers", "threads"), [(1, 1), (3, 3), (4, 4), (5, 5), (100, 100), (-1, 4), (-2, 3), (-4, 1)], ids=str
+)
+def test_thread_count(workers, threads):
+    assert _validation.thread_count(workers) == threads
 
 
+@pytest.fixture
+def no_quota_known():
+    """The quota is looked up anew, here and afterwards."""
+    _workers._cgroup_quota.cache_clear()
+    yield
+    _workers._cgroup_quota.cache_clear()
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("files", "membership", "quota"),
     [
@@ -168,20 +196,17 @@ def test_thread_count():
         ({}, "0::/", math.inf),
     ],
 )
-def test_cgroup_quota(tmp_path, files, membership, quota):
+def test_cgroup_quota(tmp_path, no_quota_known, files, membership, quota):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     (tmp_path / "membership").write_text(membership + "\n")
-    _workers._cgroup_quota.cache_clear()
     assert _workers._cgroup_quota(tmp_path / "membership", tmp_path) == quota
-    _workers._cgroup_quota.cache_clear()
 
 
-def test_no_cgroups(tmp_path):
-    _workers._cgroup_quota.cache_clear()
+@pytest.mark.once
+def test_no_cgroups(tmp_path, no_quota_known):
     assert _workers._cgroup_quota(tmp_path / "no such file", tmp_path) == math.inf
-    _workers._cgroup_quota.cache_clear()
 
 
 LIFE_AND_DEATH = """
@@ -210,6 +235,7 @@ atexit.register(lambda: (check(), print("at exit")))
 """
 
 
+@pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_after_a_fork_and_at_exit():
     run = subprocess.run([sys.executable, "-c", LIFE_AND_DEATH], capture_output=True, text=True, timeout=120)

@@ -3,14 +3,12 @@
 import warnings
 
 import numpy as np
+import onnx
 import pytest
 
 import cxent
 
-onnx = pytest.importorskip("onnx")
-
 OPERATORS = ["SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "Softmax", "LogSoftmax", "ReduceLogSumExp"]
-LEFT_OUT = {"test_reduce_log_sum_exp_empty_set": "an axis without classes is a ValueError here, not -inf"}
 
 
 def collect():
@@ -26,9 +24,10 @@ def collect():
 CASES = {case.name: case for case in collect()}
 
 
-def run(operator, inputs, attributes):
+def run(operator, inputs, attributes, outputs):
+    """What a node of that many outputs gives."""
     if operator == "SoftmaxCrossEntropyLoss":
-        return [loss(*inputs, **attributes), cxent.log_softmax(inputs[0], 1)]
+        return [loss(*inputs, **attributes), cxent.log_softmax(inputs[0], 1)][:outputs]
     if operator == "NegativeLogLikelihoodLoss":
         return [negative_log_likelihood(*inputs, **attributes)]
     if operator == "ReduceLogSumExp":
@@ -54,16 +53,15 @@ def negative_log_likelihood(x, labels, weight=None, *, reduction, ignore_index=N
 
 def test_there_are_cases():
     assert {case.model.graph.node[0].op_type for case in CASES.values()} == set(OPERATORS)
-    assert set(LEFT_OUT) <= set(CASES)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in LEFT_OUT])
-def test_case(name):
-    case = CASES[name]
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_case(case):
     node = case.model.graph.node[0]
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     assert case.data_sets
     for inputs, outputs in case.data_sets:
-        for found, expected in zip(run(node.op_type, inputs, attributes), outputs, strict=False):
+        results = run(node.op_type, inputs, attributes, len(node.output))
+        for found, expected in zip(results, outputs, strict=True):
             assert np.shape(found) == expected.shape and np.asarray(found).dtype == expected.dtype
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

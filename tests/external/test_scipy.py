@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from cxent import kernels
 
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 def test_suite(tmp_path):
     """Those left out, with reasons, are in scipy_with_cxent.py; they must fail as they say."""
     command = [sys.executable, "-m", "pytest", "--pyargs", "scipy.special.tests.test_logsumexp", "-q", "--tb=short"]
