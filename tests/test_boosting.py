@@ -138,7 +138,8 @@ def test_can_be_pickled():
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_xgboost_with_the_interface_of_scikit_learn(data, weighted):
-    xgboost = pytest.importorskip("xgboost")
+    import xgboost
+
     x, y, weight = data
     weight = weight if weighted else None
     objective = softmax_objective("xgboost")
@@ -151,7 +152,8 @@ def test_xgboost_with_the_interface_of_scikit_learn(data, weighted):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_lightgbm_with_the_interface_of_scikit_learn(data, weighted):
-    lightgbm = pytest.importorskip("lightgbm")
+    import lightgbm
+
     x, y, weight = data
     weight = weight if weighted else None
     settings = {"verbosity": -1, "num_threads": 1, "deterministic": True, "objective": softmax_objective("lightgbm")}
@@ -162,7 +164,8 @@ def test_lightgbm_with_the_interface_of_scikit_learn(data, weighted):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_xgboost_grows_the_same_trees(data, weighted):
-    xgboost = pytest.importorskip("xgboost")
+    import xgboost
+
     x, y, weight = data
     matrix = xgboost.DMatrix(x, y, weight=weight if weighted else None)
     settings = {"num_class": 3, "max_depth": 3, "base_score": 0.0, "disable_default_eval_metric": True, "nthread": 1}
@@ -179,7 +182,8 @@ def splits_of_xgboost(booster):
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_lightgbm_grows_the_same_trees(data, weighted):
-    lightgbm = pytest.importorskip("lightgbm")
+    import lightgbm
+
     x, y, weight = data
     settings = {
         "num_class": 3,

@@ -14,6 +14,7 @@ def misaligned():
     return array
 
 
+@pytest.mark.once
 def test_inputs_are_aligned_and_native(misaligned):
     x = np.zeros((2, 3))
     assert floating_array(x, "x") is x
@@ -22,6 +23,7 @@ def test_inputs_are_aligned_and_native(misaligned):
         assert readable.flags.aligned and readable.dtype.isnative and readable.dtype == np.float64
 
 
+@pytest.mark.once
 def test_targets_are_aligned_and_native(misaligned):
     x = np.zeros((2, 3))
     layout = layout_of(x, -1)
@@ -37,6 +39,7 @@ def test_targets_are_aligned_and_native(misaligned):
         assert view.flags.aligned and view.dtype.isnative and (view.shape, view.dtype) == (shape, dtype)
 
 
+@pytest.mark.once
 def test_outputs_are_aligned_and_native(misaligned):
     layout = layout_of(np.zeros((2, 3)), -1)
     aligned = np.zeros((2, 3))
