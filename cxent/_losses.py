@@ -118,9 +118,11 @@ def _mean(
     divisor, z_divisor, row_exponent, class_exponent = kernels.serving.of(dtype).sums_of_weights(
         labels, by_row, None if labels is None else by_class, ignored
     )
+    return (_scaled(by_class, class_exponent), _scaled(by_row, row_exponent)), (divisor, z_divisor)
+
+
+def _scaled(weights: Array | None, exponent: int) -> Array | None:
+    if weights is None or exponent == 0:
+        return weights
     with np.errstate(over="ignore", under="ignore"):  # in rows that do not count
-        if row_exponent and by_row is not None:
-            by_row = np.ldexp(by_row, row_exponent)
-        if class_exponent and by_class is not None:
-            by_class = np.ldexp(by_class, class_exponent)
-    return (by_class, by_row), (divisor, z_divisor)
+        return np.ldexp(weights, exponent)

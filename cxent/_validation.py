@@ -220,7 +220,7 @@ def require_classes(layout: Layout, axis: SupportsIndex, name: str) -> None:
 def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
     given = _real_array(value, name, f"accepted are real numbers, {meaning}")
     weights = np.asarray(_readable(given, dtype), order="C")
-    if not kernels.serving.of(dtype).are_finite(weights.reshape(-1)):
+    if not kernels.serving.of(dtype).are_finite(weights if weights.ndim == 1 else weights.reshape(-1)):
         wrong = given[~np.isfinite(weights)].flat[0]
         raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {dtype}")
     return weights
