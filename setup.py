@@ -44,10 +44,20 @@ class BuildSideBySide(build_ext):
 
 # What Cython needs for memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
 MEMORYVIEWS = "cxent.kernels.memoryviews"
-HELPERS = {MEMORYVIEWS: "cxent/kernels/memoryviews.c", "cxent.kernels.cpu": "cxent/kernels/cpu.pyx"}
+HELPERS = {
+    MEMORYVIEWS: "cxent/kernels/memoryviews.c",
+    "cxent.kernels.cpu": "cxent/kernels/cpu.pyx",
+    "cxent.kernels.threads": "cxent/kernels/threads.pyx",
+}
 
 extensions = [
-    Extension(name, [source], extra_compile_args=OTHER_FLAGS + COMMON_FLAGS, extra_link_args=LINK_FLAGS)
+    Extension(
+        name,
+        [source],
+        include_dirs=["cxent/kernels"],
+        extra_compile_args=OTHER_FLAGS + COMMON_FLAGS,
+        extra_link_args=LINK_FLAGS,
+    )
     for name, source in HELPERS.items()
 ]
 for level in chosen_levels():

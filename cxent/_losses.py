@@ -36,19 +36,14 @@ class CheckedLoss(NamedTuple):
     layout: Layout
     dtype: np.dtype[np.floating]  # in which it is computed
     target: Array  # labels (outer, inner), or probabilities (outer, classes, inner)
-    by_class: Array | None
+    class_weights: Array | None
     row_weights: Array | None
     options: KernelOptions
     row_losses: Array | None  # memory for them, if they are wanted
 
-    @property
-    def class_weights(self) -> memoryview | None:
-        """No array, so that every part of a call has them whole."""
-        return None if self.by_class is None else self.by_class.data
-
     def arrays(self) -> list[Array]:
         """What a kernel reads beside the logits."""
-        return [a for a in (self.target, self.by_class, self.row_weights) if a is not None]
+        return [a for a in (self.target, self.class_weights, self.row_weights) if a is not None]
 
     def reduced(self, total: float) -> RowResults:
         """The loss that the caller gets, of the sum that a kernel returns."""

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import cxent.kernels
+from cxent import _workers
+from cxent.kernels import threads
 
 BUILT = ["python", "baseline"]
 if sysconfig.get_platform() == "linux-x86_64":
@@ -62,6 +64,22 @@ def close_the_short_way(monkeypatch):
                 monkeypatch.setattr(module, name, lambda *_: None)
 
     return close
+
+
+@pytest.fixture
+def share_small_calls(monkeypatch, close_the_short_way):
+    """A function after which calls on few numbers have parts of so many, and four CPUs to share them."""
+    part_sizes = []
+
+    def share(part_size):
+        close_the_short_way()
+        monkeypatch.setattr(_workers, "_WORTH_SHARING", part_size)
+        monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
+        part_sizes.append(threads.set_part_size(part_size))
+
+    yield share
+    for part_size in reversed(part_sizes):
+        threads.set_part_size(part_size)
 
 
 def pytest_addoption(parser):

@@ -16,6 +16,7 @@ DTYPES = {"float32": np.float32, "float64": np.float64, "float16": np.float16, "
 CLASSES = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129]
 CLASSES += [257, 1000, 4095, 4096, 4097, 5003]
 LAYOUTS = ["rows", "columns"]
+PART_SIZE = 1000  # calls of a test's size have parts
 OPTIONS = {
     "plain": {},
     "weight": {"weight": True},

@@ -10,7 +10,6 @@ from helpers import loss_by_definition
 from numpy.testing import assert_allclose, assert_array_equal
 
 import cxent
-from cxent import _workers
 
 X = np.zeros((2, 3))
 LABELS = [0, 1]
@@ -284,9 +283,8 @@ def test_sample_weights_are_broadcast(function):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("shape", "axis"), [((3000, 3), 1), ((7, 5000), 1), ((7, 900), 0), ((2, 21, 20, 30), 1)])
-def test_same_bits_for_any_number_of_workers(monkeypatch, shape, axis, dtype):
-    monkeypatch.setattr(_workers, "_PART", 1000)
-    monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
+def test_same_bits_for_any_number_of_workers(share_small_calls, shape, axis, dtype):
+    share_small_calls(1000)
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(dtype)
     p, b = cxent.softmax(x, axis), rng.standard_normal(shape).astype(dtype)
@@ -311,13 +309,12 @@ def test_same_bits_for_any_number_of_workers(monkeypatch, shape, axis, dtype):
             assert np.asarray(one).tobytes() == np.asarray(several).tobytes()
 
 
-def test_every_function_shares_its_rows(monkeypatch):
-    monkeypatch.setattr(_workers, "_PART", 10)
-    monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
+def test_every_function_shares_its_rows(monkeypatch, share_small_calls):
+    share_small_calls(10)
     x, labels = np.ones((100, 3)), np.zeros(100, int)
     asked = []
-    start = _workers._start
-    monkeypatch.setattr(_workers, "_start", lambda work, threads: asked.append(threads) or start(work, threads))
+    start = cxent.kernels.start_threads
+    monkeypatch.setattr(cxent.kernels, "start_threads", lambda count: asked.append(count) or start(count))
     for call in (
         lambda: cxent.softmax_backward(x, x, workers=3),
         lambda: cxent.log_softmax_backward(x, x, workers=3),

@@ -7,8 +7,6 @@ from pathlib import Path
 import golden
 import pytest
 
-from cxent import _workers
-
 EXPECTED = json.loads((Path(__file__).parent / "golden.json").read_text())
 
 
@@ -22,9 +20,8 @@ def fused(kernels):
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("layout", golden.LAYOUTS)
 @pytest.mark.parametrize("dtype", golden.DTYPES)
-def test_bits(fused, dtype, layout, workers, monkeypatch):
-    monkeypatch.setattr(_workers, "_PART", 1000)
-    monkeypatch.setattr(_workers, "usable_cpus", lambda: 3)
+def test_bits(fused, dtype, layout, workers, share_small_calls):
+    share_small_calls(golden.PART_SIZE)
     found = golden.hashes(dtype, layout, workers)
     expected = EXPECTED[f"{dtype}, {layout}"]
     assert {name: value for name, value in found.items() if value != expected.get(name)} == {}

@@ -81,7 +81,8 @@ def test_softmax_functions_in_any_layout(logits):
 @pytest.mark.parametrize(
     "shape", [(70, 3), (70, 48), (9, 100), (40, 1000), (3, 5000), (2, 21, 130), (2, 5000, 40)], ids=str
 )
-def test_a_row_has_the_same_bits_in_any_batch_and_for_any_number_of_workers(dtype, shape, monkeypatch):
+def test_a_row_has_the_same_bits_in_any_batch_and_for_any_number_of_workers(dtype, shape, share_small_calls):
+    share_small_calls(100)
     x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     labels = np.zeros(np.delete(shape, 1), int)
 
@@ -97,7 +98,6 @@ def test_a_row_has_the_same_bits_in_any_batch_and_for_any_number_of_workers(dtyp
 
     batch = results(x, labels)
     assert_all_same_bits(results(x[-1:], labels[-1:]), {name: result[-1:] for name, result in batch.items()})
-    monkeypatch.setattr(cxent._workers, "_PART", 100)
     assert_all_same_bits(results(x, labels, 3), batch)
 
 

@@ -258,8 +258,8 @@ def loss_results(x, target, **options):
 @pytest.mark.parametrize(
     ("shape", "axis"), [((400, 30), 1), ((7, 900), 0), ((3, 5000), 1), ((2, 21, 20, 30), 1)], ids=str
 )
-def test_options_have_the_same_bits_for_any_number_of_workers(shape, axis, target, workers, monkeypatch):
-    monkeypatch.setattr(cxent._workers, "_PART", 1000)
+def test_options_have_the_same_bits_for_any_number_of_workers(shape, axis, target, workers, share_small_calls):
+    share_small_calls(1000)
     rng = np.random.default_rng(0)
     x = rng.standard_normal(shape).astype(np.float32)
     rows = np.delete(shape, axis)

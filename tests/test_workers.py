@@ -1,27 +1,24 @@
 """One call's rows over threads: the same bits, from any thread, after a fork, at the end of the interpreter."""
 
 import math
+import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from helpers import FLOATS, assert_all_same_bits, assert_same_bits
-from hypothesis import given
-from hypothesis import strategies as st
 
 import cxent
 from cxent import _validation, _workers
+from cxent.kernels import threads
 
 
 @pytest.fixture(autouse=True)
-def many_small_parts(monkeypatch, close_the_short_way):
-    """Calls of a test's size are split, over more threads than this machine may have CPUs."""
-    close_the_short_way()
-    monkeypatch.setattr(_workers, "_PART", 1000)
-    monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
+def many_small_parts(share_small_calls):
+    """Calls of a test's size are shared, by more threads than this machine may have CPUs."""
+    share_small_calls(1000)
 
 
 LAYOUTS = {
@@ -66,63 +63,37 @@ def test_same_bits_for_any_number(shape, axis, order, dtype, workers):
 
 @pytest.mark.once
 def test_threads_compute_at_once():
-    meeting = threading.Barrier(3, timeout=60)
+    threads.start(2)
+    assert threads.can_meet(3, seconds=60)
 
-    def kernel(logits):
-        meeting.wait()  # for two others
-        return 0.0
 
-    _workers.run(3, kernel, np.zeros((3000, 1, 1)))
+@pytest.mark.once
+def test_a_call_waits_for_no_thread_that_there_is_not():
+    assert not threads.can_meet(300, seconds=0.01)
 
 
 def test_small_calls_stay_serial(monkeypatch):
-    monkeypatch.setattr(_workers, "_PART", 1 << 18)
-    monkeypatch.setattr(_workers, "_start", lambda *_: pytest.fail("a small call was split"))
-    cxent.softmax(np.zeros((500, 1000), np.float32), workers=4)
+    monkeypatch.setattr(_workers, "_WORTH_SHARING", 1 << 16)
+    monkeypatch.setattr(cxent.kernels, "start_threads", lambda _: pytest.fail("a small call was shared"))
+    cxent.softmax(np.zeros((50, 1000), np.float32), workers=4)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
-    ("values", "total"),
-    [
-        ([1e16, 1.0, 1.0, -1e16], 2),
-        ([1.0, math.inf], math.inf),
-        ([-math.inf, math.inf], math.nan),
-        ([1e308, 1e308], math.inf),
-    ],
-    ids=str,
+    ("rows", "loss"),
+    [([[3e38, 0.0]] * 3000, 0.0), ([[0.0, 3e38]] * 3000, math.inf), ([[0.0, math.nan]] * 3000, math.nan)],
+    ids=["0", "inf", "NaN"],
 )
-def test_sum_of_parts(values, total):
-    parts = np.repeat(values, 1000)[:, np.newaxis, np.newaxis]
-    assert _workers.run(1, lambda part: float(part[0, 0, 0]), parts) == pytest.approx(total, rel=0, abs=0, nan_ok=True)
+def test_sums_of_parts_that_are_no_numbers(rows, loss):
+    found = cxent.cross_entropy(np.float64(rows) * (1 if math.isnan(loss) else 5e269), [0] * 3000, reduction="sum")
+    assert found == pytest.approx(loss, nan_ok=True)
 
 
-@pytest.mark.once
-@given(outer=st.integers(1, 300), inner=st.integers(1, 3000), parts=st.integers(2, 64))
-def test_slices_cover_every_row_once(outer, inner, parts):
-    rows = np.zeros((outer, inner), int)
-    for where in _workers._slices(outer, inner, parts):
-        assert rows[where].size
-        rows[where] += 1
-    assert (rows == 1).all()
-
-
-@pytest.mark.once
-def test_an_error_in_a_part_ends_the_call():
-    running = []
-
-    def kernel(part):
-        running.append(1)
-        try:
-            if part[0, 0, 0] == 5:
-                raise MemoryError("no memory for this part")
-            return 0.0
-        finally:
-            running.pop()
-
-    with pytest.raises(MemoryError, match="this part"):
-        _workers.run(3, kernel, np.repeat(np.arange(20.0), 1000)[:, np.newaxis, np.newaxis])
-    assert not running
+def test_sums_of_parts_keep_small_ones():
+    """Each part's sum is the loss of its rows; those of both signs leave what is small."""
+    x = np.zeros((4000, 2))
+    weights = np.repeat([1e16, 1.0, 1.0, -1e16], 1000)
+    total = cxent.cross_entropy(x, np.zeros(4000, int), sample_weight=weights, reduction="sum")
+    assert total == pytest.approx(2000 * math.log(2), rel=1e-3)
 
 
 def test_bad_labels_leave_out_as_it_is():
@@ -138,16 +109,6 @@ def test_calls_from_many_threads():
     with ThreadPoolExecutor(20) as pool:
         for found in pool.map(lambda _: cxent.softmax(x, workers=4), range(60)):
             assert_same_bits(found, expected)
-
-
-@pytest.mark.once
-def test_calls_from_within_the_executor_do_not_wait_for_one_another():
-    x = np.zeros((3000, 1, 1))
-
-    def outer_kernel(logits):
-        return _workers.run(4, lambda part: 1.0, x)
-
-    assert _workers.run(4, outer_kernel, x) == 9
 
 
 @pytest.mark.once
@@ -213,10 +174,11 @@ LIFE_AND_DEATH = """
 import atexit, os, sys, threading, warnings
 import numpy as np
 import cxent
-from cxent import _validation, _workers
+from cxent import _workers
 
 warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads, which is what is tested
-_workers._PART, _workers.usable_cpus = 1000, lambda: 2
+_workers._WORTH_SHARING, _workers.usable_cpus = 1000, lambda: 2
+cxent.kernels.threads.set_part_size(1000)
 x = np.random.default_rng(0).standard_normal((100, 1000))
 expected = cxent.softmax(x)
 
@@ -240,3 +202,22 @@ atexit.register(lambda: (check(), print("at exit")))
 def test_after_a_fork_and_at_exit():
     run = subprocess.run([sys.executable, "-c", LIFE_AND_DEATH], capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout, run.stderr) == (0, "at exit\n", "")
+
+
+def run_with_spin(spin):
+    """One shared call, in a process of its own, whose threads spin for so long."""
+    code = "import numpy as np, cxent; cxent._workers.usable_cpus = lambda: 2; cxent.softmax(np.ones((99, 999)), workers=2)"
+    environment = os.environ | {"CXENT_SPIN": spin}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("spin", ["0", "50.5", "200"])
+def test_time_that_threads_spin(spin):
+    assert run_with_spin(spin).stderr == ""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("spin", ["soon", "-1", "201", "nan"])
+def test_time_that_threads_may_not_spin(spin):
+    assert f"ValueError: CXENT_SPIN is '{spin}'; accepted is a number of microseconds" in run_with_spin(spin).stderr

@@ -10,13 +10,13 @@ sys.path.insert(0, str(TESTS))
 import golden  # noqa: E402
 
 import cxent  # noqa: E402
-from cxent import _workers  # noqa: E402
+from cxent.kernels import threads  # noqa: E402
 
 
 def main() -> None:
     if cxent.kernels.serving.name not in ("v3", "v4"):
         sys.exit(f"the {cxent.kernels.serving.name} kernels have no fused multiply-add; accepted are v3 and v4")
-    _workers._PART = 1000  # calls of a test's size are split
+    threads.set_part_size(golden.PART_SIZE)
     found = {
         f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
     }

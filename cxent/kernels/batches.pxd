@@ -1,15 +1,16 @@
 """The one loop over the batches of an array: memory for the tiles, the loop, and what is left to be written.
 
 A kernel is a function that computes one batch of a `Call`. `run` makes the tiles, hands it batch after batch, and
-cleans up.
+cleans up. A large call has parts, runs of its rows, which threads may compute side by side.
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 
 from .losses cimport Loss
-from .rows cimport Total, Values
-from .simd cimport fence, real
+from .rows cimport Total, Values, sum_of, sum_of_parts
+from .simd cimport LANES, fence, real
 from .stores cimport Ahead, Pending, ahead_of, stream_all
+from .threads cimport MOST_PARTS, parts_of, share
 from .tiles cimport Batch, Rows, next_batch
 
 cdef enum:
@@ -27,6 +28,8 @@ cdef struct Call:
     Values values       # one result for each row, or none
     Pending pending
     Total total
+    int threads         # that may compute it, at least 1
+    double sum          # of the losses
 
 ctypedef void (*Compute)(Call* call) noexcept nogil
 
@@ -80,19 +83,57 @@ cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:
         fence()
 
 
+cdef struct Shared_call:        # a call whose parts are computed side by side
+    const Call* call
+    Compute compute
+    char* memory                # for the tiles of each seat
+    Py_ssize_t tile_bytes
+    Py_ssize_t seat_bytes
+    int parts
+    double sums[MOST_PARTS]     # of the losses of each part
+
+
+cdef inline Py_ssize_t first_row(const Batch* batch, int part, int parts) noexcept nogil:
+    """Where a part starts. Rows that are columns together stay so."""
+    cdef Py_ssize_t row = batch.total // parts * part + batch.total % parts * part // parts
+    return row // LANES * LANES if batch.columns and part < parts else row
+
+
+cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
+    cdef Shared_call* shared = <Shared_call*> job
+    cdef Call call = shared.call[0]
+    call.batch.first = first_row(&call.batch, part, shared.parts)
+    call.batch.total = first_row(&call.batch, part + 1, shared.parts)
+    give_tiles(&call, shared.memory + seat * shared.seat_bytes, shared.tile_bytes)
+    compute_all(&call, shared.compute)
+    shared.sums[part] = sum_of(&call.batch, &call.total)
+
+
 cdef inline int run(Call* call, Compute compute) except -1 nogil:
-    """Compute all batches of a call."""
+    """Compute all batches of a call, on as many threads as it may have."""
     cdef char on_stack[STACK_BYTES + 64]
+    cdef Shared_call shared
     cdef char* memory = on_stack
-    cdef Py_ssize_t tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
-    cdef Py_ssize_t size = give_tiles(call, NULL, tile_bytes) * tile_bytes
+    cdef Py_ssize_t size
+    cdef int threads, part
+    shared.call, shared.compute, shared.parts = call, compute, parts_of(call.batch.total, call.batch.classes)
+    threads = min(call.threads, shared.parts)
+    shared.tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+    shared.seat_bytes = give_tiles(call, NULL, shared.tile_bytes) * shared.tile_bytes
+    size = threads * shared.seat_bytes
     if size > STACK_BYTES:
         memory = <char*> PyMem_RawMalloc(size + 64)
         if memory == NULL:
             with gil:
                 raise MemoryError(f"no memory for {size} bytes to gather rows of {call.batch.classes} classes")
-    give_tiles(call, <char*> ((<size_t> memory + 63) // 64 * 64), tile_bytes)
-    compute_all(call, compute)
+    shared.memory = <char*> ((<size_t> memory + 63) // 64 * 64)
+    if shared.parts == 1:   # without a copy of the call
+        give_tiles(call, shared.memory, shared.tile_bytes)
+        compute_all(call, compute)
+        call.sum = sum_of(&call.batch, &call.total)
+    else:
+        share(compute_part, &shared, shared.parts, threads)
+        call.sum = sum_of_parts(shared.sums, shared.parts)
     if memory != on_stack:
         PyMem_RawFree(memory)
     return 0

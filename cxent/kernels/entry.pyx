@@ -15,7 +15,7 @@ from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, 
 from cxent.kernels.math cimport exp_any, expm1, log, log1p
 from cxent.kernels.rows cimport (
     LARGEST_EXPONENT, Values, Weights, are_finite as all_finite, are_in_range, can_divide, exponent_to_one,
-    find_largest_weights, power_of_two, sum_of, sum_weights, values_at,
+    find_largest_weights, power_of_two, sum_weights, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (
@@ -68,6 +68,7 @@ cdef void begin(Call* call, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inn
     """A call without arrays and options."""
     memset(call, 0, sizeof(Call))
     call.batch = batch_of(outer, classes, inner)
+    call.threads = 1
     call.loss.temperature = call.loss.divisor = call.loss.z_divisor = 1
 
 
@@ -88,12 +89,14 @@ def softmax(
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef Call call
     begin_with(&call, x)
     set_mask(&call, mask)
     call.out = rows_of(&call.batch, out)
+    call.threads = threads
     with nogil:
         if past_caches:
             stream_past_caches(&call.batch, &call.x, &call.out)
@@ -105,6 +108,7 @@ def log_softmax(
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = (x - m) - log(sum(exp(x - m)))."""
     cdef Call call
@@ -112,6 +116,7 @@ def log_softmax(
     set_mask(&call, mask)
     call.out = rows_of(&call.batch, out)
     call.spare.origin = call.x.origin  # (a tile alone)
+    call.threads = threads
     with nogil:
         if past_caches:
             stream_past_caches(&call.batch, &call.x, &call.out)
@@ -122,12 +127,14 @@ def logsumexp(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     real[:, :] out,     # OUT  (outer, inner)
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = m + log(sum(exp(x - m))); the maximum itself where it is infinite and no class is NaN."""
     cdef Call call
     begin_with(&call, x)
     set_mask(&call, mask)
     call.values = values_of(out)
+    call.threads = threads
     with nogil:
         run(&call, logsumexp_batch)
 
@@ -137,6 +144,7 @@ def logsumexp_factors(
     b,                  # IN   (outer, classes, inner), factors of either sign
     real[:, :] out,     # OUT  (outer, inner)
     real[:, :] sign,    # OUT  (outer, inner), 1, -1 or 0; NaN where `out` is
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = log(abs(sum(b * exp(x))))."""
     cdef Call call
@@ -145,6 +153,7 @@ def logsumexp_factors(
     call.values = values_of(out)
     call.loss.lse = values_of(sign)
     call.spare.origin = call.x.origin  # (a tile alone)
+    call.threads = threads
     with nogil:
         run(&call, logsumexp_factors_batch)
 
@@ -153,12 +162,14 @@ def softmax_backward(
     grad_output,        # IN   (outer, classes, inner)
     output,             # IN   (outer, classes, inner), the probabilities
     out,                # OUT  (outer, classes, inner), may be either input
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = p * (g - sum(g * p))."""
     cdef Call call
     begin_with(&call, grad_output)
     call.y = rows_of(&call.batch, output)
     call.out = rows_of(&call.batch, out)
+    call.threads = threads
     with nogil:
         run(&call, softmax_backward_batch)
 
@@ -167,12 +178,14 @@ def log_softmax_backward(
     grad_output,        # IN   (outer, classes, inner)
     output,             # IN   (outer, classes, inner), the log-probabilities
     out,                # OUT  (outer, classes, inner), may be either input
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = g - exp(output) * sum(g)."""
     cdef Call call
     begin_with(&call, grad_output)
     call.y = rows_of(&call.batch, output)
     call.out = rows_of(&call.batch, out)
+    call.threads = threads
     with nogil:
         run(&call, log_softmax_backward_batch)
 
@@ -221,6 +234,7 @@ def cross_entropy(
     grad,               # OUT  (outer, classes, inner), may be x but not target; or None
     hess,               # OUT  (outer, classes, inner), or None; wants grad too
     bint past_caches,   # IN   whether `grad` is to be written past the caches
+    int threads,        # IN   that may compute, at least 1
 ):
     """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
 
@@ -236,11 +250,12 @@ def cross_entropy(
     call.hess = rows_of(&call.batch, hess)
     if call.loss.softcap != 0 and grad is not None:
         call.spare.origin = call.x.origin  # (a tile alone)
+    call.threads = threads
     with nogil:
         if past_caches and grad is not None:
             stream_past_caches(&call.batch, &call.x, &call.out)
         run(&call, cross_entropy_batch)
-    return sum_of(&call.batch, &call.total)
+    return call.sum
 
 
 def hessian_product(
@@ -251,6 +266,7 @@ def hessian_product(
     row_weights,        # IN   (outer, inner), or None
     options,            # IN   as in `cross_entropy`
     out,                # OUT  (outer, classes, inner), may be x
+    int threads,        # IN   that may compute, at least 1
 ):
     """out = s / divisor * Q * p * (v - sum(p * v)), divided by the squared temperature."""
     cdef Call call
@@ -259,6 +275,7 @@ def hessian_product(
     call.v = rows_of(&call.batch, v)
     call.v.direct = False
     call.out = rows_of(&call.batch, out)
+    call.threads = threads
     with nogil:
         run(&call, hessian_product_batch)
 
@@ -271,6 +288,7 @@ def from_probs(
     options,            # IN   as in `cross_entropy`, of which `ignored` and `divisor` count
     losses,             # OUT  (outer, inner), or None
     grad,               # OUT  (outer, classes, inner), may be an input; or None
+    int threads,        # IN   that may compute, at least 1
 ):
     """Returns sum(losses), which are -s / divisor * sum(q' * log(p)); grad = -s / divisor * q' / p.
 
@@ -281,9 +299,10 @@ def from_probs(
     set_target(&call, target, class_weights, row_weights, options)
     call.loss.losses = values_of(losses)
     call.out = rows_of(&call.batch, grad)
+    call.threads = threads
     with nogil:
         run(&call, from_probs_batch)
-    return sum_of(&call.batch, &call.total)
+    return call.sum
 
 
 def labels_in_range(

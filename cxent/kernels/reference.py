@@ -80,14 +80,14 @@ def _chosen(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
 
 
 @np.errstate(all="ignore")
-def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool) -> None:
+def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = _chosen(x, mask)
     e, rest = _exponentials(_shifted(rows)[1])
     _store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool) -> None:
+def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = _chosen(x, mask)
     _, shifted = _shifted(rows)
     _, rest = _exponentials(shifted)
@@ -95,21 +95,21 @@ def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool) -> 
 
 
 @np.errstate(all="ignore")
-def logsumexp(x: Array, mask: Array | None, out: Array) -> None:
+def logsumexp(x: Array, mask: Array | None, out: Array, threads: int) -> None:
     m, shifted = _shifted(_chosen(x, mask)[0])
     _, rest = _exponentials(shifted)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
 @np.errstate(all="ignore")
-def softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
+def softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
     g, p = _rows(grad_output), _rows(output)
     c, total = _finite_sum(lambda c: c * g * p)
     _store(p * (c * g - total) / c, out)
 
 
 @np.errstate(all="ignore")
-def log_softmax_backward(grad_output: Array, output: Array, out: Array) -> None:
+def log_softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
     g, log_p = _rows(grad_output), _rows(output)
     c, total = _finite_sum(lambda c: c * g)
     _store((c * g - np.exp(log_p) * total) / c, out)
@@ -131,7 +131,7 @@ def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Arr
 
 
 @np.errstate(all="ignore")
-def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array) -> None:
+def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array, threads: int) -> None:
     rows, factors = _rows(x), _rows(b)
     m = rows.max(axis=-1, keepdims=True)
     level = np.where(np.isfinite(m), m, 0)
@@ -158,7 +158,7 @@ class _TargetRows(NamedTuple):
 
 
 def _target_rows(
-    target: Array, class_weights: memoryview | None, row_weights: Array | None, options: Options, rows: Array
+    target: Array, class_weights: Array | None, row_weights: Array | None, options: Options, rows: Array
 ) -> _TargetRows:
     """Those that belong to the rows of a call's logits."""
     ignored, smoothing, *_ = options
@@ -184,7 +184,7 @@ def _target_rows(
 def cross_entropy(
     x: Array,
     target: Array,
-    class_weights: memoryview | None,
+    class_weights: Array | None,
     row_weights: Array | None,
     options: Options,
     losses: Array | None,
@@ -192,6 +192,7 @@ def cross_entropy(
     grad: Array | None,
     hess: Array | None,
     past_caches: bool,
+    threads: int,
 ) -> float:
     _, smoothing, z, cap, temperature, divisor, z_divisor = options
     u = _rows(x)
@@ -247,10 +248,11 @@ def hessian_product(
     x: Array,
     v: Array,
     target: Array,
-    class_weights: memoryview | None,
+    class_weights: Array | None,
     row_weights: Array | None,
     options: Options,
     out: Array,
+    threads: int,
 ) -> None:
     _, _, _, _, temperature, divisor, _ = options
     u, vector = _rows(x), _rows(v)
@@ -269,11 +271,12 @@ def hessian_product(
 def from_probs(
     probs: Array,
     target: Array,
-    class_weights: memoryview | None,
+    class_weights: Array | None,
     row_weights: Array | None,
     options: Options,
     losses: Array | None,
     grad: Array | None,
+    threads: int,
 ) -> float:
     p = _rows(probs)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, p)

@@ -146,6 +146,15 @@ cdef inline double sum_of(const Batch* batch, const Total* total) noexcept nogil
     return value + lost if value - value == 0 else value
 
 
+cdef inline double sum_of_parts(const double* sums, int parts) noexcept nogil:
+    cdef double value = 0
+    cdef double lost = 0
+    cdef int part
+    for part in range(parts):
+        add_number(sums[part], &value, &lost)
+    return value + lost if value - value == 0 else value
+
+
 # --- whole arrays ------------------------------------------------------------------------------------------------
 
 cdef inline bint are_in_range(const Values* labels, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t classes,

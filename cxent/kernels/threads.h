@@ -1,0 +1,38 @@
+/* What threads need and C has no portable name for: atomic integers, a pause in a spin, a clock. */
+#ifndef CXENT_THREADS_H
+#define CXENT_THREADS_H
+#include <time.h>
+
+#ifdef __GNUC__
+typedef int cxent_atomic;
+#define cxent_atomic_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
+#define cxent_atomic_store(p, x) __atomic_store_n(p, x, __ATOMIC_SEQ_CST)
+#define cxent_atomic_add(p, x) __atomic_fetch_add(p, x, __ATOMIC_SEQ_CST)
+static inline int cxent_atomic_replace(cxent_atomic* p, int old, int x) {
+    return __atomic_compare_exchange_n(p, &old, x, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
+#else
+#include <intrin.h>
+typedef volatile long cxent_atomic;
+#define cxent_atomic_load(p) _InterlockedOr(p, 0)
+#define cxent_atomic_store(p, x) ((void) _InterlockedExchange(p, x))
+#define cxent_atomic_add(p, x) _InterlockedExchangeAdd(p, x)
+#define cxent_atomic_replace(p, old, x) (_InterlockedCompareExchange(p, x, old) == (old))
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define cxent_pause() _mm_pause()
+#elif defined(__GNUC__) && defined(__aarch64__)
+#define cxent_pause() __asm__ volatile("isb")
+#else
+#define cxent_pause() ((void) 0)
+#endif
+
+static inline double cxent_microseconds(void) {
+    struct timespec now;
+    timespec_get(&now, TIME_UTC);
+    return 1e6 * (double) now.tv_sec + 1e-3 * (double) now.tv_nsec;
+}
+
+#endif
