@@ -56,15 +56,14 @@ _SHAPES = [
     *rows_by_classes(LARGE, (1_024, 4_000), (512, 12_000), (512, 32_000), (256, 50_257), (256, 128_256)),
     Shape((4, 21, 512, 512), 1, LARGE),
 ]
-SHAPES = {shape.label: shape for shape in _SHAPES}
+SHAPES = {shape.label: shape for shape in _SHAPES}  # by the name that ``--shapes`` takes
 
 # How time grows: rows of 100 classes, and 64 rows of more and more classes. Steps of 2, so that a change of ways shows.
 ROWS, CLASSES = "rows", "classes"
-_SCALING = [
+SCALING = [
     *rows_by_classes(ROWS, *((2**k, 100) for k in range(16))),
     *rows_by_classes(CLASSES, *((64, 2**k) for k in range(1, 18))),
 ]
-SCALING = {shape.label: shape for shape in _SCALING}
 SCALING_OPERATIONS = ["softmax", "loss+grad"]
 
 QUICK_SHAPES = ["1 x 10", "50 x 10", "6,000 x 10", "640 x 100", "64 x 1,000", "3,000 x 257"]

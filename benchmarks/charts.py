@@ -90,9 +90,8 @@ def growth(axis: Any, panel: list[Row], along: str) -> None:
         wide = 2 if name == "cxent" else 1
         axis.loglog(places, seconds, color=colour, label=name, linewidth=wide, marker=".", zorder=wide + 1)
     last = panel[-1]["seconds"]["cxent"]
-    axis.loglog(
-        places, [last * n / places[-1] for n in places], ":", color="black", linewidth=0.8, label="in proportion"
-    )
+    line = [last * n / places[-1] for n in places]
+    axis.loglog(places, line, ":", color="black", linewidth=0.8, label="in proportion")
     axis.set_xlabel(along, fontsize=8)
     axis.tick_params(labelsize=8)
     axis.legend(fontsize=8, frameon=False)

@@ -2,8 +2,9 @@
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
-Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. With a
-selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) tables are printed; ``--out`` writes them.
+Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. Of a
+selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) it prints the tables, or writes them to
+``--out``.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 import cases
 from formulations import PEERS
 from machine import ask, machine
-from report import RESULTS, report, stem_of, write, write_index
+from report import RESULTS, Results, report, stem_of, write, write_index
 
 
 def options() -> argparse.Namespace:
@@ -35,8 +37,9 @@ def main() -> None:
     everything = not (chosen.quick or chosen.shapes or chosen.only or chosen.dtypes or chosen.threads)
     budget = chosen.budget or (0.5 if chosen.quick else 2.0)
     operations = chosen.only or (cases.QUICK_OPERATIONS if chosen.quick else cases.OPERATIONS)
-    selection = {
-        "shapes": chosen.shapes or (cases.QUICK_SHAPES if chosen.quick else list(cases.SHAPES)),
+    labels = chosen.shapes or (cases.QUICK_SHAPES if chosen.quick else list(cases.SHAPES))
+    selection: dict[str, Any] = {
+        "shapes": [cases.SHAPES[label] for label in labels],
         "operations": operations,
         "dtypes": chosen.dtypes or (cases.QUICK_DTYPES if chosen.quick else cases.DTYPES),
     }
@@ -44,7 +47,7 @@ def main() -> None:
         ask("speed", cpus=n, threads=n, budget=budget, **selection)
         for n in chosen.threads or ([1] if chosen.quick else [1, 2])
     ]
-    results = {
+    results: Results = {
         "machine": machine({peer.NAME: peer.DISTRIBUTION for peer in PEERS}),
         "missing": parts[0]["missing"],
         "charts": {},
@@ -52,7 +55,11 @@ def main() -> None:
         "rows": [row for part in parts for row in part["rows"]],
     }
     if everything:
-        growth = {"shapes": list(cases.SCALING), "operations": cases.SCALING_OPERATIONS, "dtypes": ["float32"]}
+        growth: dict[str, Any] = {
+            "shapes": cases.SCALING,
+            "operations": cases.SCALING_OPERATIONS,
+            "dtypes": ["float32"],
+        }
         results["scaling"] = ask("speed", cpus=1, threads=1, budget=budget, **growth)["rows"]
         results["memory"] = ask("memory", cpus=1, keep_memory=False)
     folder = chosen.out or (RESULTS if everything else None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cases import SMOOTHING, Case, Formulations
 
 NAME = "cxent"
@@ -12,7 +14,7 @@ def formulations(case: Case) -> Formulations:
     import cxent
 
     x, y, q, out, axis = case.x, case.labels, case.q, case.out, case.axis
-    workers = {} if case.threads == 1 else {"workers": case.threads}
+    workers: dict[str, Any] = {} if case.threads == 1 else {"workers": case.threads}
     smoothed = {"weight": case.weight, "label_smoothing": SMOOTHING, **workers}
     return {
         "softmax": [lambda: cxent.softmax(x, axis, out=out, **workers)],

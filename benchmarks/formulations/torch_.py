@@ -26,8 +26,8 @@ def formulations(case: Case) -> Formulations:
     leaf = tensor(case.x).requires_grad_()
     w, w_along, hidden = tensor(case.weight), tensor(case.along(case.weight)), torch.from_numpy(~case.mask)
     even = SMOOTHING / x.shape[axis]
-    out = {} if case.small else {"out": tensor(case.out)}
-    lse_out = {} if case.small else {"out": torch.empty(case.row_shape, dtype=x.dtype)}
+    out: dict[str, Any] = {} if case.small else {"out": tensor(case.out)}
+    lse_out: dict[str, Any] = {} if case.small else {"out": torch.empty(case.row_shape, dtype=x.dtype)}
 
     def autograd(target: Any, **options: Any) -> tuple[Any, Any]:
         loss = cross_entropy(leaf, target, **options)
