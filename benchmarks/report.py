@@ -1,131 +1,239 @@
-"""``README.md`` and the chart from ``results.json``: ``python benchmarks/report.py``."""
+"""Tables in Markdown from what was measured: ``python benchmarks/report.py`` writes all of them, charts too, again.
+
+A file of results in ``results`` is one CPU, with one set of kernels; ``README.md`` beside this file lists them.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
+from cases import FEW, MEMORY_SHAPE
+from ceilings import COPY, EXP
+from measure import STRAYS
 
-INTRODUCTION = """# Benchmarks
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+LEGEND = f"""\
+Speeds are in 10^9 elements (logits) a second; arrays of fewer than {FEW:,} elements are in microseconds a call, results
+allocated. A number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed to
+that of the best peer. Two ceilings stand beside every row: *{COPY}* of the logits reads and writes what a softmax
+must (a loss writes less), *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's
+speed to theirs (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. A tilde:
+the copy strayed by more than {STRAYS:.0%} however often the row was run, so something else ran on the machine. "Soft"
+targets are probabilities, the others class indices; "smoothed" has class weights and label smoothing; "masked" has a
+mask of the logits' shape. A dash: not computed.
+"""
+
+INDEX = """\
+# Benchmarks
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
-These tables are those of version 0.1, whose kernels were others; they stay until they are measured again.
+cxent beside its peers in one run, on one core and on two. Every peer has its fastest formulation, preallocated output
+where it can take it, and an allocator that keeps freed memory. Each result is compared with a float64 reference before
+it is timed. Runs are interleaved; the numbers are medians with quartiles, beside two ceilings: a copy of the logits,
+and the exponential alone. All rows are printed, those where a peer is faster too.
 
-cxent beside its peers in one run. Every peer has its fastest formulation, preallocated output where it can take it, and
-an allocator that keeps freed memory; `peers.py` has them all. Runs are interleaved; the numbers are medians.
+`--quick` takes two minutes and prints its tables; `--shapes`, `--only`, `--dtypes` and `--threads` select, `--out`
+names a folder for the tables. `CXENT_ISA=v3` measures as on a CPU with AVX2 alone, with PyTorch, JAX and NumPy limited
+as well.
 
-Speeds are in 10^9 elements (logits) a second; 1 x 10 is in microseconds a call, results allocated. *Ratio* is cxent's
-speed to that of the best peer, and *copy* its speed to that of `np.copyto` of the logits, which reads and writes what
-a softmax must (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. "Soft"
-targets are probabilities, the others class indices; "smoothed" has class weights and label smoothing; "masked" has a
-mask of the logits' shape. A dash: the peer has no such operation, or not for this dtype or axis. (NumPy, SciPy,
-scikit-learn and ONNX Runtime do not compute half precision, or number by number.)
+| CPU | kernels | version | date | a peer is faster in | |
+|---|---|---|---|---|---|
+"""
+
+ROOMS = """
+| file | what is in it |
+|---|---|
+| `peers.py` | the command |
+| `cases.py` | shapes, operations, dtypes, and the arrays of one case |
+| `formulations/` | one file a peer: how it does each operation, or why it does not |
+| `reference.py` | every operation in float64, and how far a result is from it |
+| `ceilings.py` | the copy and the exponential |
+| `measure.py` | interleaved rounds, quartiles, rows that are run again |
+| `machine.py` | the CPU, and pinned processes |
+| `speed.py`, `memory.py` | what such a process measures |
+| `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """
 
 
-def peers_of(row: dict[str, Any]) -> dict[str, float]:
-    return {name: t for name, t in row["seconds"].items() if name not in ("cxent", "np.copyto")}
+def peers_of(row: Row) -> dict[str, float]:
+    return {name: t for name, t in row["seconds"].items() if name not in ("cxent", COPY, EXP)}
 
 
-def ratio_to_best(row: dict[str, Any]) -> float:
-    return float(min(peers_of(row).values()) / row["seconds"]["cxent"])
+def ratio_to(other: float | None, row: Row) -> float:
+    """cxent's speed to another's; NaN without one of them."""
+    return (other or float("nan")) / float(row["seconds"].get("cxent", "nan"))
 
 
-def speed_table(rows: list[dict[str, Any]], names: list[str]) -> Iterator[str]:
-    yield "| shape | operation | " + " | ".join(names) + " | np.copyto | ratio | copy |"
-    yield "|---" * (len(names) + 5) + "|"
+def ratio_to_best(row: Row) -> float:
+    return ratio_to(min(peers_of(row).values(), default=None), row)
+
+
+def lost(rows: list[Row]) -> str:
+    return f"{sum(ratio_to_best(row) < 1 for row in rows)} of {len(rows)} rows"
+
+
+def cell(row: Row, name: str) -> str:
+    """A median, and its quartiles where there are any."""
+    if name not in row["seconds"]:
+        return "-"
+    small = row["elements"] < FEW
+
+    def number(seconds: float) -> str:
+        return f"{1e6 * seconds:.3g}" if small else f"{row['elements'] / seconds / 1e9:.3g}"
+
+    median = row["seconds"][name]
+    text = number(median) + (" us" if small else "")
+    if name in row.get("quartiles", {}):
+        ends = row["quartiles"][name]
+        text += " ({} to {})".format(*map(number, ends if small else reversed(ends)))
+    if name not in (COPY, EXP) and ratio_to(median, row) < 1:
+        return f"**{text}**"
+    return f"~{text}" if name == COPY and row.get("strayed", 0) > STRAYS else text
+
+
+def table(head: list[str], lines: list[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for line in lines:
+        yield f"| {' | '.join(line)} |"
+
+
+def ratio(number: float) -> str:
+    if number != number:
+        return "-"
+    return f"{number:.2f}" if number >= 1 else f"**{number:.2f}**"
+
+
+def share(number: float) -> str:
+    return "-" if number != number else f"{number:.2f}"
+
+
+def speed_table(rows: list[Row], names: list[str]) -> Iterator[str]:
+    head = ["shape", "operation", *names, COPY, EXP, "ratio", "copy", "of exp"]
+    lines = []
     for row in rows:
-        small = row["elements"] < 1000
+        ceilings = [share(ratio_to(row["seconds"].get(name), row)) for name in (COPY, EXP)]
+        cells = [cell(row, name) for name in [*names, COPY, EXP]]
+        lines.append([row["shape"], row["operation"], *cells, ratio(ratio_to_best(row)), *ceilings])
+    return table(head, lines)
 
-        def cell(name: str, row: dict[str, Any] = row, small: bool = small) -> str:
-            if name not in row["seconds"]:
-                return "-"
-            seconds = row["seconds"][name]
-            text = f"{1e6 * seconds:.3g} us" if small else f"{row['elements'] / seconds / 1e9:.3g}"
-            return f"**{text}**" if name != "np.copyto" and seconds < row["seconds"]["cxent"] else text
 
-        ratio = ratio_to_best(row)
+def speed_sections(rows: list[Row], names: list[str]) -> Iterator[str]:
+    """One for each number of threads and dtype, with one table for each group of shapes."""
+    for threads, dtype in dict.fromkeys((row["threads"], row["dtype"]) for row in rows):
+        those = [row for row in rows if (row["threads"], row["dtype"]) == (threads, dtype)]
+        where = "one core" if threads == 1 else f"{threads} cores, `workers={threads}`"
+        yield f"\n## {dtype}, {where}\n\nA peer is faster in {lost(those)}."
+        for group in dict.fromkeys(row["group"] for row in those):
+            yield f"\n### {group[:1].upper()}{group[1:]}: {dtype}, {where}\n"
+            yield from speed_table([row for row in those if row["group"] == group], names)
+
+
+def memory_section(memory: dict[str, dict[str, float]], names: list[str]) -> Iterator[str]:
+    yield (
+        f"\n## Memory\n\nPeak memory that one call adds, in multiples of the logits, {MEMORY_SHAPE} in float32. A"
+        "\nresult counts unless it goes to memory that was there.\n"
+    )
+    lines = [[o, *(f"{peaks[n]:.2f}" if n in peaks else "-" for n in names)] for o, peaks in memory.items()]
+    yield from table(["operation", *names], lines)
+
+
+def error_section(rows: list[Row], names: list[str]) -> Iterator[str]:
+    """The worst of all shapes. A formulation that is not timed counts: it says why."""
+    worst: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        peers = worst.setdefault((row["dtype"], row["operation"]), {})
+        for name, errors in row.get("errors", {}).items():
+            peers[name] = max(peers.get(name, 0.0), *errors)
+    if any(worst.values()):
         yield (
-            f"| {row['shape']} | {row['operation']} | "
-            + " | ".join(cell(name) for name in [*names, "np.copyto"])
-            + f" | {f'{ratio:.2f}' if ratio >= 1 else f'**{ratio:.2f}**'} "
-            + f"| {row['seconds']['np.copyto'] / row['seconds']['cxent']:.2f} |"
+            "\n## Errors\n\nThe largest difference from the float64 reference in any of these arrays, in epsilons of"
+            "\nthe dtype, relative to the number and the mean size of its array. The reference is rounded too.\n"
         )
+        lines = [[*key, *(f"{e[n]:.2g}" if n in e else "-" for n in names)] for key, e in worst.items()]
+        yield from table(["dtype", "operation", *names], lines)
 
 
-def memory_table(memory: dict[str, dict[str, float]], names: list[str]) -> Iterator[str]:
-    yield "| operation | " + " | ".join(names) + " |"
-    yield "|---" * (len(names) + 1) + "|"
-    for operation, peaks in memory.items():
-        yield f"| {operation} | " + " | ".join(f"{peaks[n]:.2f}" if n in peaks else "-" for n in names) + " |"
+def reason_section(rows: list[Row]) -> Iterator[str]:
+    """Why a dash stands where it does."""
+    dashes: dict[tuple[str, str], dict[str, None]] = {}
+    for row in rows:
+        for name, reason in row.get("reasons", {}).items():
+            dashes.setdefault((name, reason), {})[row["operation"]] = None
+    if dashes:
+        yield "\n## Dashes\n"
+    for (name, reason), operations in dashes.items():
+        yield f"- {name} {reason}: {'; '.join(operations)}."
 
 
-def report(results: dict[str, Any]) -> str:
-    machine = results["machine"]
+def report(results: Results, stem: str) -> str:
+    """The page of one CPU; charts lie beside it."""
+    machine, rows = results["machine"], results["rows"]
     names = list(machine["versions"])
-    lines = [INTRODUCTION]
-    lines.append(
-        f"{machine['cpu']}, {machine['kernels']} kernels, Python {machine['python']}, "
-        + ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-        + f"; {machine['date']}."
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    lines = [f"# {machine['cpu']}, {machine['kernels']} kernels\n"]
+    if "note" in machine:
+        lines.append(f"**{machine['note']}**\n")
+    lines.append(f"Python {machine['python']}, {versions}; {machine['date']}.\n")
+    if machine.get("limits"):
+        lines.append("Limited by " + ", ".join(f"`{n}={v}`" for n, v in machine["limits"].items()) + ".\n")
     if results["missing"]:
-        lines.append(f"\nNot installed, and left out: {', '.join(results['missing'])}.")
-    for threads in sorted({row["threads"] for row in results["rows"]}):
-        for dtype in dict.fromkeys(row["dtype"] for row in results["rows"] if row["threads"] == threads):
-            rows = [row for row in results["rows"] if row["threads"] == threads and row["dtype"] == dtype]
-            where = "one core" if threads == 1 else f"{threads} cores, `workers={threads}`"
-            lost = sum(ratio_to_best(row) < 1 for row in rows)
-            lines.append(f"\n## {dtype}, {where}\n\nA peer is faster in {lost} of {len(rows)} rows.\n")
-            lines.extend(speed_table(rows, names))
-    lines.append(
-        "\n## Memory\n\nPeak memory that one call adds, in multiples of the logits, 512 x 32,000 in float32. A result"
-        "\ncounts unless it goes to memory that was there.\n"
-    )
-    lines.extend(memory_table(results["memory"], names))
-    return "\n".join(lines) + "\n"
+        lines.append(f"Not installed, and left out: {', '.join(results['missing'])}.\n")
+    lines.append(LEGEND)
+    lines += [f"![{text}]({stem}-{name}.svg)\n" for name, text in results["charts"].items()]
+    lines.append(f"A peer is faster in {lost(rows)}.")
+    lines += speed_sections(rows, names)
+    if results["memory"]:
+        lines += memory_section(results["memory"], names)
+    lines += error_section(rows, names)
+    lines += reason_section(rows)
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def chart(results: dict[str, Any], path: Path) -> None:
-    """cxent and its best peer at every shape but the smallest: float32, one core."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "cxent"
-    import matplotlib.pyplot as plt
-
-    rows = [r for r in results["rows"] if r["threads"] == 1 and r["dtype"] == "float32" and r["elements"] > 1000]
-    shapes = list(dict.fromkeys(row["shape"] for row in rows))
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
-    for panel, operation in zip(panels, ("softmax", "loss", "loss+grad"), strict=True):
-        for place, shape in enumerate(reversed(shapes)):
-            row = next(r for r in rows if r["shape"] == shape and r["operation"] == operation)
-            peers = peers_of(row)
-            best = min(peers, key=peers.__getitem__)
-            ours, theirs = (row["elements"] / t / 1e9 for t in (row["seconds"]["cxent"], peers[best]))
-            panel.barh(place + 0.2, ours, 0.38, color="#1f5fa8", label="cxent" if place == 0 else None)
-            panel.barh(place - 0.2, theirs, 0.38, color="#b9bec6", label="best peer" if place == 0 else None)
-            panel.text(theirs, place - 0.2, f" {best}", va="center", fontsize=7)
-            panel.text(ours, place + 0.2, f" {ours / theirs:.2g}x", va="center", fontsize=7)
-        panel.set_title(operation, fontsize=10)
-        panel.set_xlabel("10⁹ elements a second", fontsize=8)
-        panel.margins(x=0.22)
-        panel.tick_params(labelsize=8)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].set_yticks(range(len(shapes)), list(reversed(shapes)))
-    panels[0].legend(fontsize=8, loc="lower right", frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
+def stem_of(machine: dict[str, Any]) -> str:
+    """A file name for a CPU and its kernels."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['kernels']}".lower()).strip("-")
 
 
-def write(results: dict[str, Any], folder: Path) -> None:
-    (folder / "README.md").write_text(report(results))
-    chart(results, folder / "speed.svg")
+def index(everything: dict[str, Results]) -> str:
+    """``README.md``: what was measured on what."""
+    lines = []
+    for stem, results in everything.items():
+        machine = results["machine"]
+        version = machine["versions"]["cxent"] + (", earlier kernels" if "note" in machine else "")
+        cells = [machine["cpu"], machine["kernels"], version, machine["date"], lost(results["rows"])]
+        lines.append(f"| {' | '.join(cells)} | [tables](results/{stem}.md) |\n")
+    return INDEX + "".join(lines) + ROOMS
+
+
+def write(results: Results, folder: Path, stem: str) -> None:
+    """Results, the tables and the charts of one CPU."""
+    from charts import draw
+
+    results["charts"] = draw(results, folder, stem)
+    (folder / f"{stem}.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / f"{stem}.md").write_text(report(results, stem))
+
+
+def stored() -> dict[str, Results]:
+    return {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+
+
+def write_index() -> None:
+    (HERE / "README.md").write_text(index(stored()))
 
 
 if __name__ == "__main__":
-    write(json.loads((HERE / "results.json").read_text()), HERE)
+    for stem, results in stored().items():
+        write(results, RESULTS, stem)
+    write_index()

@@ -1,12 +1,13 @@
-"""The benchmark runs with the peers that are installed, and its report shows what it measured."""
+"""The benchmark measures what it says, with the peers that are installed, and its pages show what it measured."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.once
@@ -14,23 +15,99 @@ pytestmark = pytest.mark.once
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-@pytest.mark.slow
+@pytest.fixture(autouse=True)
+def rooms(monkeypatch):
+    """The benchmark's modules."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_shapes_leave_no_wide_gap():
+    import cases
+
+    classes = sorted({s.shape[s.axis] for s in cases.SHAPES.values() if s.group == cases.LARGE})
+    assert all(b <= 4 * a for a, b in pairwise(classes))
+    assert set(cases.QUICK_SHAPES) <= set(cases.SHAPES)
+    assert {"50 x 10", "3,000 x 257", "16 x 5,003", cases.MEMORY_SHAPE} <= set(cases.SHAPES)
+
+
+@pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("shape, axis", [((40, 30), -1), ((3, 5, 4), 1)])
+def test_every_peer_computes_it_or_says_why_not(dtype, shape, axis):
+    pytest.importorskip("ml_dtypes")
+    from cases import OPERATIONS, Case, Shape
+    from formulations import installed
+    from reference import TOLERANCE, Reference, error_of
+
+    case = Case(Shape(shape, axis), dtype, 1)
+    reference = Reference(case)
+    for name, formulations in installed(case)[0].items():
+        assert set(formulations) == set(OPERATIONS), name
+        for operation in case.operations(OPERATIONS):
+            calls = formulations[operation]
+            assert calls, (name, operation)
+            if not isinstance(calls, str):
+                expected = reference.result(operation)
+                errors = [error_of(call(), expected, dtype) for call in calls]
+                assert max(errors) < TOLERANCE[dtype] / 4, (name, operation, errors)
+
+
+def test_another_result_is_not_exact_enough():
+    from reference import TOLERANCE, error_of
+
+    expected = (np.array([0.25, 0.75]),)
+    assert error_of(expected[0], expected, "float32") == 0
+    for wrong in ([0.2501, 0.7499], [0.25, np.nan], [0.25, 0.75, 0.0]):
+        assert not error_of(np.array(wrong), expected, "float32") <= TOLERANCE["float32"]
+
+
+def test_a_row_whose_copy_strays_is_run_again(monkeypatch):
+    import measure
+
+    runs = []
+
+    def fake(contenders, budget):
+        runs.append(contenders)
+        slow = 2.0 if contenders == "b" and runs.count("b") == 1 else 1.0
+        return {measure.COPY: measure.Timing(slow, slow, slow)}
+
+    monkeypatch.setattr(measure, "measure", fake)
+    found = measure.measure_rows({name: name for name in "abc"}, 0.0)
+    assert runs == ["a", "b", "c", "b"]
+    assert [strayed for _, strayed in found.values()] == [0, 0, 0]
+    assert measure.quartiles([1.0, 2.0, 3.0, 4.0, 5.0]) == (2.0, 3.0, 4.0)
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can pin a process")
-def test_runs_and_names_missing_peers():
+@pytest.mark.slow
+def test_runs_from_command_to_page(tmp_path):
+    pytest.importorskip("matplotlib")
     command = [sys.executable, BENCHMARKS / "peers.py", "--threads", "1", "--budget", "0.01", "--dtypes", "float32"]
-    selection = ["--shapes", "1 x 10", "--operations", "softmax", "loss+grad"]
+    selection = ["--shapes", "1 x 10", "50 x 10", "--only", "softmax", "loss+grad", "--out", tmp_path]
     run = subprocess.run([*command, *selection], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
-    for operation in ("softmax", "loss+grad"):
-        assert f"1 x 10                      {operation}" in run.stderr
-    for name, module in (("PyTorch", "torch"), ("JAX", "jax"), ("ONNX Runtime", "onnxruntime")):
-        missing = f"{name} is not installed and was left out" in run.stderr
-        assert missing == (importlib.util.find_spec(module) is None)
+    results = json.loads(next(tmp_path.glob("*.json")).read_text())
+    page = next(tmp_path.glob("*.md")).read_text()
+    assert len(results["rows"]) == 4
+    for row in results["rows"]:
+        known = set(row["seconds"]) | set(row["reasons"]) | set(results["missing"])
+        assert known == {*"cxent NumPy SciPy scikit-learn PyTorch JAX".split(), "ONNX Runtime", "np.copyto", "exp"}
+        assert set(row["quartiles"]) == set(row["seconds"])
+        assert f"| {row['shape']} | {row['operation']} |" in page
+    for name in results["missing"]:
+        assert f"{name} is not installed and was left out" in run.stderr
 
 
-def test_readme_is_the_report_of_the_results(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from report import report
+def test_pages_are_those_of_the_results():
+    from report import RESULTS, index, report, stored
 
-    results = json.loads((BENCHMARKS / "results.json").read_text())
-    assert (BENCHMARKS / "README.md").read_text() == report(results)
+    everything = stored()
+    assert everything
+    for stem, results in everything.items():
+        page = (RESULTS / f"{stem}.md").read_text()
+        assert page == report(results, stem)
+        for table in page.split("\n\n"):
+            if table.startswith("|"):
+                assert len({line.count("|") for line in table.splitlines()}) == 1
+        assert all((RESULTS / f"{stem}-{chart}.svg").exists() for chart in results["charts"])
+    assert (BENCHMARKS / "README.md").read_text() == index(everything)

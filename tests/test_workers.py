@@ -88,8 +88,10 @@ def test_sums_of_parts_that_are_no_numbers(rows, loss):
     assert found == pytest.approx(loss, nan_ok=True)
 
 
-def test_sums_of_parts_keep_small_ones():
+def test_sums_of_parts_keep_small_ones(kernels):
     """Each part's sum is the loss of its rows; those of both signs leave what is small."""
+    if kernels.name == "python":
+        pytest.skip("the pure kernels have no parts")
     x = np.zeros((4000, 2))
     weights = np.repeat([1e16, 1.0, 1.0, -1e16], 1000)
     total = cxent.cross_entropy(x, np.zeros(4000, int), sample_weight=weights, reduction="sum")
@@ -206,7 +208,7 @@ def test_after_a_fork_and_at_exit():
 
 def run_with_spin(spin):
     """One shared call, in a process of its own, whose threads spin for so long."""
-    code = "import numpy as np, cxent; cxent._workers.usable_cpus = lambda: 2; cxent.softmax(np.ones((99, 999)), workers=2)"
+    code = "import numpy, cxent; cxent._workers.usable_cpus = lambda: 2; cxent.softmax(numpy.ones(99999), workers=2)"
     environment = os.environ | {"CXENT_SPIN": spin}
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
 

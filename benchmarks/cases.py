@@ -1,0 +1,108 @@
+"""What is measured: shapes, operations, dtypes, and the arrays of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Call = Callable[[], Any]
+Formulations = dict[str, "list[Call] | str"]  # by operation: one peer's ways to do it, or why it has none
+
+OPERATIONS = [
+    "softmax",
+    "softmax, masked",
+    "log_softmax",
+    "logsumexp",
+    "loss",
+    "loss+grad",
+    "loss+grad, smoothed",
+    "loss, soft",
+    "loss+grad, soft",
+]
+HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp"]  # of losses peers return half precision
+WIDE_DTYPES = ["float32", "float64"]
+DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
+SMOOTHING = 0.1
+FEW = 1000  # an array of fewer elements is a small call: its result is allocated, its time given in microseconds
+
+
+class Shape(NamedTuple):
+    """The shape of the logits, where the classes are, and the group of the table."""
+
+    shape: tuple[int, ...]
+    axis: int = -1
+    group: str = ""
+
+    @property
+    def label(self) -> str:
+        text = " x ".join(f"{n:,}" for n in self.shape)
+        return text if self.axis == -1 else f"{text}, axis {self.axis}"
+
+
+def rows_by_classes(group: str, *sizes: tuple[int, int]) -> list[Shape]:
+    return [Shape(size, group=group) for size in sizes]
+
+
+SMALL, CACHED, LARGE = "small and middle", "in the caches", "past the caches"
+_SHAPES = [
+    *rows_by_classes(SMALL, (1, 10), (50, 10), (32, 10), (256, 10), (1_024, 10), (32, 100), (256, 100), (1_024, 100)),
+    *rows_by_classes(SMALL, (32, 1_000), (256, 1_000), (1_024, 1_000)),
+    *rows_by_classes(CACHED, (20_000, 3), (6_000, 10), (640, 33), (640, 100), (64, 257), (64, 1_000), (16, 5_003)),
+    *rows_by_classes(CACHED, (4, 32_000)),
+    # From one of these to the next there are at most four times as many classes.
+    *rows_by_classes(LARGE, (1_000_000, 3), (200_000, 10), (50_000, 33), (16_384, 100), (3_000, 257), (4_096, 1_000)),
+    *rows_by_classes(LARGE, (1_024, 4_000), (512, 12_000), (512, 32_000), (256, 50_257), (256, 128_256)),
+    Shape((4, 21, 512, 512), 1, LARGE),
+]
+SHAPES = {shape.label: shape for shape in _SHAPES}  # by the name that ``--shapes`` takes
+
+# How time grows: rows of 100 classes, and 64 rows of more and more classes. Steps of 2, so that a change of ways shows.
+ROWS, CLASSES = "rows", "classes"
+SCALING = [
+    *rows_by_classes(ROWS, *((2**k, 100) for k in range(16))),
+    *rows_by_classes(CLASSES, *((64, 2**k) for k in range(1, 18))),
+]
+SCALING_OPERATIONS = ["softmax", "loss+grad"]
+
+QUICK_SHAPES = ["1 x 10", "50 x 10", "6,000 x 10", "640 x 100", "64 x 1,000", "3,000 x 257"]
+QUICK_OPERATIONS = ["softmax", "loss", "loss+grad"]
+QUICK_DTYPES = ["float32", "float64"]
+MEMORY_SHAPE = "512 x 32,000"
+
+
+class Case:
+    """Logits, labels, soft labels, class weights, a mask, and memory for the result."""
+
+    def __init__(self, shape: Shape, dtype: str, threads: int) -> None:
+        rng = np.random.default_rng(0)
+        sizes, self.axis = shape.shape, shape.axis % len(shape.shape)
+        self.threads = threads
+        self.half = dtype not in WIDE_DTYPES
+        if self.half:
+            import ml_dtypes  # noqa: F401  (it tells NumPy of bfloat16)
+        self.x: Any = (3 * rng.standard_normal(sizes, np.float32)).astype(dtype)
+        self.row_shape = sizes[: self.axis] + sizes[self.axis + 1 :]
+        self.rows = int(np.prod(self.row_shape))
+        self.classes = sizes[self.axis]
+        self.labels = rng.integers(0, self.classes, self.row_shape)
+        self.q: Any = rng.random(sizes, np.float32).astype(dtype)
+        self.q /= self.q.sum(self.axis, keepdims=True)
+        self.weight: Any = (rng.random(self.classes) + 0.5).astype(dtype)
+        self.mask = rng.random(sizes, np.float32) < 0.7
+        self.mask[(slice(None),) * self.axis + (0,)] = True  # no row without any
+        self.small = self.x.size < FEW
+        self.out: Any = None if self.small else np.empty_like(self.x)
+
+    def operations(self, wanted: Iterable[str]) -> list[str]:
+        return [operation for operation in wanted if not self.half or operation in HALF_OPERATIONS]
+
+    def along(self, weight: Any) -> Any:
+        """Class weights in a shape that broadcasts to that of the logits."""
+        return weight.reshape([-1 if a == self.axis else 1 for a in range(self.x.ndim)])
+
+
+def without(reason: str) -> Formulations:
+    """No operation, and why."""
+    return dict.fromkeys(OPERATIONS, reason)

@@ -1,0 +1,29 @@
+"""cxent: each operation is one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import SMOOTHING, Case, Formulations
+
+NAME = "cxent"
+DISTRIBUTION = "cxent"
+
+
+def formulations(case: Case) -> Formulations:
+    import cxent
+
+    x, y, q, out, axis = case.x, case.labels, case.q, case.out, case.axis
+    workers: dict[str, Any] = {} if case.threads == 1 else {"workers": case.threads}
+    smoothed = {"weight": case.weight, "label_smoothing": SMOOTHING, **workers}
+    return {
+        "softmax": [lambda: cxent.softmax(x, axis, out=out, **workers)],
+        "softmax, masked": [lambda: cxent.softmax(x, axis, where=case.mask, out=out, **workers)],
+        "log_softmax": [lambda: cxent.log_softmax(x, axis, out=out, **workers)],
+        "logsumexp": [lambda: cxent.logsumexp(x, axis, **workers)],
+        "loss": [lambda: cxent.cross_entropy(x, y, axis=axis, **workers)],
+        "loss+grad": [lambda: cxent.cross_entropy_with_grad(x, y, axis=axis, out=out, **workers)],
+        "loss+grad, smoothed": [lambda: cxent.cross_entropy_with_grad(x, y, axis=axis, out=out, **smoothed)],
+        "loss, soft": [lambda: cxent.cross_entropy(x, q, axis=axis, **workers)],
+        "loss+grad, soft": [lambda: cxent.cross_entropy_with_grad(x, q, axis=axis, out=out, **workers)],
+    }

@@ -1,0 +1,68 @@
+"""JAX: jitted, by value_and_grad and with the gradient by hand. It takes no preallocated output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cases import SMOOTHING, Call, Case, Formulations
+
+NAME = "JAX"
+DISTRIBUTION = "jax"
+
+
+def formulations(case: Case) -> Formulations:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    axis, rows = case.axis, case.rows
+    x, y, q = jnp.asarray(case.x), jnp.asarray(case.labels, dtype="int32"), jnp.asarray(case.q)
+    w, w_along, mask = jnp.asarray(case.weight), jnp.asarray(case.along(case.weight)), jnp.asarray(case.mask)
+    even = SMOOTHING / x.shape[axis]
+
+    def loss(x: Any, y: Any) -> Any:
+        at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).squeeze(axis)
+        return (jax.nn.logsumexp(x, axis) - at_label).mean()
+
+    def loss_and_grad(x: Any, y: Any) -> tuple[Any, Any]:
+        m = x.max(axis, keepdims=True)
+        e = jnp.exp(x - m)
+        total = e.sum(axis, keepdims=True)
+        at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis)
+        return (m + jnp.log(total) - at_label).mean(), (e / total - jax.nn.one_hot(y, x.shape[axis], axis=axis)) / rows
+
+    def smoothed_loss(x: Any, y: Any) -> Any:
+        at_label = jnp.take_along_axis(x, jnp.expand_dims(y, axis), axis).squeeze(axis)
+        weight = (1 - SMOOTHING) * w[y] + even * w.sum()
+        losses = weight * jax.nn.logsumexp(x, axis) - (1 - SMOOTHING) * w[y] * at_label - even * (w_along * x).sum(axis)
+        return losses.sum() / w[y].sum()
+
+    def smoothed_loss_and_grad(x: Any, y: Any) -> tuple[Any, Any]:
+        divisor = w[y].sum()
+        target = ((1 - SMOOTHING) * jax.nn.one_hot(y, x.shape[axis], axis=axis, dtype=x.dtype) + even) * w_along
+        weight = target.sum(axis, keepdims=True)
+        return smoothed_loss(x, y), (weight * jax.nn.softmax(x, axis) - target) / divisor
+
+    def soft_loss(x: Any, q: Any) -> Any:
+        return (jax.nn.logsumexp(x, axis) - (q * x).sum(axis)).mean()
+
+    def soft_loss_and_grad(x: Any, q: Any) -> tuple[Any, Any]:
+        return soft_loss(x, q), (jax.nn.softmax(x, axis) - q) / rows
+
+    def timed(function: Callable[..., Any], *arguments: Any) -> Call:
+        compiled = jax.jit(function)  # at its first call, which is not timed
+        return lambda: jax.block_until_ready(compiled(*arguments))
+
+    return {
+        "softmax": [timed(lambda x: jax.nn.softmax(x, axis), x)],
+        "softmax, masked": [timed(lambda x, mask: jax.nn.softmax(x, axis, where=mask), x, mask)],
+        "log_softmax": [timed(lambda x: jax.nn.log_softmax(x, axis), x)],
+        "logsumexp": [timed(lambda x: jax.nn.logsumexp(x, axis), x)],
+        "loss": [timed(loss, x, y)],
+        "loss+grad": [timed(jax.value_and_grad(loss), x, y), timed(loss_and_grad, x, y)],
+        "loss+grad, smoothed": [timed(jax.value_and_grad(smoothed_loss), x, y), timed(smoothed_loss_and_grad, x, y)],
+        "loss, soft": [timed(soft_loss, x, q)],
+        "loss+grad, soft": [timed(jax.value_and_grad(soft_loss), x, q), timed(soft_loss_and_grad, x, q)],
+    }

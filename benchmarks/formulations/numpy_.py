@@ -1,0 +1,81 @@
+"""NumPy: what one writes by hand, in place wherever that saves memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import SMOOTHING, Case, Formulations, without
+
+NAME = "NumPy"
+DISTRIBUTION = "numpy"
+HALF = "computes half precision number by number"
+
+
+def formulations(case: Case) -> Formulations:
+    import numpy as np
+
+    if case.half:
+        return without(HALF)
+    x, q, axis = case.x, case.q, case.axis
+    y = np.expand_dims(case.labels, axis)
+    w, w_of_row = case.along(case.weight), case.weight[y]
+    even = SMOOTHING / x.shape[axis]
+    hidden = ~case.mask
+
+    def softmax(x: Any = x) -> tuple[Any, Any]:
+        m = x.max(axis, keepdims=True)
+        e = np.subtract(x, m, out=case.out)
+        np.exp(e, out=e)
+        total = e.sum(axis, keepdims=True)
+        e /= total
+        return e, m + np.log(total)
+
+    def masked_softmax() -> Any:
+        shown = x.copy() if case.out is None else case.out
+        np.copyto(shown, x)
+        np.copyto(shown, -np.inf, where=hidden)
+        return softmax(shown)[0]
+
+    def logsumexp() -> Any:
+        m = x.max(axis, keepdims=True)
+        e = np.subtract(x, m, out=case.out)
+        np.exp(e, out=e)
+        return m + np.log(e.sum(axis, keepdims=True))
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        p, lse = softmax()
+        loss = (lse - np.take_along_axis(x, y, axis)).mean()
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - 1, axis)
+        p /= case.rows
+        return loss, p
+
+    def smoothed_loss_and_grad() -> tuple[Any, Any]:
+        p, lse = softmax()
+        at_label = (1 - SMOOTHING) * w_of_row
+        weight = at_label + even * case.weight.sum()
+        loss = (weight * lse - at_label * np.take_along_axis(x, y, axis)).sum()
+        loss -= even * np.tensordot(x, case.weight, (axis, 0)).sum()
+        divisor = w_of_row.sum()
+        p *= weight / divisor
+        p -= even / divisor * w
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
+        return loss / divisor, p
+
+    def soft_loss_and_grad() -> tuple[Any, Any]:
+        p, lse = softmax()
+        loss = (lse - np.vecdot(q, x, axis=axis)[(slice(None),) * axis + (None,)]).mean()
+        p -= q
+        p /= case.rows
+        return loss, p
+
+    return {
+        "softmax": [lambda: softmax()[0]],
+        "softmax, masked": [masked_softmax],
+        "log_softmax": [lambda: np.subtract(x, logsumexp(), out=case.out)],
+        "logsumexp": [lambda: logsumexp().squeeze(axis)],
+        "loss": [lambda: (logsumexp() - np.take_along_axis(x, y, axis)).mean()],
+        "loss+grad": [loss_and_grad],
+        "loss+grad, smoothed": [smoothed_loss_and_grad],
+        "loss, soft": [lambda: (logsumexp().squeeze(axis) - np.vecdot(q, x, axis=axis)).mean()],
+        "loss+grad, soft": [soft_loss_and_grad],
+    }

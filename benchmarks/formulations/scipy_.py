@@ -1,0 +1,63 @@
+"""SciPy: scipy.special's functions, which take no preallocated output; gradients by hand in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import SMOOTHING, Case, Formulations, without
+
+NAME = "SciPy"
+DISTRIBUTION = "scipy"
+HALF = "computes half precision number by number"
+
+
+def formulations(case: Case) -> Formulations:
+    import numpy as np
+    from scipy import special
+
+    if case.half:
+        return without(HALF)
+    x, q, axis = case.x, case.q, case.axis
+    y = np.expand_dims(case.labels, axis)
+    w, w_of_row = case.along(case.weight), case.weight[y]
+    even = SMOOTHING / x.shape[axis]
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        log_p = special.log_softmax(x, axis)
+        loss = -np.take_along_axis(log_p, y, axis).mean()
+        p = np.exp(log_p, out=log_p)
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - 1, axis)
+        p /= case.rows
+        return loss, p
+
+    def smoothed_loss_and_grad() -> tuple[Any, Any]:
+        log_p = special.log_softmax(x, axis)
+        at_label = (1 - SMOOTHING) * w_of_row
+        divisor = w_of_row.sum()
+        loss = -(at_label * np.take_along_axis(log_p, y, axis)).sum()
+        loss -= even * np.tensordot(log_p, case.weight, (axis, 0)).sum()
+        p = np.exp(log_p, out=log_p)
+        p *= (at_label + even * case.weight.sum()) / divisor
+        p -= even / divisor * w
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
+        return loss / divisor, p
+
+    def soft_loss_and_grad() -> tuple[Any, Any]:
+        log_p = special.log_softmax(x, axis)
+        loss = -np.vecdot(q, log_p, axis=axis).mean()
+        p = np.exp(log_p, out=log_p)
+        p -= q
+        p /= case.rows
+        return loss, p
+
+    return {
+        "softmax": [lambda: special.softmax(x, axis)],
+        "softmax, masked": [lambda: special.softmax(np.where(case.mask, x, x.dtype.type(-np.inf)), axis)],
+        "log_softmax": [lambda: special.log_softmax(x, axis)],
+        "logsumexp": [lambda: special.logsumexp(x, axis)],
+        "loss": [lambda: -np.take_along_axis(special.log_softmax(x, axis), y, axis).mean()],
+        "loss+grad": [loss_and_grad],
+        "loss+grad, smoothed": [smoothed_loss_and_grad],
+        "loss, soft": [lambda: -np.vecdot(q, special.log_softmax(x, axis), axis=axis).mean()],
+        "loss+grad, soft": [soft_loss_and_grad],
+    }

@@ -1,0 +1,34 @@
+"""scikit-learn: the compiled loss of its gradient boosting and logistic regression (private there)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import Case, Formulations, without
+
+NAME = "scikit-learn"
+DISTRIBUTION = "scikit-learn"
+
+
+def formulations(case: Case) -> Formulations:
+    import numpy as np
+    from sklearn._loss import HalfMultinomialLoss
+
+    if case.half:
+        return without("has no half precision")
+    if case.axis != case.x.ndim - 1:
+        return without("has no axis")
+    x, n = case.x, case.rows
+    y = case.labels.astype(x.dtype)
+    loss = HalfMultinomialLoss(n_classes=x.shape[1])
+    losses, grad = np.empty(n, x.dtype), np.empty_like(x)
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        loss.loss_gradient(y, x, loss_out=losses, gradient_out=grad, n_threads=case.threads)
+        return losses.mean(), np.divide(grad, n, out=grad)
+
+    return {
+        **without("has the losses of class indices alone"),
+        "loss": [lambda: loss.loss(y, x, loss_out=losses, n_threads=case.threads).mean()],
+        "loss+grad": [loss_and_grad],
+    }

@@ -1,0 +1,72 @@
+"""PyTorch: its functions with preallocated output, autograd, and the same gradients by hand in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import SMOOTHING, Case, Formulations
+
+NAME = "PyTorch"
+DISTRIBUTION = "torch"
+
+
+def formulations(case: Case) -> Formulations:
+    import torch
+    from torch.nn.functional import cross_entropy, nll_loss
+
+    torch.set_num_threads(case.threads)
+
+    def tensor(array: Any) -> Any:
+        if case.half:
+            return torch.from_numpy(array.view("int16")).view(getattr(torch, array.dtype.name))
+        return torch.from_numpy(array)
+
+    axis = case.axis
+    x, y, q = tensor(case.x), torch.from_numpy(case.labels), tensor(case.q)
+    leaf = tensor(case.x).requires_grad_()
+    w, w_along, hidden = tensor(case.weight), tensor(case.along(case.weight)), torch.from_numpy(~case.mask)
+    even = SMOOTHING / x.shape[axis]
+    out: dict[str, Any] = {} if case.small else {"out": tensor(case.out)}
+    lse_out: dict[str, Any] = {} if case.small else {"out": torch.empty(case.row_shape, dtype=x.dtype)}
+
+    def autograd(target: Any, **options: Any) -> tuple[Any, Any]:
+        loss = cross_entropy(leaf, target, **options)
+        return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+
+    def by_hand() -> tuple[Any, Any]:
+        p = torch.log_softmax(x, axis, **out)
+        loss = nll_loss(p, y)
+        p.exp_()
+        index = y.unsqueeze(axis)
+        p.scatter_add_(axis, index, p.new_full((), -1).expand(index.shape))
+        return loss, p.div_(case.rows)
+
+    def smoothed_by_hand() -> tuple[Any, Any]:
+        p = torch.log_softmax(x, axis, **out)
+        index = y.unsqueeze(axis)
+        w_of_row = w[index]
+        divisor = w_of_row.sum()
+        loss = (1 - SMOOTHING) * nll_loss(p, y, w) - even / divisor * torch.tensordot(p, w, ([axis], [0])).sum()
+        p.exp_().mul_(((1 - SMOOTHING) * w_of_row + even * w.sum()) / divisor).sub_(even / divisor * w_along)
+        return loss, p.scatter_add_(axis, index, (SMOOTHING - 1) / divisor * w_of_row)
+
+    def soft_by_hand() -> tuple[Any, Any]:
+        p = torch.log_softmax(x, axis, **out)
+        loss = -torch.dot(q.view(-1), p.view(-1)) / case.rows
+        return loss, p.exp_().sub_(q).div_(case.rows)
+
+    return {
+        "softmax": [lambda: torch.softmax(x, axis, **out)],
+        "softmax, masked": [lambda: torch.softmax(x.masked_fill(hidden, float("-inf")), axis, **out)],
+        "log_softmax": [lambda: torch.log_softmax(x, axis, **out)],
+        "logsumexp": [lambda: torch.logsumexp(x, axis, **lse_out)],
+        "loss": [
+            lambda: cross_entropy(x, y),
+            lambda: nll_loss(torch.log_softmax(x, axis, **out), y),
+            lambda: (torch.logsumexp(x, axis, **lse_out) - x.gather(axis, y.unsqueeze(axis)).squeeze(axis)).mean(),
+        ],
+        "loss+grad": [lambda: autograd(y), by_hand],
+        "loss+grad, smoothed": [lambda: autograd(y, weight=w, label_smoothing=SMOOTHING), smoothed_by_hand],
+        "loss, soft": [lambda: cross_entropy(x, q)],
+        "loss+grad, soft": [lambda: autograd(q), soft_by_hand],
+    }

@@ -1,0 +1,85 @@
+"""Seconds a call: interleaved rounds, their quartiles, and a row whose copy control strays again.
+
+Each round times every contender once, after untimed calls that let pass what the one before has left to do (JAX frees
+its buffers in the background, on the same core). ``np.copyto`` is timed among them. It does the same in every row of a
+shape, so where it is slower, faster or less steady than in the others, something else ran on the machine.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import NamedTuple
+
+from cases import Call
+from ceilings import COPY
+
+SETTLE_SECONDS = 0.03
+STRAYS = 0.15  # of the control's median
+AGAIN = 2  # times at most
+
+Contenders = dict[str, list[Call]]
+
+
+class Timing(NamedTuple):
+    """Quartiles of the seconds a call."""
+
+    lower: float
+    median: float
+    upper: float
+
+
+def settle(call: Call) -> None:
+    """Call untimed, once at least, until what the contender before has left to do is done."""
+    end = time.perf_counter() + SETTLE_SECONDS
+    call()
+    while time.perf_counter() < end:
+        call()
+
+
+def timed(call: Call, repeat: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeat):
+        call()
+    return (time.perf_counter() - start) / repeat
+
+
+def quartiles(sample: list[float]) -> Timing:
+    return Timing(*statistics.quantiles(sample, n=4, method="inclusive"))
+
+
+def measure(contenders: Contenders, budget: float) -> dict[str, Timing]:
+    """Interleaved rounds, at least 5, as many as fit the budget, at most 31; the fastest formulation counts."""
+    calls = [(name, call) for name, formulations in contenders.items() for call in formulations]
+    once = [timed(call, 1) for _, call in calls]
+    repeats = [max(1, min(2000, int(1e-3 / seconds))) for seconds in once]
+    rounds = max(5, min(31, int(budget / sum(max(2 * t, SETTLE_SECONDS) for t in once))))
+    samples: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for sample, (_, call), repeat in zip(samples, calls, repeats, strict=True):
+            settle(call)
+            sample.append(timed(call, repeat))
+    timings: dict[str, Timing] = {}
+    for (name, _), sample in zip(calls, samples, strict=True):
+        timing = quartiles(sample)
+        if name not in timings or timing.median < timings[name].median:
+            timings[name] = timing
+    return timings
+
+
+def straying(timings: dict[str, Timing], usual: float) -> float:
+    """How far the copy control is from its usual median, or its quartiles from each other, in parts of the median."""
+    control = timings[COPY]
+    return max(abs(control.median / usual - 1), (control.upper - control.lower) / 2 / control.median)
+
+
+def measure_rows(tasks: dict[str, Contenders], budget: float) -> dict[str, tuple[dict[str, Timing], float]]:
+    """For each operation over the same arrays its timings, and how far the copy control strayed in the best run."""
+    timings = {operation: measure(contenders, budget) for operation, contenders in tasks.items()}
+    usual = statistics.median(t[COPY].median for t in timings.values())
+    for _ in range(AGAIN):
+        for operation, contenders in tasks.items():
+            if straying(timings[operation], usual) > STRAYS:
+                again = measure(contenders, budget)
+                timings[operation] = min(timings[operation], again, key=lambda t: straying(t, usual))
+    return {operation: (t, straying(t, usual)) for operation, t in timings.items()}

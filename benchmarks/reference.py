@@ -1,0 +1,84 @@
+"""Every operation in float64 by its definition: what a contender must compute before it is timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from cases import SMOOTHING, WIDE_DTYPES, Case
+
+# In the dtype's epsilons. Peers round more often, and PyTorch and ONNX Runtime add a row of 128,256 numbers in so few
+# lanes that they lose 350 epsilons of float32; another formula would be off by thousands. Half precision is computed in
+# float32 and rounded.
+TOLERANCE = {"float32": 1024.0, "float64": 1024.0, "float16": 16.0, "bfloat16": 16.0}
+
+
+class Reference:
+    """Results in float64 for the numbers of a case as they are."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.log_p, self.lse = log_softmax(case.x.astype(np.float64), case.axis)
+
+    def result(self, operation: str) -> tuple[Any, ...]:
+        case = self.case
+        if operation == "softmax":
+            return (np.exp(self.log_p),)
+        if operation == "softmax, masked":
+            return (np.exp(log_softmax(np.where(case.mask, case.x.astype(np.float64), -np.inf), case.axis)[0]),)
+        if operation == "log_softmax":
+            return (self.log_p,)
+        if operation == "logsumexp":
+            return (self.lse.squeeze(case.axis),)
+        target, divisor = self.target(operation)
+        loss = -(target * self.log_p).sum() / divisor
+        if "grad" not in operation:
+            return (loss,)
+        total = target.sum(case.axis, keepdims=True)
+        return loss, (total * np.exp(self.log_p) - target) / divisor
+
+    def target(self, operation: str) -> tuple[Any, Any]:
+        """What the log-probabilities are weighted by, and what the sum is divided by."""
+        case = self.case
+        if "soft" in operation.split():
+            return case.q.astype(np.float64), case.rows
+        target = np.zeros(case.x.shape)
+        np.put_along_axis(target, np.expand_dims(case.labels, case.axis), 1.0, case.axis)
+        if "smoothed" not in operation:
+            return target, case.rows
+        weight = case.weight.astype(np.float64)
+        smooth = (1 - SMOOTHING) * target + SMOOTHING / case.classes
+        return smooth * case.along(weight), weight[case.labels].sum()
+
+
+def log_softmax(x: Any, axis: int) -> tuple[Any, Any]:
+    """And the logsumexp of each row."""
+    m = x.max(axis, keepdims=True)
+    shifted = x - m
+    log_total = np.log(np.exp(shifted).sum(axis, keepdims=True))
+    return shifted - log_total, m + log_total
+
+
+def epsilon(dtype: str) -> float:
+    if dtype in WIDE_DTYPES:
+        return float(np.finfo(dtype).eps)
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def error_of(found: Any, expected: tuple[Any, ...], dtype: str) -> float:
+    """The largest error in the dtype's epsilons, NaN if the result is.
+
+    It is relative to the number itself and the mean size of all: where a gradient cancels, its digits are not counted.
+    """
+    found = found if len(expected) > 1 else (found,)
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        # PyTorch alone has no bfloat16 that NumPy takes.
+        a = np.asarray(a.double() if hasattr(a, "double") else a).astype(np.float64)
+        if a.shape != np.shape(b):
+            return float("nan")
+        size = np.abs(b)
+        worst = max(worst, float((np.abs(a - b) / (size + size.mean())).max()), key=lambda e: (e != e, e))
+    return worst / epsilon(dtype)
