@@ -30,6 +30,7 @@ def test_shapes_leave_no_wide_gap():
     assert {"50 x 10", "3,000 x 257", "16 x 5,003", cases.MEMORY_SHAPE} <= set(cases.SHAPES)
 
 
+@pytest.mark.slow  # (the benchmark wants the newest of its peers, NumPy too)
 @pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 @pytest.mark.parametrize("shape, axis", [((40, 30), -1), ((3, 5, 4), 1)])

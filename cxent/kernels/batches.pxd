@@ -5,6 +5,7 @@ cleans up. A large call has parts, runs of its rows, which threads may compute s
 """
 
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
+from libc.string cimport memset
 
 from .losses cimport Loss
 from .rows cimport Total, Values, sum_of, sum_of_parts
@@ -78,18 +79,14 @@ cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:
         if call.out.streamed and call.batch.columns:
             call.x.tile = call.out.tile     # the other is waiting to be written
         compute(call)
-    stream_all(&call.pending)
-    if call.out.streamed:
-        fence()
 
 
-cdef struct Shared_call:        # a call whose parts are computed side by side
-    const Call* call
+cdef struct Shared_call:        # a call whose parts may be computed side by side
+    Call* call                  # that of the first seat,
+    Call* others                # and copies for the others: results of a part are written during the seat's next
     Compute compute
-    char* memory                # for the tiles of each seat
-    Py_ssize_t tile_bytes
-    Py_ssize_t seat_bytes
     int parts
+    Py_ssize_t lead
     double sums[MOST_PARTS]     # of the losses of each part
 
 
@@ -99,14 +96,22 @@ cdef inline Py_ssize_t first_row(const Batch* batch, int part, int parts) noexce
     return row // LANES * LANES if batch.columns and part < parts else row
 
 
+cdef inline Call* call_of(Shared_call* shared, int seat) noexcept nogil:
+    return shared.call if seat == 0 else &shared.others[seat - 1]
+
+
 cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
     cdef Shared_call* shared = <Shared_call*> job
-    cdef Call call = shared.call[0]
-    call.batch.first = first_row(&call.batch, part, shared.parts)
-    call.batch.total = first_row(&call.batch, part + 1, shared.parts)
-    give_tiles(&call, shared.memory + seat * shared.seat_bytes, shared.tile_bytes)
-    compute_all(&call, shared.compute)
+    cdef Call* call = call_of(shared, seat)
+    call.batch.first, call.batch.rows = first_row(&call.batch, part, shared.parts), 0
+    call.batch.end = first_row(&call.batch, part + 1, shared.parts)
+    call.batch.lead = shared.lead
+    if shared.parts > 1:
+        memset(&call.total, 0, sizeof(Total))
+    compute_all(call, shared.compute)
     shared.sums[part] = sum_of(&call.batch, &call.total)
+    if call.out.streamed:
+        fence()
 
 
 cdef inline int run(Call* call, Compute compute) except -1 nogil:
@@ -114,26 +119,32 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     cdef char on_stack[STACK_BYTES + 64]
     cdef Shared_call shared
     cdef char* memory = on_stack
-    cdef Py_ssize_t size
-    cdef int threads, part
-    shared.call, shared.compute, shared.parts = call, compute, parts_of(call.batch.total, call.batch.classes)
+    cdef char* tiles
+    cdef Py_ssize_t tile_bytes, seat_bytes, size
+    cdef int threads, seat
+    shared.call, shared.compute, shared.lead = call, compute, call.batch.lead
+    shared.parts = parts_of(call.batch.total, call.batch.classes)
     threads = min(call.threads, shared.parts)
-    shared.tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
-    shared.seat_bytes = give_tiles(call, NULL, shared.tile_bytes) * shared.tile_bytes
-    size = threads * shared.seat_bytes
+    tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
+    seat_bytes = give_tiles(call, NULL, tile_bytes) * tile_bytes
+    size = threads * seat_bytes + (threads - 1) * <Py_ssize_t> sizeof(Call)
     if size > STACK_BYTES:
         memory = <char*> PyMem_RawMalloc(size + 64)
         if memory == NULL:
             with gil:
                 raise MemoryError(f"no memory for {size} bytes to gather rows of {call.batch.classes} classes")
-    shared.memory = <char*> ((<size_t> memory + 63) // 64 * 64)
-    if shared.parts == 1:   # without a copy of the call
-        give_tiles(call, shared.memory, shared.tile_bytes)
-        compute_all(call, compute)
-        call.sum = sum_of(&call.batch, &call.total)
-    else:
-        share(compute_part, &shared, shared.parts, threads)
-        call.sum = sum_of_parts(shared.sums, shared.parts)
+    tiles = <char*> ((<size_t> memory + 63) // 64 * 64)
+    shared.others = <Call*> (tiles + threads * seat_bytes)
+    for seat in range(threads):
+        if seat > 0:
+            shared.others[seat - 1] = call[0]
+        give_tiles(call_of(&shared, seat), tiles + seat * seat_bytes, tile_bytes)
+    share(compute_part, &shared, shared.parts, threads)
+    for seat in range(threads):
+        stream_all(&call_of(&shared, seat).pending)
+    if call.out.streamed:
+        fence()
+    call.sum = sum_of_parts(shared.sums, shared.parts)
     if memory != on_stack:
         PyMem_RawFree(memory)
     return 0

@@ -45,6 +45,7 @@ cdef struct Batch:
     bint columns            # the form
     Py_ssize_t capacity     # rows of a full batch
     Py_ssize_t lead         # rows by which the first batch is smaller
+    Py_ssize_t end          # of the rows that are computed now
     Py_ssize_t first        # the first row of this batch
     Py_ssize_t rows         # in this batch
     Py_ssize_t strips       # of this batch
@@ -78,7 +79,7 @@ cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inne
     cdef Py_ssize_t fitting = BATCH_BYTES // (max(classes, 1) * <Py_ssize_t> sizeof(real))
     batch.classes = classes
     batch.inner = inner
-    batch.total = outer * inner
+    batch.total = batch.end = outer * inner
     batch.columns = classes <= SHORT or (inner > 1 and classes <= MIDDLING)
     if batch.columns:
         batch.capacity = max(LANES, min(MOST_ROWS, fitting // LANES * LANES))
@@ -93,7 +94,7 @@ cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inne
 
 cdef inline bint next_batch(Batch* batch) noexcept nogil:
     batch.first += batch.rows
-    batch.rows = min(batch.capacity - batch.lead, batch.total - batch.first)
+    batch.rows = min(batch.capacity - batch.lead, batch.end - batch.first)
     batch.strips = (batch.rows + LANES - 1) // LANES if batch.columns else batch.rows
     batch.lead = 0
     return batch.rows > 0
@@ -329,7 +330,7 @@ cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil
         return block
     if are_lines(batch, rows):
         turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows,
-             whole_lines(batch.total - batch.first, batch.classes, are_adjacent(batch, rows)), batch.classes,
+             whole_lines(batch.end - batch.first, batch.classes, are_adjacent(batch, rows)), batch.classes,
              block.start, block.step)
         present = (batch.rows + W - 1) // W * W  # (the last strip may have more vectors)
     else:
