@@ -30,6 +30,7 @@ cdef struct Call:
     Pending pending
     Total total
     int threads         # that may compute it, at least 1
+    bint has_losses
     double sum          # of the losses
 
 ctypedef void (*Compute)(Call* call) noexcept nogil
@@ -106,10 +107,11 @@ cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
     call.batch.first, call.batch.rows = first_row(&call.batch, part, shared.parts), 0
     call.batch.end = first_row(&call.batch, part + 1, shared.parts)
     call.batch.lead = shared.lead
-    if shared.parts > 1:
+    if call.has_losses and shared.parts > 1:
         memset(&call.total, 0, sizeof(Total))
     compute_all(call, shared.compute)
-    shared.sums[part] = sum_of(&call.batch, &call.total)
+    if call.has_losses:
+        shared.sums[part] = sum_of(&call.batch, &call.total)
     if call.out.streamed:
         fence()
 
@@ -144,7 +146,8 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
         stream_all(&call_of(&shared, seat).pending)
     if call.out.streamed:
         fence()
-    call.sum = sum_of_parts(shared.sums, shared.parts)
+    if call.has_losses:
+        call.sum = sum_of_parts(shared.sums, shared.parts)
     if memory != on_stack:
         PyMem_RawFree(memory)
     return 0

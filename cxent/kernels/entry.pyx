@@ -195,6 +195,7 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
     cdef Weights weights
     cdef double sums[2]
     ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
+    call.has_losses = True
     if target.ndim == 2:
         call.loss.labels = labels_of(target)
     else:

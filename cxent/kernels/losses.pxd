@@ -23,8 +23,7 @@ from .tiles cimport MOST_ROWS, Batch, Rows
 
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL
-    Values labels           # class indices, or
-    Rows target             # class probabilities
+    Values labels           # class indices; probabilities are the call's second input
     const real* w           # class weights; with smoothing always there
     double w_sum
     Values row_weights

@@ -170,6 +170,7 @@ def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
     if type(target) is not ndarray or not are_plain_logits(logits, axis, &plain_x):
         return None
     begin_plain(&call, &plain_x)
+    call.has_losses = True
     plain_target.storage = NATIVE
     if target.dtype is int64:
         if not (is_small(target, &plain_target) and plain_target.ndim == plain_x.ndim - 1
