@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from .losses cimport Loss
 from .rows cimport Total, Values, sum_of, sum_of_parts
-from .simd cimport LANES, fence, real
+from .simd cimport fence, real
 from .stores cimport Ahead, Pending, ahead_of, stream_all
 from .threads cimport MOST_PARTS, parts_of, share
 from .tiles cimport Batch, Rows, next_batch
@@ -92,9 +92,10 @@ cdef struct Shared_call:        # a call whose parts may be computed side by sid
 
 
 cdef inline Py_ssize_t first_row(const Batch* batch, int part, int parts) noexcept nogil:
-    """Where a part starts. Rows that are columns together stay so."""
+    """Where a part starts: where a batch does, or at any row if batches are made of long rows that lie side by side."""
     cdef Py_ssize_t row = batch.total // parts * part + batch.total % parts * part // parts
-    return row // LANES * LANES if batch.columns and part < parts else row
+    cdef Py_ssize_t unit = batch.capacity if batch.columns or batch.inner == 1 else 1
+    return row // unit * unit if part < parts else row
 
 
 cdef inline Call* call_of(Shared_call* shared, int seat) noexcept nogil:

@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t
 
 from .batches cimport Call
 from .elementwise cimport (
-    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
+    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
     LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows, leave,
 )
 from .losses cimport (
@@ -18,8 +18,8 @@ from .math cimport log, product
 from .reduce cimport (
     DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, max_rows, sum_rows,
 )
-from .rows cimport add_losses, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
-from .simd cimport W, broadcast, equal, load, real, select, store, vec
+from .rows cimport FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
+from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
 from .softmax cimport find_limits, terms_of
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
@@ -78,29 +78,37 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
                               const Row_numbers* n) noexcept nogil:
     cdef bint by_label = call.loss.labels.origin != NULL
     cdef Row_factors factors
-    cdef real at_label[MOST_ROWS]
+    cdef real classes[FEW]
+    cdef Py_ssize_t group, c
     cdef Formula formula = GRADIENT_TARGETS
     if plain:
-        plain_factors(&call.batch, &call.loss, n, &factors, at_label)
+        plain_factors(&call.batch, &call.loss, n, &factors)
     else:
-        weighted_factors(&call.batch, &call.loss, n, &factors, at_label)
+        weighted_factors(&call.batch, &call.loss, n, &factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
+    if by_label and plain and are_few(&call.batch):
+        for c in range(FEW):
+            classes[c] = <real> c
+        for group in range(MOST_ROWS // W):
+            store(factors.label + group * W, load_labels(label + group * W))
+        finish_rows(GRADIENT_LABELS, &call.batch, e, target, classes, &factors, &call.out, &call.pending)
+        return
     if call.spare.origin != NULL:
         change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
         if by_label:
-            put_in_block(&call.batch, e, label, at_label)
+            put_in_block(&call.batch, e, label, factors.at_label)
         target = block_of(&call.batch, &call.spare)
         by_label = False
         formula = MULTIPLY
     elif by_label and call.out.streamed:
         change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
-        put_in_block(&call.batch, e, label, at_label)
+        put_in_block(&call.batch, e, label, factors.at_label)
         leave(&call.batch, e, &call.out, &call.pending)
         return
     finish_rows(formula, &call.batch, e, target, call.loss.w, &factors, &call.out, &call.pending)
     if by_label:
-        put_in_array(&call.batch, &call.out, label, at_label)
+        put_in_array(&call.batch, &call.out, label, factors.at_label)
 
 
 cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* m, Row_numbers* n, real* first,
@@ -165,7 +173,10 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         fill(0, n.weight, MOST_ROWS)
     if with_lse:
         compute_lse(batch, &n)
-    compute_losses(batch, loss, plain, &n)
+    if plain:   # (literals, for loops without tests)
+        compute_losses(batch, loss, True, &n)
+    else:
+        compute_losses(batch, loss, False, &n)
     if loss.losses.origin != NULL:
         narrow_losses(batch, &n, m)
         put_values(batch, &loss.losses, m)

@@ -24,6 +24,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     SCALE                   # a x
     SHIFT                   # (x - a) - b
     GRADIENT                # a e,           e the exponentials x 2^-LIFT
+    GRADIENT_LABELS         # a e,           and at_label in the class w, its number, that is the label
     GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
     GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
     COUNTED                 # a e,           likewise
@@ -47,6 +48,8 @@ cdef struct Row_factors:    # for each row
     real c[MOST_ROWS]
     real near[MOST_ROWS]
     real others[MOST_ROWS]
+    real label[MOST_ROWS]
+    real at_label[MOST_ROWS]
     real counts[MOST_ROWS]  # 0 if it does not count
 
 cdef struct Factors:        # for a vector
@@ -55,6 +58,8 @@ cdef struct Factors:        # for a vector
     vec c
     vec near
     vec others
+    vec label
+    vec at_label
     vec counts
 
 
@@ -62,6 +67,7 @@ cdef inline Factors factors_of(const Row_factors* of, const Batch* batch, Py_ssi
                                Py_ssize_t v) noexcept nogil:
     return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
                    for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
+                   for_strip(of.label, batch, strip, v), for_strip(of.at_label, batch, strip, v),
                    for_strip(of.counts, batch, strip, v))
 
 
@@ -106,6 +112,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return (x - f.a) - f.b
     if formula == GRADIENT:
         return f.a * unlifted(x)
+    if formula == GRADIENT_LABELS:
+        return select(equal(w, f.label), f.at_label, f.a * unlifted(x))
     if formula == COUNTED:
         return select(equal(f.counts, zero), zero, slope_at(x, f) * unlifted(x))
     if formula == GRADIENT_CLASSES:
@@ -150,7 +158,7 @@ cdef inline bint uses_y(Formula formula) noexcept nogil:
 
 
 cdef inline bint uses_w(Formula formula) noexcept nogil:
-    return formula == GRADIENT_CLASSES or formula == SMOOTH
+    return formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
 
 
 cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* of,
@@ -260,6 +268,8 @@ cdef inline flattened apply_chosen(bint transposed, Formula formula, const Batch
         apply_to(transposed, SHIFT, batch, x, y, w, of, out)
     elif formula == GRADIENT:
         apply_to(transposed, GRADIENT, batch, x, y, w, of, out)
+    elif formula == GRADIENT_LABELS:
+        apply_to(transposed, GRADIENT_LABELS, batch, x, y, w, of, out)
     elif formula == COUNTED:
         apply_to(transposed, COUNTED, batch, x, y, w, of, out)
     elif formula == GRADIENT_CLASSES:

@@ -90,7 +90,7 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
     """(Computed by halves, since a difference of two numbers may be too large where the loss is not.)"""
     cdef double scale = reciprocal(loss.divisor)
     cdef double z_scale = loss.z * reciprocal(loss.z_divisor)
-    cdef bint with_z = loss.z != 0
+    cdef bint with_z = not plain and loss.z != 0
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec half = broadcast(0.5), zero = broadcast(0)
@@ -141,8 +141,8 @@ cdef inline vec exponential_at_label(const Row_numbers* n, Py_ssize_t r) noexcep
     return unlifted(exp(broadcast(-2) * load(n.distance + r), LIFT))
 
 
-cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* n, Row_factors* f,
-                               real* at_label) noexcept nogil:
+cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
+                               Row_factors* f) noexcept nogil:
     cdef vec divisor = broadcast(loss.divisor)
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef vec rest, share, weight
@@ -155,7 +155,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
             store(f.a + r, share)
             # 1 - p_y without cancellation: the share of the other classes
             rest = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
-            store(at_label + r, -rest * share)
+            store(f.at_label + r, -rest * share)
         else:
             weight = load(n.weight + r)
             store(f.a + r, weight * share)
@@ -171,8 +171,8 @@ cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
     return select(greater(broadcast(1), sumexp_m1), lifted_one(), broadcast(NAN))
 
 
-cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* n, Row_factors* f,
-                                  real* at_label) noexcept nogil:
+cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
+                                  Row_factors* f) noexcept nogil:
     cdef double slope = 1 / loss.temperature if loss.softcap == 0 else 1    # (that of a cap is another factor)
     cdef vec scale = broadcast(slope * reciprocal(loss.divisor))
     cdef vec z_scale = broadcast(2 * loss.z * slope * reciprocal(loss.z_divisor))
@@ -204,7 +204,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
                 part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
-            store(at_label + r, select(equal(load(n.row_weight + r), zero), zero, fma(s, part, product(p_label, z))))
+            store(f.at_label + r, select(equal(load(n.row_weight + r), zero), zero, fma(s, part, product(p_label, z))))
             store(f.a + r, fma(s, q, z) * share)
             store(f.b + r, even * s)
         else:

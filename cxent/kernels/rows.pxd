@@ -3,11 +3,14 @@
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from .simd cimport FLOAT64, HALVES, W, broadcast, load_wide, real, store_wide, wide
+from .simd cimport (
+    FLOAT64, HALVES, W, broadcast, equal, load, load_labels, load_wide, real, select, store, store_wide, vec, wide,
+)
 from .tiles cimport NATIVE, Batch, Block, Rows, number_at, row_at, store_as
 
 cdef enum:
     TOTALS = 64     # totals of every 64th row's losses; added at the end
+    FEW = 16        # up to so many classes, a label is found by comparing it with each
     LARGEST_EXPONENT = 126 + 896 * FLOAT64    # of numbers that can be doubled
 
 cdef struct Values:             # an array of one number for each row
@@ -42,6 +45,9 @@ cdef inline void take_labels(const Batch* batch, const Values* labels, int64_t* 
     cdef Py_ssize_t distance = distance_of(batch, labels)
     cdef const char* start = value_at(batch, labels, batch.first)
     cdef Py_ssize_t r
+    if distance == sizeof(int64_t):
+        memcpy(label, start, batch.rows * sizeof(int64_t))
+        return
     for r in range(batch.rows):
         label[r] = (<const int64_t*> (start + r * distance if distance != 0
                                       else value_at(batch, labels, batch.first + r)))[0]
@@ -64,9 +70,24 @@ cdef inline void put_values(const Batch* batch, const Values* values, const real
         (<real*> (start + r * distance if distance != 0 else value_at(batch, values, batch.first + r)))[0] = x[r]
 
 
+cdef inline bint are_few(const Batch* batch) noexcept nogil:
+    """Whether a vector of rows finds its labels sooner by comparing them with every class than one by one."""
+    return batch.columns and batch.classes <= FEW
+
+
 cdef inline void take_at_labels(const Batch* batch, Block block, const int64_t* label, real* x) noexcept nogil:
     """x = the number of each row at its label."""
-    cdef Py_ssize_t r
+    cdef Py_ssize_t group, r, c
+    cdef vec here, number
+    if are_few(batch):
+        for group in range((batch.rows + W - 1) // W):
+            r = group * W
+            here = load_labels(label + r)
+            number = load(block.start + r)
+            for c in range(1, batch.classes):
+                number = select(equal(here, broadcast(<real> c)), load(block.start + r + c * block.step), number)
+            store(x + r, number)
+        return
     for r in range(batch.rows):
         x[r] = number_at(batch, block, r, label[r])[0]
 

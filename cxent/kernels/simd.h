@@ -60,6 +60,7 @@ CXENT_VECTOR(cxent_word, CXENT_VECTOR_BYTES) cxent_bits;
 CXENT_VECTOR(double, CXENT_VECTOR_BYTES) cxent_wide;
 CXENT_VECTOR(uint8_t, CXENT_W) cxent_bytes;
 CXENT_VECTOR(uint16_t, CXENT_W * 2) cxent_halfwords;
+CXENT_VECTOR(int64_t, CXENT_W * 8) cxent_labels;
 CXENT_VECTOR(cxent_signed_word, CXENT_VECTOR_BYTES) cxent_truths;
 #define CXENT_CONVERT(x, type) __builtin_convertvector(x, type)
 #define CXENT_CHOOSE(truth, a, b) (((cxent_bits) (truth) & (a)) | (~(cxent_bits) (truth) & (b)))
@@ -69,6 +70,7 @@ typedef cxent_word cxent_bits;
 typedef double cxent_wide;
 typedef uint8_t cxent_bytes;
 typedef uint16_t cxent_halfwords;
+typedef int64_t cxent_labels;
 typedef int cxent_truths;
 #define CXENT_CONVERT(x, type) ((type) (x))
 #define CXENT_CHOOSE(truth, a, b) ((truth) ? (a) : (b))
@@ -375,6 +377,13 @@ CXENT_INLINE cxent_vec cxent_load_booleans(const void* p) {
     cxent_bytes bytes;
     memcpy(&bytes, p, sizeof bytes);
     return CXENT_CONVERT(CXENT_CONVERT(bytes, cxent_truths), cxent_vec);
+}
+
+/* W labels, small enough for 32 bits, as numbers. */
+CXENT_INLINE cxent_vec cxent_load_labels(const int64_t* p) {
+    cxent_labels labels;
+    memcpy(&labels, p, sizeof labels);
+    return CXENT_CONVERT(CXENT_CONVERT(labels, cxent_truths), cxent_vec);
 }
 
 #if !CXENT_FLOAT64

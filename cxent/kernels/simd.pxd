@@ -4,7 +4,7 @@ So ``a * b - c`` over vectors is that expression in C. Comparisons and condition
 `select`), numbers become vectors by name (`broadcast`), and a mask can only be passed on.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 cdef extern from "simd.h" nogil:
     ctypedef float real "cxent_real"            # the dtype of this module: float or double
@@ -57,6 +57,7 @@ cdef extern from "simd.h" nogil:
     wide load_wide "cxent_load_wide"(const double* p) noexcept
     void store_wide "cxent_store_wide"(double* p, wide x) noexcept
     vec load_booleans "cxent_load_booleans"(const void* p) noexcept
+    vec load_labels "cxent_load_labels"(const int64_t* p) noexcept
     vec load_float16 "cxent_load_float16"(const void* p) noexcept
     vec load_bfloat16 "cxent_load_bfloat16"(const void* p) noexcept
     void store_float16 "cxent_store_float16"(void* p, vec x) noexcept

@@ -87,7 +87,7 @@ cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inne
     else:
         batch.capacity = FOLDED if inner > 1 else max(1, min(FOLDED, fitting))
         batch.steps, batch.tail = classes // LANES, classes % LANES
-    batch.capacity = min(batch.capacity, (batch.total + LANES - 1) // LANES * LANES)
+    batch.capacity = min(batch.capacity, (max(batch.total, 1) + LANES - 1) // LANES * LANES)
     batch.lead = batch.first = batch.rows = batch.strips = 0
     return batch
 
