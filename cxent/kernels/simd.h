@@ -374,15 +374,13 @@ CXENT_INLINE void cxent_store_wide(double* p, cxent_wide x) { memcpy(p, &x, size
 
 /* W booleans, each a byte, as 1 and 0. */
 CXENT_INLINE cxent_vec cxent_load_booleans(const void* p) {
-    cxent_bytes bytes;
-    memcpy(&bytes, p, sizeof bytes);
+    cxent_bytes bytes; memcpy(&bytes, p, sizeof bytes);
     return CXENT_CONVERT(CXENT_CONVERT(bytes, cxent_truths), cxent_vec);
 }
 
-/* W labels, small enough for 32 bits, as numbers. */
+/* W small labels as numbers. */
 CXENT_INLINE cxent_vec cxent_load_labels(const int64_t* p) {
-    cxent_labels labels;
-    memcpy(&labels, p, sizeof labels);
+    cxent_labels labels; memcpy(&labels, p, sizeof labels);
     return CXENT_CONVERT(CXENT_CONVERT(labels, cxent_truths), cxent_vec);
 }
 
@@ -444,8 +442,8 @@ CXENT_INLINE void cxent_store_float16(void* p, cxent_vec x) {
 /* Half precision is the float32 kernels' alone; these are never called. */
 #define cxent_load_float16(p) cxent_broadcast(0)
 #define cxent_load_bfloat16(p) cxent_broadcast(0)
-#define cxent_store_float16(p, x) ((void) (x))
-#define cxent_store_bfloat16(p, x) ((void) (x))
+#define cxent_store_float16(p, x) memset(p, 0, sizeof(cxent_halfwords))
+#define cxent_store_bfloat16(p, x) memset(p, 0, sizeof(cxent_halfwords))
 
 #endif
 

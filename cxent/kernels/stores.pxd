@@ -154,8 +154,7 @@ cdef struct Beside:         # what of memory is moved beside it
 
 cdef inline Beside beside_of(Ahead x, Ahead kept, const Pending* pending) noexcept nogil:
     cdef Beside beside
-    beside.x_at = beside.kept_at = NULL
-    beside.pending.lines = 0
+    memset(&beside, 0, sizeof(Beside))
     beside.x, beside.kept = x, kept
     if pending != NULL:
         beside.pending = pending[0]
