@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex, TypeAlias, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import _workers, kernels
 from ._layout import as_stored, exceeds_cache
-from ._losses import CheckedLoss, checked_loss, scalar
+from ._losses import CheckedLoss, checked_loss
 from ._types import (
     Array,
     Combined,
@@ -25,6 +25,8 @@ from ._types import (
     WithLse,
 )
 from ._validation import LossOptions, computed_dtype, floating_array, loss_options, thread_count
+
+_Results: TypeAlias = tuple[RowResults, Array | None, Array | None, RowResults | None]  # loss, grad, hess, lse
 
 
 @overload
@@ -190,10 +192,6 @@ def cross_entropy(
     """
     threads = thread_count(workers)
     options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    if options.is_plain and weight is None and sample_weight is None and not return_lse:
-        small = _small_loss(logits, target, options, None, with_grad=False)
-        if small is not None:
-            return small[0]
     loss, _, _, lse = _of_logits(logits, target, weight, sample_weight, options, threads, return_lse=return_lse)
     return (loss, lse) if return_lse else loss
 
@@ -292,10 +290,6 @@ def cross_entropy_with_grad(
     """
     threads = thread_count(workers)
     options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    if options.is_plain and weight is None and sample_weight is None and not return_lse:
-        small = _small_loss(logits, target, options, out, with_grad=True)
-        if small is not None:
-            return small
     loss, grad, _, lse = _of_logits(
         logits, target, weight, sample_weight, options, threads, return_lse=return_lse, with_grad=True, out=out
     )
@@ -442,20 +436,6 @@ def cross_entropy_hvp(
     return _hessian_product(x, vector, checked_loss(x, "logits", target, weight, sample_weight, options), threads, out)
 
 
-def _small_loss(
-    logits: ArrayLike, target: ArrayLike, options: LossOptions, out: Out, *, with_grad: bool
-) -> tuple[Scalar, Array] | None:
-    """The plain loss of small plain arrays, and its gradient if it is wanted; None for all others."""
-    is_mean = options.reduction == "mean"
-    dtype: type[np.floating] = np.float32
-    for module in kernels.serving[1:]:
-        small = module.small_cross_entropy(logits, target, options.axis, out, is_mean, with_grad)
-        if small is not None:
-            return scalar(small[0], dtype), small[1]
-        dtype = np.float64
-    return None
-
-
 def _of_logits(
     logits: ArrayLike,
     target: ArrayLike,
@@ -468,8 +448,14 @@ def _of_logits(
     with_grad: bool = False,
     with_hess: bool = False,
     out: Out = None,
-) -> tuple[RowResults, Array | None, Array | None, RowResults]:
+) -> _Results:
     """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp."""
+    for module in kernels.serving[1:]:
+        small: _Results | None = module.small_cross_entropy(
+            logits, target, weight, sample_weight, options, out, return_lse, with_grad, with_hess
+        )
+        if small is not None:
+            return small
     x = floating_array(logits, "logits")
     loss = checked_loss(x, "logits", target, weight, sample_weight, options)
     layout = loss.layout

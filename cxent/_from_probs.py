@@ -150,6 +150,10 @@ def _of_probs(
     out: Out = None,
 ) -> tuple[RowResults, Array | None]:
     """The loss of predicted probabilities, and the gradient if it is wanted."""
+    for module in kernels.serving[1:]:
+        small = module.small_from_probs(probs, target, weight, sample_weight, options, out, with_grad)
+        if small is not None:
+            return small[0], small[1]
     given = floating_array(probs, "probs")
     p = widened(given)
     loss = checked_loss(p, "probs", target, weight, sample_weight, options)

@@ -137,7 +137,7 @@ def _broadcast(array: Array, shape: tuple[int, ...], name: str, meaning: str) ->
 class Indices(NamedTuple):
     """A target of class indices."""
 
-    view: Array  # (outer, inner) of int64
+    view: Array  # (outer, inner) of integers
     ignored: int | None  # the one among them whose rows do not count
 
 
@@ -176,7 +176,8 @@ def checked_target(
             f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
             "accepted for these are integers: convert it with astype(int)"
         )
-    indices = Indices(layout.row_view(_readable(target, _INT64)), _as_label(ignore_index, target.dtype))
+    labels = _readable(target, target.dtype.newbyteorder("=") if target.dtype.kind in "iu" else _INT64)
+    indices = Indices(layout.row_view(labels), _as_label(ignore_index, target.dtype))
     if not kernels.serving.float64.labels_in_range(indices.view, layout.classes, indices.ignored):
         raise IndexError(_first_outside(target, layout.classes, ignore_index, name))
     return indices
@@ -253,7 +254,7 @@ def _first_outside(target: Array, classes: int, ignore_index: int | None, name: 
 # Options
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LossOptions:
     """The options of a loss, checked; all but the weights, which are arrays."""
 

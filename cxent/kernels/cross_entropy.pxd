@@ -28,7 +28,7 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
     """Labels and weights. The weight of ignored rows is 0; in place of their label stands one that can be an index."""
     cdef Loss* loss = &call.loss
     cdef Py_ssize_t r
-    if loss.labels.origin != NULL:
+    if loss.labels.at.origin != NULL:
         take_labels(&call.batch, &loss.labels, label)
     if plain:
         return
@@ -40,7 +40,7 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
         if label[r] == loss.ignored:
             n.row_weight[r] = 0
             label[r] = 0
-    if loss.labels.origin != NULL:
+    if loss.labels.at.origin != NULL:
         for r in range(call.batch.rows):
             n.label_weight[r] = loss.w[label[r]] if loss.w != NULL else 1
 
@@ -76,7 +76,7 @@ cdef inline Block load_targets(Call* call) noexcept nogil:
 
 cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
                               const Row_numbers* n) noexcept nogil:
-    cdef bint by_label = call.loss.labels.origin != NULL
+    cdef bint by_label = call.loss.labels.at.origin != NULL
     cdef Row_factors factors
     cdef real classes[FEW]
     cdef Py_ssize_t group, c
@@ -130,7 +130,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef bint plain = is_plain(loss) and call.hess.origin == NULL
-    cdef bint by_label = loss.labels.origin != NULL
+    cdef bint by_label = loss.labels.at.origin != NULL
     cdef bint with_grad = call.out.origin != NULL
     cdef bint with_lse = loss.lse.origin != NULL or loss.z != 0
     cdef bint weighted = by_label and loss.smoothing != 0
@@ -223,7 +223,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     take_rows(call, False, label, &n)
     if loss.temperature != 1:
         change_logits(call, x, m, &n)
-    if loss.labels.origin != NULL:
+    if loss.labels.at.origin != NULL:
         fill(loss.w_sum, n.weight, MOST_ROWS)
     else:
         target = load_targets(call)
@@ -255,7 +255,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     """The losses -s sum(w q log(p)) of predictions p, and the gradient -s w q / p, both 0 where s w q is; p is x."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
-    cdef bint by_label = loss.labels.origin != NULL
+    cdef bint by_label = loss.labels.at.origin != NULL
     cdef int64_t label[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef real weight[MOST_ROWS]

@@ -1,20 +1,23 @@
 """The entry points: arrays in, one loop over batches each.
 
 Every function takes its arrays as 3-D views ``(outer, classes, inner)`` and treats each of the ``outer * inner`` rows
-of ``classes`` numbers by itself. Labels and row results are ``(outer, inner)``. Arrays hold this module's dtype; logits
-and what has their shape may also be half precision, given as its bits: uint16 for float16, int16 for bfloat16. Nothing
-here knows of options' defaults or of errors: whoever calls has checked everything.
+of ``classes`` numbers by itself. Labels, of any integer dtype, and row results are ``(outer, inner)``. Arrays hold this
+module's dtype; logits and what has their shape may also be half precision, given as its bits: uint16 for float16, int16
+for bfloat16. Nothing here knows of options' defaults or of errors: whoever calls has checked everything.
 """
 
+import numpy
+
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t
 from libc.string cimport memset
 
 from cxent.kernels cimport math
-from cxent.kernels.batches cimport Call, run
+from cxent.kernels.batches cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
 from cxent.kernels.math cimport exp_any, expm1, log, log1p
 from cxent.kernels.rows cimport (
-    LARGEST_EXPONENT, Values, Weights, are_finite as all_finite, are_in_range, can_divide, exponent_to_one,
+    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Integer, Labels, Values, Weights, are_finite as all_finite, are_in_range, can_divide, exponent_to_one,
     find_largest_weights, power_of_two, sum_weights, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
@@ -58,10 +61,24 @@ cdef Values values_of(const real[:, :] values):
     return values_at(&values[0, 0], values.strides[0], values.strides[1])
 
 
-cdef Values labels_of(const int64_t[:, :] labels):
-    if labels is None:
-        return values_at(NULL, 0, 0)
-    return values_at(&labels[0, 0], labels.strides[0], labels.strides[1])
+cdef dict integer_dtypes = {
+    numpy.dtype(numpy.int8): INT8, numpy.dtype(numpy.int16): INT16, numpy.dtype(numpy.int32): INT32,
+    numpy.dtype(numpy.int64): INT64, numpy.dtype(numpy.uint8): UINT8, numpy.dtype(numpy.uint16): UINT16,
+    numpy.dtype(numpy.uint32): UINT32, numpy.dtype(numpy.uint64): INT64,
+}
+
+
+cdef Labels labels_of(labels) except *:
+    """The labels in an array, or none."""
+    cdef Py_buffer memory
+    cdef Labels found
+    memset(&found, 0, sizeof(Labels))
+    if labels is not None:
+        found.dtype = integer_dtypes[labels.dtype]
+        PyObject_GetBuffer(labels, &memory, PyBUF_STRIDED_RO)
+        found.at = values_at(memory.buf, memory.strides[0], memory.strides[1])
+        PyBuffer_Release(&memory)   # whoever calls holds the array
+    return found
 
 
 cdef void begin(Call* call, Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner) noexcept nogil:
@@ -190,16 +207,34 @@ def log_softmax_backward(
         run(&call, log_softmax_backward_batch)
 
 
-cdef void set_target(Call* call, target, const real[:] class_weights, row_weights, options) except *:
-    """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
+cdef void complete_loss(Call* call) noexcept nogil:
+    """What follows from the target, its weights and the options."""
     cdef Weights weights
     cdef double sums[2]
-    ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
     call.has_losses = True
+    if call.loss.w != NULL:
+        call.y.direct = False  # targets are weighted in a tile
+        if call.loss.smoothing != 0:
+            memset(&weights, 0, sizeof(Weights))
+            weights.row_weights = values_at(call.loss.w, sizeof(real), 0)
+            weights.outer, weights.inner = call.batch.classes, 1
+            sum_weights(&weights, 1, 1, sums)
+            call.loss.w_sum = sums[1]
+    if call.loss.softcap != 0 or call.loss.temperature != 1:
+        call.x.direct = False  # and logits changed in one
+    if call.loss.softcap != 0 and call.out.origin != NULL:
+        call.spare.origin = call.x.origin  # (a tile alone)
+
+
+cdef void set_target(Call* call, target, const real[:] class_weights, row_weights, options) except *:
+    """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
+    ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
     if target.ndim == 2:
         call.loss.labels = labels_of(target)
     else:
         call.y = rows_of(&call.batch, target)
+    if class_weights is not None:
+        call.loss.w = &class_weights[0]
     call.loss.row_weights = values_of(row_weights)
     call.loss.ignoring = ignored is not None
     call.loss.ignored = 0 if ignored is None else ignored
@@ -209,22 +244,11 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
     call.loss.temperature = temperature
     call.loss.divisor = divisor
     call.loss.z_divisor = z_divisor
-    if class_weights is not None:
-        call.loss.w = &class_weights[0]
-        call.y.direct = False  # targets are weighted in a tile
-        if smoothing != 0:
-            memset(&weights, 0, sizeof(Weights))
-            weights.row_weights = values_at(call.loss.w, sizeof(real), 0)
-            weights.outer, weights.inner = call.batch.classes, 1
-            sum_weights(&weights, 1, 1, sums)
-            call.loss.w_sum = sums[1]
-    if softcap != 0 or temperature != 1:
-        call.x.direct = False  # and logits changed in one
 
 
 def cross_entropy(
     x,                  # IN   (outer, classes, inner)
-    target,             # IN   (outer, inner) of int64, each in 0..classes-1 or `ignored`: class indices; or
+    target,             # IN   (outer, inner) of integers, each in 0..classes-1 or `ignored`: class indices; or
                         #      (outer, classes, inner): the class probabilities q
     class_weights,      # IN   (classes,), or None; with smoothing always there
     row_weights,        # IN   (outer, inner), or None
@@ -249,9 +273,8 @@ def cross_entropy(
     call.loss.lse = values_of(lse)
     call.out = rows_of(&call.batch, grad)
     call.hess = rows_of(&call.batch, hess)
-    if call.loss.softcap != 0 and grad is not None:
-        call.spare.origin = call.x.origin  # (a tile alone)
     call.threads = threads
+    complete_loss(&call)
     with nogil:
         if past_caches and grad is not None:
             stream_past_caches(&call.batch, &call.x, &call.out)
@@ -277,6 +300,7 @@ def hessian_product(
     call.v.direct = False
     call.out = rows_of(&call.batch, out)
     call.threads = threads
+    complete_loss(&call)
     with nogil:
         run(&call, hessian_product_batch)
 
@@ -301,18 +325,19 @@ def from_probs(
     call.loss.losses = values_of(losses)
     call.out = rows_of(&call.batch, grad)
     call.threads = threads
+    complete_loss(&call)
     with nogil:
         run(&call, from_probs_batch)
     return call.sum
 
 
 def labels_in_range(
-    labels,             # IN   (outer, inner) of int64
+    labels,             # IN   (outer, inner) of integers
     Py_ssize_t classes, # IN
     ignored,            # IN   a label that may be anything, or None
 ):
     """Whether every label but the ignored is in 0..classes-1."""
-    cdef Values values = labels_of(labels)
+    cdef Labels values = labels_of(labels)
     cdef Py_ssize_t outer = labels.shape[0]
     cdef Py_ssize_t inner = labels.shape[1]
     cdef bint ignoring = ignored is not None
@@ -334,7 +359,7 @@ def are_finite(
 
 
 def sums_of_weights(
-    labels,             # IN   (outer, inner) of int64, checked; or None
+    labels,             # IN   (outer, inner) of integers, checked; or None
     row_weights,        # IN   (outer, inner), or None
     const real[:] class_weights,    # IN   (classes,), or None
     ignored,            # IN   the label of rows that do not count, or None

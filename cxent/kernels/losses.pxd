@@ -14,7 +14,7 @@ from libc.stdint cimport int64_t
 
 from .elementwise cimport Row_factors, unlifted
 from .math cimport LIFT, NAN, exp, expm1, lifted_one, log1p, product
-from .rows cimport Values
+from .rows cimport Labels, Values
 from .simd cimport (
     HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, real, select, store, store_wide,
     vec, wide, widen,
@@ -23,7 +23,7 @@ from .tiles cimport MOST_ROWS, Batch, Rows
 
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL
-    Values labels           # class indices; probabilities are the call's second input
+    Labels labels           # class indices; probabilities are the call's second input
     const real* w           # class weights; with smoothing always there
     double w_sum
     Values row_weights
@@ -105,9 +105,9 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
         r = group * W
         log_sum = log1p(load(n.sumexp_m1 + r))
         part = load(n.distance + r) + half * log_sum
-        if not plain or loss.labels.origin == NULL:
+        if not plain or loss.labels.at.origin == NULL:
             all_classes = (c * load(n.weight + r)) * log_sum - load(n.shifted + r)
-            if loss.labels.origin == NULL:
+            if loss.labels.at.origin == NULL:
                 part = half_of_c * all_classes
             else:
                 part = product(kept * load(n.label_weight + r), part)
@@ -151,7 +151,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
         r = group * W
         rest = load(n.sumexp_m1 + r)
         share = one / fma(divisor, rest, divisor)
-        if loss.labels.origin != NULL:
+        if loss.labels.at.origin != NULL:
             store(f.a + r, share)
             # 1 - p_y without cancellation: the share of the other classes
             rest = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
@@ -190,7 +190,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         z = zero
         if loss.z != 0:
             z = z_scale * (load(n.row_weight + r) * load(n.lse + r))
-        if loss.labels.origin != NULL:
+        if loss.labels.at.origin != NULL:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
             p_label = exponential_at_label(n, r) * share
@@ -234,7 +234,7 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         rest = load(n.sumexp_m1 + r)
         share = one / (one + rest)
         q = load(n.weight + r)
-        if loss.labels.origin != NULL:
+        if loss.labels.at.origin != NULL:
             q = fma(kept, load(n.label_weight + r), even * q)
         store(f.a + r, share)
         store(f.b + r, (scale * load(n.row_weight + r)) * q)

@@ -173,7 +173,7 @@ def _target_rows(
         t = _rows(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
         return _TargetRows(counts, t, np.zeros(counts.shape, np.int64), np.zeros_like(counts))
-    label = target[..., np.newaxis]
+    label = target.astype(np.int64)[..., np.newaxis]
     if ignored is not None:
         counts[label == ignored] = 0
         label = np.where(label == ignored, 0, label)
@@ -291,6 +291,7 @@ def from_probs(
 
 
 def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
+    labels = labels.astype(np.int64)
     return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
 
 
@@ -305,6 +306,7 @@ def sums_of_weights(
     if labels is None:
         assert row_weights is not None
         labels = np.zeros(row_weights.shape, np.int64)
+    labels = labels.astype(np.int64)
     counts = labels != ignored
     rows = np.where(counts, 1.0 if row_weights is None else row_weights, 0.0)
     all_weights = np.ones(1) if class_weights is None else class_weights.astype(np.float64)
@@ -345,5 +347,9 @@ def small_logsumexp(x: object, axis: object) -> None:
     return None
 
 
-def small_cross_entropy(logits: object, target: object, axis: object, out: object, mean: bool, with_grad: bool) -> None:
+def small_cross_entropy(*arguments: object) -> None:
+    return None
+
+
+def small_from_probs(*arguments: object) -> None:
     return None

@@ -1,12 +1,12 @@
 """One number a row: labels, weights, results, and their totals over all rows."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from .simd cimport (
-    FLOAT64, HALVES, W, broadcast, equal, load, load_labels, load_wide, real, select, store, store_wide, vec, wide,
+    FLOAT64, HALVES, W, broadcast, equal, flattened, load, load_labels, load_wide, real, select, store, store_wide, vec, wide,
 )
-from .tiles cimport NATIVE, Batch, Block, Rows, number_at, row_at, store_as
+from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, row_at, store_as
 
 cdef enum:
     TOTALS = 64     # totals of every 64th row's losses; added at the end
@@ -17,6 +17,19 @@ cdef struct Values:             # an array of one number for each row
     char* origin                # NULL if there is none
     Py_ssize_t outer_stride     # in bytes
     Py_ssize_t inner_stride
+
+cdef enum Integer:
+    INT8
+    INT16
+    INT32
+    INT64           # uint64 too: labels from 2^63 on are then negative, and no classes either
+    UINT8
+    UINT16
+    UINT32
+
+cdef struct Labels:
+    Values at
+    Integer dtype
 
 cdef struct Total:
     double value[TOTALS]
@@ -41,16 +54,50 @@ cdef inline Py_ssize_t distance_of(const Batch* batch, const Values* values) noe
     return values.inner_stride if batch.first % batch.inner + batch.rows <= batch.inner else 0
 
 
-cdef inline void take_labels(const Batch* batch, const Values* labels, int64_t* label) noexcept nogil:
-    cdef Py_ssize_t distance = distance_of(batch, labels)
-    cdef const char* start = value_at(batch, labels, batch.first)
+cdef inline int64_t label_at(Integer dtype, const char* p) noexcept nogil:
+    if dtype == INT64:
+        return (<const int64_t*> p)[0]
+    if dtype == INT32:
+        return (<const int32_t*> p)[0]
+    if dtype == INT16:
+        return (<const int16_t*> p)[0]
+    if dtype == INT8:
+        return (<const int8_t*> p)[0]
+    if dtype == UINT32:
+        return (<const uint32_t*> p)[0]
+    return (<const uint16_t*> p)[0] if dtype == UINT16 else (<const uint8_t*> p)[0]
+
+
+cdef inline void widen_labels(Integer dtype, const char* p, Py_ssize_t distance, int64_t* label, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t r
-    if distance == sizeof(int64_t):
-        memcpy(label, start, batch.rows * sizeof(int64_t))
+    for r in range(n):
+        label[r] = label_at(dtype, p + r * distance)
+
+
+cdef inline flattened copy_labels(Integer dtype, const char* p, Py_ssize_t distance, int64_t* label,
+                                  Py_ssize_t n) noexcept nogil:
+    """label = n labels that are `distance` bytes apart."""
+    if dtype == INT64:
+        if distance == sizeof(int64_t):
+            memcpy(label, p, n * sizeof(int64_t))
+        else:
+            widen_labels(INT64, p, distance, label, n)
+    elif dtype == INT32:
+        widen_labels(INT32, p, distance, label, n)
+    elif dtype == UINT8:
+        widen_labels(UINT8, p, distance, label, n)
+    else:
+        widen_labels(dtype, p, distance, label, n)
+
+
+cdef inline void take_labels(const Batch* batch, const Labels* labels, int64_t* label) noexcept nogil:
+    cdef Py_ssize_t distance = distance_of(batch, &labels.at)
+    cdef Py_ssize_t r
+    if distance != 0:
+        copy_labels(labels.dtype, value_at(batch, &labels.at, batch.first), distance, label, batch.rows)
         return
     for r in range(batch.rows):
-        label[r] = (<const int64_t*> (start + r * distance if distance != 0
-                                      else value_at(batch, labels, batch.first + r)))[0]
+        label[r] = label_at(labels.dtype, value_at(batch, &labels.at, batch.first + r))
 
 
 cdef inline void take_values(const Batch* batch, const Values* values, real* x) noexcept nogil:
@@ -178,25 +225,30 @@ cdef inline double sum_of_parts(const double* sums, int parts) noexcept nogil:
 
 # --- whole arrays ------------------------------------------------------------------------------------------------
 
-cdef inline bint are_in_range(const Values* labels, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t classes,
+cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t classes,
                               bint ignoring, int64_t ignored) noexcept nogil:
     """Whether every label but the ignored is in 0..classes-1."""
+    cdef int64_t label[MOST_ROWS]
     cdef uint64_t last = classes - 1
     cdef uint64_t outside = 0
-    cdef uint64_t label, counts
-    cdef const char* start
-    cdef Py_ssize_t i, k
+    cdef Py_ssize_t run_stride = labels.at.outer_stride
+    cdef Py_ssize_t stride = labels.at.inner_stride
+    cdef Py_ssize_t i, k, r, n
+    if outer > inner:   # the longer ones are the runs
+        outer, inner, run_stride, stride = inner, outer, stride, run_stride
     for i in range(outer):
-        start = labels.origin + i * labels.outer_stride
-        for k in range(inner):
-            label = <uint64_t> (<const int64_t*> (start + k * labels.inner_stride))[0]
-            counts = not ignoring or label != <uint64_t> ignored
-            outside |= (label > last) & counts
-    return outside == 0
+        for k in range(0, inner, 256):  # MOST_ROWS
+            n = min(inner - k, <Py_ssize_t> MOST_ROWS)
+            copy_labels(labels.dtype, labels.at.origin + i * run_stride + k * stride, stride, label, n)
+            for r in range(n if ignoring else 0):
+                label[r] = 0 if label[r] == ignored else label[r]
+            for r in range(n):  # one of the two has the sign bit
+                outside |= <uint64_t> label[r] | (last - <uint64_t> label[r])
+    return outside >> 63 == 0
 
 
 cdef struct Weights:            # of the rows of an array
-    Values labels               # the origin is NULL if there are none
+    Labels labels               # the origin is NULL if there are none
     Values row_weights          # likewise: then s is 1
     const real* w               # NULL if there are none: then w_y is 1
     Py_ssize_t outer
@@ -210,8 +262,9 @@ cdef inline bint take_weights(const Weights* of, Py_ssize_t i, Py_ssize_t k, dou
     """The weights s and w_y of a row; returns whether it counts."""
     cdef int64_t label = 0
     s[0] = label_weight[0] = 1
-    if of.labels.origin != NULL:
-        label = (<const int64_t*> (of.labels.origin + i * of.labels.outer_stride + k * of.labels.inner_stride))[0]
+    if of.labels.at.origin != NULL:
+        label = label_at(of.labels.dtype,
+                         of.labels.at.origin + i * of.labels.at.outer_stride + k * of.labels.at.inner_stride)
         if of.ignoring and label == of.ignored:
             return False
         if of.w != NULL:

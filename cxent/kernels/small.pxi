@@ -5,9 +5,6 @@ way for what most small calls bring, plain arrays. For all else they return None
 are included in `entry.pyx`: a `.pxd` cannot hold what they keep of NumPy.)
 """
 
-import numpy
-
-from cpython.buffer cimport PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
 from cxent.kernels.tiles cimport Storage
 
 cdef enum:
@@ -17,9 +14,11 @@ cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 cdef object int16 = numpy.dtype(numpy.int16)
 cdef object int64 = numpy.dtype(numpy.int64)
+cdef object uint64 = numpy.dtype(numpy.uint64)
 cdef object boolean = numpy.dtype(numpy.bool_)
 cdef object real_dtype = numpy.dtype(numpy.float64 if sizeof(real) == 8 else numpy.float32)
 cdef object other_real_dtype = numpy.dtype(numpy.float32 if sizeof(real) == 8 else numpy.float64)
+cdef object real_type = real_dtype.type
 cdef dict half_storages = {} if sizeof(real) == 8 else {numpy.dtype(numpy.float16): FLOAT16}  # and bfloat16
 
 cdef struct Plain:
@@ -147,51 +146,158 @@ def small_log_softmax(x, axis, where, out):
     return plain_softmax(x, axis, where, out, True)
 
 
+cdef object plain_row_results(x, const Plain* plain_x, Values* values):
+    """Memory for a number of each row."""
+    cdef Plain plain_out
+    out = empty(x.shape[:plain_x.ndim - 1], real_dtype)
+    is_plain(out, &plain_out)
+    values[0] = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
+    return out
+
+
+cdef object row_results(out):
+    """What the caller gets of it: a scalar for a single row."""
+    return out if out is None or out.ndim > 0 else out[()]
+
+
 def small_logsumexp(x, axis):
     """The logsumexp of a small plain array over its last axis."""
-    cdef Plain plain_x, plain_out
+    cdef Plain plain_x
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
         return None
-    out = empty(x.shape[:plain_x.ndim - 1], real_dtype)
-    is_plain(out, &plain_out)
     begin_plain(&call, &plain_x)
-    call.values = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
+    out = plain_row_results(x, &plain_x, &call.values)
     with nogil:
         run(&call, logsumexp_batch)
-    return out if plain_x.ndim > 1 else out[()]
+    return row_results(out)
 
 
-def small_cross_entropy(logits, target, axis, out, bint mean, bint with_grad):
-    """The sum, or the mean, of the losses of small plain arrays with the classes last, and the gradient or None."""
-    cdef Plain plain_x, plain_target, plain_grad
+cdef bint set_plain_target(Call* call, target, x, const Plain* plain_x, Plain* plain_target) except -1:
+    """Whether it is a plain array of probabilities in the dtype of x, or of labels that are classes or ignored."""
+    cdef Labels labels
+    if type(target) is not ndarray:
+        return False
+    dtype = target.dtype
+    if dtype is x.dtype:
+        if not is_plain(target, plain_target) or not has_shape_of(plain_target, plain_x) or call.loss.ignoring:
+            return False
+        call.y = plain_rows(call, plain_target)
+        return True
+    integer = INT64 if dtype is int64 else integer_dtypes.get(dtype)
+    if integer is None or (call.loss.ignoring and dtype == uint64):
+        return False
+    plain_target.storage = NATIVE
+    if not is_small(target, plain_target) or plain_target.ndim != plain_x.ndim - 1:
+        return False
+    labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
+    labels.dtype = integer
+    if plain_target.size != call.batch.total or not are_in_range(
+            &labels, call.batch.total, 1, call.batch.classes, call.loss.ignoring, call.loss.ignored):
+        return False
+    call.loss.labels = labels
+    return True
+
+
+cdef bint set_plain_options(Call* call, options) except -1:
+    """The options of a loss but its weights and reduction, which are checked."""
+    if options.is_plain:
+        return True
+    ignored = options.ignore_index
+    if ignored is not None:
+        if not -2147483648 <= ignored < 2147483648:
+            return False
+        call.loss.ignoring, call.loss.ignored = True, ignored
+    call.loss.smoothing = options.label_smoothing
+    call.loss.z = options.z_loss
+    call.loss.softcap = options.softcap
+    call.loss.temperature = options.temperature
+    return True
+
+
+cdef bint are_plain_weights(weight, Plain* plain) except -1:
+    """Whether it is a plain array of finite numbers in this module's dtype."""
+    return (type(weight) is ndarray and weight.dtype is real_dtype and is_plain(weight, plain)
+            and all_finite(<const real*> plain.start, plain.size))
+
+
+cdef bint set_divisors(Call* call) noexcept nogil:
+    """What a mean is divided by; returns whether it can be."""
+    cdef Weights weights
+    cdef double sums[2]
+    memset(&weights, 0, sizeof(Weights))
+    weights.labels, weights.row_weights = call.loss.labels, call.loss.row_weights
+    weights.w = call.loss.w if call.loss.labels.at.origin != NULL else NULL
+    weights.outer, weights.inner = call.batch.total, 1
+    weights.ignoring, weights.ignored = call.loss.ignoring, call.loss.ignored
+    if weights.w == NULL and weights.row_weights.origin == NULL and not weights.ignoring:
+        call.loss.divisor = call.loss.z_divisor = <double> call.batch.total
+        return True
+    sum_weights(&weights, 1, 1, sums)
+    call.loss.divisor, call.loss.z_divisor = sums[0], sums[1]
+    return can_divide(sums[0]) and can_divide(sums[1])
+
+
+cdef object plain_loss(Compute compute, x, target, weight, row_weight, options, out, bint with_lse, bint with_grad,
+                       bint with_hess):
+    """The loss of small plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+    cdef Plain plain_x, plain_target, plain_w, plain_s, plain_grad, plain_hess
     cdef Call call
-    cdef Values labels
-    if type(target) is not ndarray or not are_plain_logits(logits, axis, &plain_x):
+    cdef Py_ssize_t c
+    if not are_plain_logits(x, options.axis, &plain_x):
         return None
     begin_plain(&call, &plain_x)
-    call.has_losses = True
-    plain_target.storage = NATIVE
-    if target.dtype is int64:
-        if not (is_small(target, &plain_target) and plain_target.ndim == plain_x.ndim - 1
-                and plain_target.size == call.batch.total):
+    if not set_plain_options(&call, options) or not set_plain_target(&call, target, x, &plain_x, &plain_target):
+        return None
+    if weight is not None:
+        if not are_plain_weights(weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:
             return None
-        labels = values_at(plain_target.start, sizeof(int64_t), sizeof(int64_t))
-        if not are_in_range(&labels, call.batch.total, 1, call.batch.classes, False, 0):
+        call.loss.w = <const real*> plain_w.start
+    if row_weight is not None:
+        if (not are_plain_weights(row_weight, &plain_s) or plain_s.ndim != plain_x.ndim - 1
+                or plain_s.size != call.batch.total):
             return None
-        call.loss.labels = labels
-    else:
-        if not (target.dtype is logits.dtype and is_plain(target, &plain_target)
-                and has_shape_of(&plain_target, &plain_x)):
-            return None
-        call.y = plain_rows(&call, &plain_target)
-    grad = None
+        call.loss.row_weights = values_at(plain_s.start, plain_s.itemsize, plain_s.itemsize)
+    reduction = options.reduction
+    if reduction == "mean" and not set_divisors(&call):
+        return None
+    if weight is None and call.loss.smoothing != 0:
+        weight = empty(call.batch.classes, real_dtype)
+        is_plain(weight, &plain_w)
+        for c in range(call.batch.classes):
+            (<real*> plain_w.start)[c] = 1
+        call.loss.w = <const real*> plain_w.start
+    grad = hess = losses = lse = None
     if with_grad:
-        grad = plain_output(out, logits, &plain_x, &plain_grad)
-        if grad is None or not are_apart(&plain_grad, &plain_target):
+        grad = plain_output(out, x, &plain_x, &plain_grad)
+        if (grad is None or not are_apart(&plain_grad, &plain_target)
+                or (weight is not None and not are_apart(&plain_grad, &plain_w))
+                or (row_weight is not None and not are_apart(&plain_grad, &plain_s))):
             return None
         call.out = plain_rows(&call, &plain_grad)
-    call.loss.divisor = call.loss.z_divisor = <double> call.batch.total if mean else 1.0
+    if with_hess:
+        hess = plain_output(None, x, &plain_x, &plain_hess)
+        call.hess = plain_rows(&call, &plain_hess)
+    if reduction == "none":
+        losses = plain_row_results(x, &plain_x, &call.loss.losses)
+    if with_lse:
+        lse = plain_row_results(x, &plain_x, &call.loss.lse)
+    complete_loss(&call)
     with nogil:
-        run(&call, cross_entropy_batch)
-    return call.sum, grad
+        run(&call, compute)
+    loss = real_type(<real> call.sum) if losses is None else row_results(losses)
+    return loss, grad, hess, row_results(lse)
+
+
+def small_cross_entropy(logits, target, weight, row_weight, options, out, bint with_lse, bint with_grad,
+                        bint with_hess):
+    """The loss of small plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+    return plain_loss(cross_entropy_batch, logits, target, weight, row_weight, options, out, with_lse, with_grad,
+                      with_hess)
+
+
+def small_from_probs(probs, target, weight, row_weight, options, out, bint with_grad):
+    """The same of predicted probabilities."""
+    if type(probs) is not ndarray or probs.dtype is not real_dtype:
+        return None
+    return plain_loss(from_probs_batch, probs, target, weight, row_weight, options, out, False, with_grad, False)
