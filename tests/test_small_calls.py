@@ -1,11 +1,14 @@
 """The shorter way of small calls gives what the general way gives, and leaves to that all that is not plain."""
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
 from helpers import FLOATS, HALVES, assert_same_bits
 
 import cxent
+from cxent._validation import loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
 BYTES = 1 << 18  # up to so many
@@ -51,6 +54,78 @@ def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
         assert_same_bits(short[name], expected, name)
 
 
+OPTIONS = {
+    "none": {},
+    "reduction": {"reduction": "none"},
+    "class weights": {"weight": True},
+    "row weights": {"sample_weight": True},
+    "ignored labels": {"ignore_index": 1},
+    "smoothing": {"label_smoothing": 0.1},
+    "smoothing, weights": {"label_smoothing": 0.1, "weight": True, "sample_weight": True, "reduction": "sum"},
+    "z loss": {"z_loss": 0.1, "reduction": "none"},
+    "softcap": {"softcap": 2.0},
+    "temperature": {"temperature": 0.5},
+    "all": {
+        "weight": True,
+        "sample_weight": True,
+        "ignore_index": 1,
+        "label_smoothing": 0.1,
+        "z_loss": 0.1,
+        "softcap": 2.0,
+        "temperature": 0.5,
+    },
+}
+
+
+def option_results(x, target, options):
+    """What the losses give with options, by its name."""
+    rng = np.random.default_rng(1)
+    dtype = np.float64 if x.dtype == np.float64 else np.float32
+    sizes = {"weight": x.shape[-1], "sample_weight": x.shape[:-1]}
+    options = {
+        name: rng.standard_normal(sizes[name]).astype(dtype) if name in sizes else value
+        for name, value in options.items()
+    }
+    out = np.empty_like(x)
+    yield "loss, lse", cxent.cross_entropy(x, target, return_lse=True, **options)
+    yield "loss, gradient", cxent.cross_entropy_with_grad(x, target, **options, out=out)
+    yield "loss, gradient, lse", cxent.cross_entropy_with_grad(x, target, return_lse=True, **options)
+    if not {"z_loss", "softcap"} & set(options):
+        yield "loss, gradient, Hessian", cxent.cross_entropy_with_hess(x, target, **options)
+    if not {"z_loss", "softcap", "temperature", "label_smoothing"} & set(options):
+        p = cxent.softmax(x)
+        yield "of probabilities", [cxent.cross_entropy_from_probs(p, target, **options)]
+        yield "of probabilities, gradient", cxent.cross_entropy_from_probs_with_grad(p, target, **options, out=p)
+
+
+@pytest.mark.parametrize("target", ["int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "probs"])
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_same_results_as_the_general_way_with_options(options, dtype, target, close_the_short_way):
+    x = (3 * np.random.default_rng(0).standard_normal((17, 5))).astype(dtype)
+    if target == "probs":
+        options = {name: value for name, value in options.items() if name != "ignore_index"}
+        labels = cxent.softmax(-x)
+    else:
+        labels = np.arange(17).astype(target) % 5
+    short = dict(option_results(x, labels, options))
+    close_the_short_way()
+    for name, general in option_results(x, labels, options):
+        for given, expected in zip(short[name], general, strict=True):
+            assert type(given) is type(expected), name
+            assert_same_bits(given, expected, name)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("function", [cxent.softmax_backward, cxent.log_softmax_backward])
+def test_same_gradients_through_the_softmax_as_the_general_way(function, dtype, close_the_short_way):
+    g, p = np.random.default_rng(0).random((2, 17, 5)).astype(dtype)
+    short = function(g, p), function(g, p.copy(), 1, out=g.copy())
+    close_the_short_way()
+    for given in short:
+        assert_same_bits(given, function(g, p))
+
+
 @pytest.mark.parametrize("way", ["short", "general"])
 def test_losses_too_large_for_the_dtype(way, close_the_short_way):
     if way == "general":
@@ -59,11 +134,20 @@ def test_losses_too_large_for_the_dtype(way, close_the_short_way):
     assert cxent.cross_entropy(x, np.ones(3, int), reduction="sum") == np.inf
 
 
+def short_loss(kernels, x, target, weight=None, row_weight=None, axis=-1, out=None, with_grad=True, **options):
+    """What the short way gives of a loss, and of its gradient; None where it leaves a call to the general way."""
+    kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
+    checked = loss_options(-1, options.pop("reduction", "mean"), options.pop("ignore_index", None), **options)
+    given = x, target, weight, row_weight, replace(checked, axis=axis), out
+    results = kernels.small_cross_entropy(*given, False, with_grad, False)
+    return None if results is None else results[:2]
+
+
 def short(kernels, x, target=None, axis=-1, out=None, where=None):
     """What the short way gives: None where it leaves a call to the general way."""
-    kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
     if target is not None:
-        return [kernels.small_cross_entropy(x, target, axis, out, True, with_grad) for with_grad in (True, False)]
+        return [short_loss(kernels, x, target, axis=axis, out=out, with_grad=with_grad) for with_grad in (True, False)]
+    kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
     results = [kernels.small_softmax(x, axis, where, out), kernels.small_log_softmax(x, axis, where, out)]
     return results if out is not None else [*results, kernels.small_logsumexp(x, axis)]
 
@@ -113,7 +197,8 @@ TARGETS = {
     "a label too large": np.array([0, 0, 10, 0]),
     "a negative label": np.array([0, -1, 0, 0]),
     "labels as a column": np.zeros((4, 1), int),
-    "other integers": np.zeros(4, np.int32),
+    "byte-swapped labels": np.zeros(4, ">i4"),
+    "booleans": np.zeros(4, bool),
     "labels that are not integers": np.zeros(4, np.float32),
     "integers in the shape of probabilities": np.ones((4, 10), int),
     "another dtype": np.ones((4, 10)),
@@ -125,6 +210,45 @@ TARGETS = {
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_other_targets_go_the_general_way(kernels, target):
     assert not any(short(kernels, PLAIN, target))
+
+
+LABELS = np.zeros(4, int)
+WEIGHTS = np.ones(10, np.float32)
+OTHER_OPTIONS = {
+    "a list": {"weight": [1.0] * 10},
+    "another dtype": {"weight": np.ones(10)},
+    "too few": {"weight": WEIGHTS[1:]},
+    "infinite": {"weight": np.full(10, np.inf, np.float32)},
+    "a column": {"weight": WEIGHTS[:, np.newaxis]},
+    "one for all rows": {"row_weight": np.float32(1)},
+    "NaN": {"row_weight": np.full(4, np.nan, np.float32)},
+    "too few rows": {"row_weight": WEIGHTS[:3]},
+    "rows of another dtype": {"row_weight": np.ones(4)},
+    "a sum of 0": {"row_weight": np.zeros(4, np.float32)},
+    "a sum too small": {"row_weight": np.full(4, 1e-30, np.float32)},
+    "all ignored": {"ignore_index": 0},
+    "a large label ignored": {"ignore_index": 2**40},
+}
+
+
+@pytest.mark.parametrize("options", OTHER_OPTIONS.values(), ids=OTHER_OPTIONS)
+def test_other_options_go_the_general_way(kernels, options):
+    assert short_loss(kernels, PLAIN, LABELS, **options) is None
+
+
+def test_labels_that_wrap_go_the_general_way(kernels):
+    """In int64 the largest uint64 is -1, which is another label than the ignored."""
+    labels = np.full(4, 2**64 - 1, np.uint64)
+    assert short_loss(kernels, PLAIN, labels, ignore_index=-1) is None
+    with pytest.raises(IndexError):
+        cxent.cross_entropy(PLAIN, labels, ignore_index=-1)
+
+
+@pytest.mark.parametrize("name", ["weight", "row_weight"])
+def test_a_gradient_in_the_memory_of_weights_goes_the_general_way(kernels, name):
+    out = PLAIN.copy()
+    weights = {"weight": out[1], "row_weight": out.reshape(-1)[4:8]}
+    assert short_loss(kernels, PLAIN, LABELS, out=out, **{name: weights[name]}) is None
 
 
 def read_only(array):
@@ -204,3 +328,36 @@ def test_plain_arrays_go_the_short_way(kernels, x):
         assert all(result is out for result in short(kernels, x, out=out, where=where))
     in_place = x.copy()
     assert all(result is in_place for result in short(kernels, in_place, out=in_place))
+
+
+PLAIN_OPTIONS = {
+    "weights": {"weight": WEIGHTS, "row_weight": WEIGHTS[:4]},
+    "an ignored label": {"ignore_index": -100},
+    "numbers": {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 2.0, "temperature": 0.5},
+    "no reduction": {"reduction": "none"},
+}
+
+
+@pytest.mark.parametrize("labels", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("options", PLAIN_OPTIONS.values(), ids=PLAIN_OPTIONS)
+def test_plain_options_go_the_short_way(kernels, options, labels):
+    if kernels.name == "python":
+        pytest.skip("the pure kernels have no shorter way")
+    out = np.empty_like(PLAIN)
+    loss, grad = short_loss(kernels, PLAIN, LABELS.astype(labels), out=out, **options)
+    assert np.isfinite(loss).all() and grad is out
+    given = PLAIN, LABELS, options.get("weight"), options.get("row_weight"), loss_options(-1, "mean", None)
+    assert kernels.float32.small_from_probs(*given, out, True)[1] is out
+
+
+def test_plain_gradients_go_the_short_way(kernels):
+    if kernels.name == "python":
+        pytest.skip("the pure kernels have no shorter way")
+    for function in (kernels.float32.small_softmax_backward, kernels.float32.small_log_softmax_backward):
+        g = PLAIN.copy()
+        for out in (PLAIN.copy(), g):
+            assert function(g, PLAIN, -1, out) is out
+        assert function(PLAIN, PLAIN.astype(float), -1, None) is None
+        assert function(PLAIN, PLAIN[1:], -1, None) is None
+        assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, MEMORY[4:44].reshape(4, 10)) is None
+        assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, MEMORY[4:44].reshape(4, 10)) is None

@@ -30,7 +30,7 @@ def test_targets_are_aligned_and_native(misaligned):
     labels = misaligned.view(np.int64)[:, 0]
     for target, kind, shape, dtype in (
         (labels, Indices, (2, 1), np.int64),
-        (labels.astype(">i2"), Indices, (2, 1), np.int64),
+        (labels.astype(">i2"), Indices, (2, 1), np.int16),
         (misaligned, Probabilities, (2, 3, 1), np.float64),
     ):
         checked = checked_target(target, layout, "logits", x.dtype)

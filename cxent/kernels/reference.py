@@ -343,13 +343,33 @@ def small_log_softmax(x: object, axis: object, where: object, out: object) -> No
     return None
 
 
+def small_softmax_backward(grad_output: object, output: object, axis: object, out: object) -> None:
+    return None
+
+
+def small_log_softmax_backward(grad_output: object, output: object, axis: object, out: object) -> None:
+    return None
+
+
 def small_logsumexp(x: object, axis: object) -> None:
     return None
 
 
-def small_cross_entropy(*arguments: object) -> None:
+def small_cross_entropy(
+    logits: object,
+    target: object,
+    weight: object,
+    row_weight: object,
+    options: object,
+    out: object,
+    with_lse: bool,
+    with_grad: bool,
+    with_hess: bool,
+) -> None:
     return None
 
 
-def small_from_probs(*arguments: object) -> None:
+def small_from_probs(
+    probs: object, target: object, weight: object, row_weight: object, options: object, out: object, with_grad: bool
+) -> None:
     return None

@@ -146,6 +146,34 @@ def small_log_softmax(x, axis, where, out):
     return plain_softmax(x, axis, where, out, True)
 
 
+cdef object plain_backward(Compute compute, grad_output, output, axis, out):
+    cdef Plain plain_g, plain_y, plain_out
+    cdef Call call
+    if (type(output) is not ndarray or output.dtype is not real_dtype or not is_plain(output, &plain_y)
+            or not are_plain_logits(grad_output, axis, &plain_g) or grad_output.dtype is not real_dtype
+            or not has_shape_of(&plain_g, &plain_y)):
+        return None
+    out = plain_output(out, grad_output, &plain_g, &plain_out)
+    if out is None or (plain_out.start != plain_y.start and not are_apart(&plain_out, &plain_y)):
+        return None
+    begin_plain(&call, &plain_g)
+    call.y = plain_rows(&call, &plain_y)
+    call.out = plain_rows(&call, &plain_out)
+    with nogil:
+        run(&call, compute)
+    return out
+
+
+def small_softmax_backward(grad_output, output, axis, out):
+    """The gradient through the softmax of a small plain array over its last axis."""
+    return plain_backward(softmax_backward_batch, grad_output, output, axis, out)
+
+
+def small_log_softmax_backward(grad_output, output, axis, out):
+    """The gradient through its log-softmax."""
+    return plain_backward(log_softmax_backward_batch, grad_output, output, axis, out)
+
+
 cdef object plain_row_results(x, const Plain* plain_x, Values* values):
     """Memory for a number of each row."""
     cdef Plain plain_out

@@ -1,7 +1,5 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from libc.string cimport memset
-
 from .batches cimport Call, out_ahead_of, x_ahead_of
 from .elementwise cimport (
     HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
@@ -34,7 +32,7 @@ cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
     chosen[0] = x
     if call.y.origin != NULL:
         chosen[0] = load_rows(&call.batch, &call.y)
-        memset(&unused, 0, sizeof(Row_factors))
+        fill(1, unused.counts, MOST_ROWS)
         change_block(HIDE, &call.batch, x, chosen[0], NULL, &unused, x)
     return x
 
