@@ -212,6 +212,16 @@ def test_other_targets_go_the_general_way(kernels, target):
     assert not any(short(kernels, PLAIN, target))
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_same_jacobians_as_the_general_way(shape, dtype, close_the_short_way):
+    p = np.random.default_rng(0).random(shape).astype(dtype)
+    short = cxent.softmax_jacobian(p), cxent.softmax_jacobian(p, p.ndim - 1)
+    close_the_short_way()
+    for given in short:
+        assert_same_bits(given, cxent.softmax_jacobian(p))
+
+
 LABELS = np.zeros(4, int)
 WEIGHTS = np.ones(10, np.float32)
 OTHER_OPTIONS = {

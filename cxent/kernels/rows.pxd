@@ -84,10 +84,16 @@ cdef inline flattened copy_labels(Integer dtype, const char* p, Py_ssize_t dista
             widen_labels(INT64, p, distance, label, n)
     elif dtype == INT32:
         widen_labels(INT32, p, distance, label, n)
-    elif dtype == UINT8:
-        widen_labels(UINT8, p, distance, label, n)
+    elif dtype == INT16:
+        widen_labels(INT16, p, distance, label, n)
+    elif dtype == INT8:
+        widen_labels(INT8, p, distance, label, n)
+    elif dtype == UINT32:
+        widen_labels(UINT32, p, distance, label, n)
+    elif dtype == UINT16:
+        widen_labels(UINT16, p, distance, label, n)
     else:
-        widen_labels(dtype, p, distance, label, n)
+        widen_labels(UINT8, p, distance, label, n)
 
 
 cdef inline void take_labels(const Batch* batch, const Labels* labels, int64_t* label) noexcept nogil:

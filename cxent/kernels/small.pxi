@@ -174,6 +174,30 @@ def small_log_softmax_backward(grad_output, output, axis, out):
     return plain_backward(log_softmax_backward_batch, grad_output, output, axis, out)
 
 
+def small_softmax_jacobian(p, axis):
+    """The Jacobian of the softmax of a small plain array over its last axis."""
+    cdef Plain plain_p, plain_out
+    cdef const real* row
+    cdef real* line
+    cdef real one = 1
+    cdef Py_ssize_t n, r, i, j
+    if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
+            or plain_p.size * plain_p.classes * plain_p.itemsize > SMALL_BYTES):
+        return None
+    n = plain_p.classes
+    out = empty((*p.shape, n), real_dtype)
+    is_plain(out, &plain_out)
+    line = <real*> plain_out.start
+    for r in range(plain_p.size // n):
+        row = <const real*> plain_p.start + r * n
+        for i in range(n):
+            for j in range(n):
+                line[j] = -row[i] * row[j]
+            line[i] = row[i] * (one - row[i])
+            line += n
+    return out
+
+
 cdef object plain_row_results(x, const Plain* plain_x, Values* values):
     """Memory for a number of each row."""
     cdef Plain plain_out
