@@ -80,8 +80,7 @@ def cross_entropy(
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
         from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
-        to 1, and are not checked. Indices of another dtype than int64, and probabilities of another than that in which
-        the logits are computed, are copied to it.
+        to 1, and are not checked; those of another dtype than that in which the logits are computed are copied to it.
     axis : int, default -1
         The class axis. PyTorch's is 1: its logits of shape (N, C, d) with labels of shape (N, d) want ``axis=1``. If C
         equals d, the shapes match without it, and nothing tells that the loss is another. Any axis of an array in C
