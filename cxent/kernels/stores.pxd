@@ -19,7 +19,7 @@ from .tiles cimport MIDDLING, NATIVE, Batch, Block, Rows, are_adjacent, row_at
 
 cdef enum:
     MEMORY_BOUND = 255 + FLOAT64 * (MIDDLING - 255)  # longer rows are computed faster than memory takes them
-    CACHED_BYTES = 1 << 18      # arrays up to this size are near enough without prefetching
+    CACHED_BYTES = 1 << 20      # arrays up to this size are near enough without prefetching
 
 cdef struct Ahead:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched
@@ -165,18 +165,21 @@ cdef inline bint is_busy(const Beside* beside) noexcept nogil:
     return beside.pending.lines > 0 or beside.x.start != NULL or beside.kept.start != NULL
 
 
+cdef inline const char* start_of_run(const Beside* beside, const Ahead* ahead, Py_ssize_t run) noexcept nogil:
+    """(Where nothing is to be prefetched, that is what is here already: a loop needs no test.)"""
+    return ahead.start + run * ahead.run if ahead.start != NULL else <const char*> beside
+
+
 cdef inline void begin_run(Beside* beside, Py_ssize_t run) noexcept nogil:
-    beside.x_at = beside.x.start + run * beside.x.run
-    beside.kept_at = beside.kept.start + run * beside.kept.run
+    beside.x_at = start_of_run(beside, &beside.x, run)
+    beside.kept_at = start_of_run(beside, &beside.kept, run)
 
 
 cdef inline void move_line(Beside* beside) noexcept nogil:
     """A line of the last results written, a line of what the next batch reads and writes prefetched."""
     if beside.pending.lines > 0:
         stream_line(&beside.pending)
-    if beside.x.start != NULL:
-        prefetch(beside.x_at)
-        beside.x_at += beside.x.line
-    if beside.kept.start != NULL:
-        prefetch_to_write(beside.kept_at)
-        beside.kept_at += beside.kept.line
+    prefetch(beside.x_at)
+    beside.x_at += beside.x.line
+    prefetch_to_write(beside.kept_at)
+    beside.kept_at += beside.kept.line
