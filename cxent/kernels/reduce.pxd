@@ -202,11 +202,31 @@ cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of,
     add_terms(terms, batch, of, steps, shift, sums)
 
 
-cdef inline void load_tail(const real* p, Py_ssize_t n, real fill, real* step) noexcept nogil:
-    """The n classes that do not fill a step, to a step of their own."""
-    cdef Py_ssize_t v
+cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e, Sum* sums) noexcept nogil:
+    """The classes of a row that do not fill a step: their exponentials to e, if that is not NULL, and their terms."""
+    cdef vec zero = broadcast(0)
+    cdef vec x, y = zero, w = zero
+    cdef vec t[2]
+    cdef bits maxima
+    cdef Py_ssize_t v, n, i
     for v in range(VECTORS):
-        store(step + v * W, load_first(p + v * W, n - v * W, broadcast(fill)))
+        n = batch.tail - v * W
+        if n > 0:
+            x = load_first(of.x + v * W, n, broadcast(-INFINITY) if has_exponentials(terms) else zero)
+            if has_exponentials(terms):
+                x = exp(x - shift[v], lift_of(terms))
+                if e != NULL:
+                    store_first(e + v * W, x, n)
+            if has_y(terms):
+                y = load_first(of.y + v * W, n, zero)
+            if terms == DIFFERENCES:
+                w = load_first(of.w + v * W, n, zero)
+            maxima = broadcast_bits(0)
+            compute_terms(terms, x, y, w, shift[v], broadcast(of.c), t, &maxima)
+            for i in range(1 if terms == SUMEXP_M1 else count_of(terms)):
+                add(&sums[i * VECTORS + v], t[i])
+            if terms == SUMEXP_M1:
+                sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima)
 
 
 cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
@@ -219,7 +239,6 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
                          Beside* beside, Sum* sums) noexcept nogil:
     """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
     cdef real scratch[CHUNK * LANES]    # exponentials that are not kept
-    cdef real tail[4 * LANES]           # x, y, w and e of the last step
     cdef vec shift[VECTORS]
     cdef bint keep = of.kept.start != NULL
     cdef const real* x = of.x.start + row * of.x.strip
@@ -236,20 +255,12 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
         n = min(<Py_ssize_t> CHUNK, batch.steps - start)
         strip.x, strip.y, strip.w = x + start * LANES, y + start * LANES, of.w + start * LANES
         sum_steps(terms, busy, batch, strip, n, shift, kept + (start * LANES if keep else 0), beside, sums)
-    n = batch.tail
-    if n > 0:
+    if batch.tail > 0:
         if busy:
             move_line(beside)
         start = batch.steps * LANES
-        load_tail(x + start, n, -INFINITY if has_exponentials(terms) else 0, tail)
-        if has_y(terms):
-            load_tail(y + start, n, 0, tail + LANES)
-        if terms == DIFFERENCES:
-            load_tail(of.w + start, n, 0, tail + 2 * LANES)
-        strip.x, strip.y, strip.w = tail, tail + LANES, tail + 2 * LANES
-        sum_steps(terms, False, batch, strip, 1, shift, tail + 3 * LANES, beside, sums)
-        for v in range(VECTORS if keep and has_exponentials(terms) else 0):
-            store_first(kept + start + v * W, load(tail + 3 * LANES + v * W), n - v * W)
+        strip.x, strip.y, strip.w = x + start, y + start, of.w + start
+        sum_tail(terms, batch, strip, shift, kept + start if keep else NULL, sums)
 
 
 cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
