@@ -107,6 +107,7 @@ def softmax(
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef Call call
@@ -126,6 +127,7 @@ def log_softmax(
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = (x - m) - log(sum(exp(x - m)))."""
     cdef Call call
@@ -145,6 +147,7 @@ def logsumexp(
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     real[:, :] out,     # OUT  (outer, inner)
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = m + log(sum(exp(x - m))); the maximum itself where it is infinite and no class is NaN."""
     cdef Call call
@@ -162,6 +165,7 @@ def logsumexp_factors(
     real[:, :] out,     # OUT  (outer, inner)
     real[:, :] sign,    # OUT  (outer, inner), 1, -1 or 0; NaN where `out` is
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = log(abs(sum(b * exp(x))))."""
     cdef Call call
@@ -180,6 +184,7 @@ def softmax_backward(
     output,             # IN   (outer, classes, inner), the probabilities
     out,                # OUT  (outer, classes, inner), may be either input
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = p * (g - sum(g * p))."""
     cdef Call call
@@ -196,6 +201,7 @@ def log_softmax_backward(
     output,             # IN   (outer, classes, inner), the log-probabilities
     out,                # OUT  (outer, classes, inner), may be either input
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = g - exp(output) * sum(g)."""
     cdef Call call
@@ -260,6 +266,7 @@ def cross_entropy(
     hess,               # OUT  (outer, classes, inner), or None; wants grad too
     bint past_caches,   # IN   whether `grad` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
 
@@ -291,6 +298,7 @@ def hessian_product(
     options,            # IN   as in `cross_entropy`
     out,                # OUT  (outer, classes, inner), may be x
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """out = s / divisor * Q * p * (v - sum(p * v)), divided by the squared temperature."""
     cdef Call call
@@ -314,6 +322,7 @@ def from_probs(
     losses,             # OUT  (outer, inner), or None
     grad,               # OUT  (outer, classes, inner), may be an input; or None
     int threads,        # IN   that may compute, at least 1
+    /,
 ):
     """Returns sum(losses), which are -s / divisor * sum(q' * log(p)); grad = -s / divisor * q' / p.
 
@@ -335,6 +344,7 @@ def labels_in_range(
     labels,             # IN   (outer, inner) of integers
     Py_ssize_t classes, # IN
     ignored,            # IN   a label that may be anything, or None
+    /,
 ):
     """Whether every label but the ignored is in 0..classes-1."""
     cdef Labels values = labels_of(labels)
@@ -350,6 +360,7 @@ def labels_in_range(
 
 def are_finite(
     const real[::1] values,     # IN
+    /,
 ):
     """Whether all are finite numbers."""
     cdef bint finite
@@ -363,6 +374,7 @@ def sums_of_weights(
     row_weights,        # IN   (outer, inner), or None
     const real[:] class_weights,    # IN   (classes,), or None
     ignored,            # IN   the label of rows that do not count, or None
+    /,
 ):
     """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class.
 
@@ -400,6 +412,7 @@ def evaluate(
     str function,           # IN   exp, expm1, log or log1p
     const real[::1] x,      # IN
     real[::1] out,          # OUT
+    /,
 ):
     """The functions of vectors that all kernels use, for tests and for the ceiling in benchmarks."""
     cdef Py_ssize_t n = x.shape[0]

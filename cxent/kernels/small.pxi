@@ -136,12 +136,12 @@ cdef object plain_softmax(x, axis, where, out, bint of_log):
     return out
 
 
-def small_softmax(x, axis, where, out):
+def small_softmax(x, axis, where, out, /):
     """The softmax of a small plain array over its last axis."""
     return plain_softmax(x, axis, where, out, False)
 
 
-def small_log_softmax(x, axis, where, out):
+def small_log_softmax(x, axis, where, out, /):
     """The log-softmax of a small plain array over its last axis."""
     return plain_softmax(x, axis, where, out, True)
 
@@ -164,17 +164,17 @@ cdef object plain_backward(Compute compute, grad_output, output, axis, out):
     return out
 
 
-def small_softmax_backward(grad_output, output, axis, out):
+def small_softmax_backward(grad_output, output, axis, out, /):
     """The gradient through the softmax of a small plain array over its last axis."""
     return plain_backward(softmax_backward_batch, grad_output, output, axis, out)
 
 
-def small_log_softmax_backward(grad_output, output, axis, out):
+def small_log_softmax_backward(grad_output, output, axis, out, /):
     """The gradient through its log-softmax."""
     return plain_backward(log_softmax_backward_batch, grad_output, output, axis, out)
 
 
-def small_softmax_jacobian(p, axis):
+def small_softmax_jacobian(p, axis, /):
     """The Jacobian of the softmax of a small plain array over its last axis."""
     cdef Plain plain_p, plain_out
     cdef const real* row
@@ -212,7 +212,7 @@ cdef object row_results(out):
     return out if out is None or out.ndim > 0 else out[()]
 
 
-def small_logsumexp(x, axis):
+def small_logsumexp(x, axis, /):
     """The logsumexp of a small plain array over its last axis."""
     cdef Plain plain_x
     cdef Call call
@@ -342,13 +342,13 @@ cdef object plain_loss(Compute compute, x, target, weight, row_weight, options, 
 
 
 def small_cross_entropy(logits, target, weight, row_weight, options, out, bint with_lse, bint with_grad,
-                        bint with_hess):
+                        bint with_hess, /):
     """The loss of small plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
     return plain_loss(cross_entropy_batch, logits, target, weight, row_weight, options, out, with_lse, with_grad,
                       with_hess)
 
 
-def small_from_probs(probs, target, weight, row_weight, options, out, bint with_grad):
+def small_from_probs(probs, target, weight, row_weight, options, out, bint with_grad, /):
     """The same of predicted probabilities."""
     if type(probs) is not ndarray or probs.dtype is not real_dtype:
         return None
