@@ -7,8 +7,9 @@ from libc.stdint cimport int64_t
 
 from .batches cimport Call
 from .elementwise cimport (
-    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
-    LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows, leave,
+    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS,
+    HESSIAN, HESSIAN_PRODUCT, LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows,
+    leave,
 )
 from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
@@ -18,7 +19,9 @@ from .math cimport log, product
 from .reduce cimport (
     DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, max_rows, sum_rows,
 )
-from .rows cimport FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values
+from .rows cimport (
+    FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
+)
 from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
 from .softmax cimport find_limits, terms_of
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at

@@ -8,7 +8,9 @@ for bfloat16. Nothing here knows of options' defaults or of errors: whoever call
 
 import numpy
 
-from cpython.buffer cimport PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer
+from cpython.buffer cimport (
+    PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
+)
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t
 from libc.string cimport memset
 
@@ -17,8 +19,9 @@ from cxent.kernels.batches cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
 from cxent.kernels.math cimport exp_any, expm1, log, log1p
 from cxent.kernels.rows cimport (
-    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Integer, Labels, Values, Weights, are_finite as all_finite, are_in_range, can_divide, exponent_to_one,
-    find_largest_weights, power_of_two, sum_weights, values_at,
+    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Integer, Labels, Values, Weights,
+    are_finite as all_finite, are_in_range, can_divide, exponent_to_one, find_largest_weights, power_of_two,
+    sum_weights, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (

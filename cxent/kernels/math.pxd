@@ -5,9 +5,9 @@ The errors are in units in the last place (ulp) of the result, with fused multip
 
 Tried on AVX2, all in L1: Horner's order in exp, no faster; four exponentials side by side, no faster than one after the
 other; a test for small results instead of the clamp, two operations instead of one; ln 2 in one part for float32, 7 to
-10 % faster, and up to 4 ulp off for arguments far from 0 that are exact; five coefficients instead of six, 10 % faster,
-and 2.3 ulp off; the power of 2 multiplied in at the end, one rounding more; the second part of ln 2 added to r alone and
-not to what the polynomial takes, 1 to 3 % faster, and 2.1 ulp off.
+10 % faster, and up to 4 ulp off for arguments far from 0 that are exact; its second part added to r alone, and not to
+what the polynomial takes, 1 to 3 % faster, and 2.1 ulp off; five coefficients instead of six, 10 % faster, and 2.3 ulp
+off; the power of 2 multiplied in at the end, one rounding more.
 """
 
 from .simd cimport (

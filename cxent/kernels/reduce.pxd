@@ -10,7 +10,8 @@ times 2^LIFT: then thousands of them, each too small to be a number, still make 
 Tried: exponentials and their sums in one loop, 0.86 of the speed on AVX2, and worse the further it is unrolled (FMA and
 additions share ports there, and long loops fall out of the cache of decoded operations); the same with plain partial
 sums of four steps, 0.97; chunks half or twice as long, 0.98 to 1.0; the maxima counted in float32 like any other term,
-0.96 to 0.99; removed in the loop of the exponentials, where these are not kept, 0.94. In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.
+0.96 to 0.99; removed in the loop of the exponentials, where these are not kept, 0.94. In version 0.1: the sum without
+the 1 of the maximum by a search for its place, 15 ns a row.
 """
 
 from .math cimport INFINITY, LIFT, exp, lifted_one, log, number_of, product
@@ -202,7 +203,8 @@ cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of,
     add_terms(terms, batch, of, steps, shift, sums)
 
 
-cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e, Sum* sums) noexcept nogil:
+cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e,
+                          Sum* sums) noexcept nogil:
     """The classes of a row that do not fill a step: their exponentials to e, if that is not NULL, and their terms."""
     cdef vec zero = broadcast(0)
     cdef vec x, y = zero, w = zero

@@ -4,7 +4,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memcpy
 
 from .simd cimport (
-    FLOAT64, HALVES, W, broadcast, equal, flattened, load, load_labels, load_wide, real, select, store, store_wide, vec, wide,
+    FLOAT64, HALVES, W, broadcast, equal, flattened, load, load_labels, load_wide, real, select, store, store_wide, vec,
+    wide,
 )
 from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, row_at, store_as
 
@@ -68,7 +69,8 @@ cdef inline int64_t label_at(Integer dtype, const char* p) noexcept nogil:
     return (<const uint16_t*> p)[0] if dtype == UINT16 else (<const uint8_t*> p)[0]
 
 
-cdef inline void widen_labels(Integer dtype, const char* p, Py_ssize_t distance, int64_t* label, Py_ssize_t n) noexcept nogil:
+cdef inline void widen_labels(Integer dtype, const char* p, Py_ssize_t distance, int64_t* label,
+                              Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t r
     for r in range(n):
         label[r] = label_at(dtype, p + r * distance)
