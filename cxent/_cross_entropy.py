@@ -7,7 +7,7 @@ from typing import Any, SupportsIndex, TypeAlias, Unpack, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _workers, kernels
+from . import kernels
 from ._layout import as_stored, exceeds_cache
 from ._losses import CheckedLoss, checked_loss
 from ._types import (
@@ -450,11 +450,11 @@ def _of_logits(
 ) -> _Results:
     """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp."""
     for module in kernels.serving[1:]:
-        small: _Results | None = module.small_cross_entropy(
-            logits, target, weight, sample_weight, options, out, return_lse, with_grad, with_hess
+        results: _Results | None = module.plain_cross_entropy(
+            logits, target, weight, sample_weight, options, out, threads, return_lse, with_grad, with_hess
         )
-        if small is not None:
-            return small
+        if results is not None:
+            return results
     x = floating_array(logits, "logits")
     loss = checked_loss(x, "logits", target, weight, sample_weight, options)
     layout = loss.layout
@@ -463,9 +463,7 @@ def _of_logits(
     lse = layout.empty_row_results(loss.dtype) if return_lse else None
     total = 0.0
     if layout.row_count > 0:
-        total = _workers.run(
-            threads,
-            kernels.serving.of(x.dtype).cross_entropy,
+        total = kernels.serving.of(x.dtype).cross_entropy(
             as_stored(layout.view(x)),
             loss.target,
             loss.class_weights,
@@ -476,6 +474,7 @@ def _of_logits(
             None if grad is None else as_stored(grad),
             None if hess is None else as_stored(hess),
             grad is not None and exceeds_cache(grad),
+            threads,
         )
     return (
         loss.reduced(total),
@@ -491,9 +490,7 @@ def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, o
         vector = vector.astype(computed_dtype(x.dtype), copy=False)
     product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *loss.arrays()])
     if product.size:
-        _workers.run(
-            threads,
-            kernels.serving.of(x.dtype).hessian_product,
+        kernels.serving.of(x.dtype).hessian_product(
             as_stored(layout.view(x)),
             layout.view(vector),
             loss.target,
@@ -501,5 +498,6 @@ def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, o
             loss.row_weights,
             loss.options,
             as_stored(product),
+            threads,
         )
     return layout.result(product, out, x.dtype)

@@ -6,7 +6,7 @@ from typing import SupportsIndex, Unpack, overload
 
 from numpy.typing import ArrayLike
 
-from . import _workers, kernels
+from . import kernels
 from ._layout import widened
 from ._losses import checked_loss
 from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar, WeightOptions
@@ -151,9 +151,11 @@ def _of_probs(
 ) -> tuple[RowResults, Array | None]:
     """The loss of predicted probabilities, and the gradient if it is wanted."""
     for module in kernels.serving[1:]:
-        small = module.small_from_probs(probs, target, weight, sample_weight, options, out, with_grad)
-        if small is not None:
-            return small[0], small[1]
+        results: tuple[RowResults, Array | None, None, None] | None = module.plain_from_probs(
+            probs, target, weight, sample_weight, options, out, threads, with_grad
+        )
+        if results is not None:
+            return results[:2]
     given = floating_array(probs, "probs")
     p = widened(given)
     loss = checked_loss(p, "probs", target, weight, sample_weight, options)
@@ -163,9 +165,7 @@ def _of_probs(
         grad = layout.output(out, given.dtype, in_place=[given], read_later=loss.arrays(), computed=p.dtype)
     total = 0.0
     if layout.row_count > 0:
-        total = _workers.run(
-            threads,
-            kernels.serving.of(p.dtype).from_probs,
+        total = kernels.serving.of(p.dtype).from_probs(
             layout.view(p),
             loss.target,
             loss.class_weights,
@@ -173,5 +173,6 @@ def _of_probs(
             loss.options,
             loss.row_losses,
             grad,
+            threads,
         )
     return loss.reduced(total), None if grad is None else layout.result(grad, out, given.dtype)

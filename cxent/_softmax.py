@@ -7,7 +7,7 @@ from typing import Any, Literal, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import _workers, kernels
+from . import kernels
 from ._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
 from ._types import Array, Axis, Out, RowResults
 from ._validation import common_dtype, computed_dtype, floating_array, mask_like, single_axis, thread_count
@@ -89,9 +89,9 @@ def softmax(
     """
     threads = thread_count(workers)
     for module in kernels.serving[1:]:
-        small: Array | None = module.small_softmax(x, axis, where, out)
-        if small is not None:
-            return small
+        result: Array | None = module.plain_softmax(x, axis, where, out, threads)
+        if result is not None:
+            return result
     return _like_logits("softmax", x, axis, where, out, threads)
 
 
@@ -155,9 +155,9 @@ def log_softmax(
     """
     threads = thread_count(workers)
     for module in kernels.serving[1:]:
-        small: Array | None = module.small_log_softmax(x, axis, where, out)
-        if small is not None:
-            return small
+        result: Array | None = module.plain_log_softmax(x, axis, where, out, threads)
+        if result is not None:
+            return result
     return _like_logits("log_softmax", x, axis, where, out, threads)
 
 
@@ -264,16 +264,16 @@ def logsumexp(
         return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign, threads)
     if where is None and not keepdims and not return_sign:
         for module in kernels.serving[1:]:
-            small: Array | None = module.small_logsumexp(x, axis)
-            if small is not None:
-                return small
+            result: Array | None = module.plain_logsumexp(x, axis, threads)
+            if result is not None:
+                return result
     x = floating_array(x, "x")
     mask = mask_like(x, where)
     layout = layout_of(x, axis)
     sums = layout.empty_row_results(computed_dtype(x.dtype))
     if layout.classes > 0:
         kernel = kernels.serving.of(x.dtype).logsumexp
-        _workers.run(threads, kernel, as_stored(layout.view(x)), _mask_view(mask, layout), sums)
+        kernel(as_stored(layout.view(x)), _mask_view(mask, layout), sums, threads)
     else:
         sums.fill(-np.inf)
     rows = layout.row_results(sums)
@@ -397,9 +397,9 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
            [-0.125 , -0.0625,  0.1875]])
     """
     for module in kernels.serving[1:]:
-        small: Array | None = module.small_softmax_jacobian(p, axis)
-        if small is not None:
-            return small
+        result: Array | None = module.plain_softmax_jacobian(p, axis)
+        if result is not None:
+            return result
     given = floating_array(p, "p")
     class_axis = single_axis(axis)
     layout_of(given, class_axis)  # raises if there is no such axis
@@ -427,7 +427,7 @@ def _like_logits(
     if results.size:
         kernel = getattr(kernels.serving.of(x.dtype), function)
         views = as_stored(layout.view(x)), _mask_view(mask, layout), as_stored(results)
-        _workers.run(threads, kernel, *views, exceeds_cache(results))
+        kernel(*views, exceeds_cache(results), threads)
     return layout.result(results, out, x.dtype)
 
 
@@ -455,7 +455,7 @@ def _logsumexp_with_factors(
     lse, sign = (layout.empty_row_results(np.float64) for _ in range(2))
     if layout.classes > 0:
         kernel = kernels.serving.float64.logsumexp_factors
-        _workers.run(threads, kernel, layout.view(terms), layout.view(factors), lse, sign)
+        kernel(layout.view(terms), layout.view(factors), lse, sign, threads)
     else:
         lse.fill(-np.inf)
         sign.fill(0)
@@ -476,9 +476,9 @@ def _sign(lse: RowResults) -> RowResults:
 def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Out, threads: int) -> Array:
     """The gradient that a backward kernel computes; in half precision from float32 copies."""
     for module in kernels.serving[1:]:
-        small: Array | None = getattr(module, f"small_{function}")(grad_output, output, axis, out)
-        if small is not None:
-            return small
+        result: Array | None = getattr(module, f"plain_{function}")(grad_output, output, axis, out, threads)
+        if result is not None:
+            return result
     g = floating_array(grad_output, "grad_output")
     y = floating_array(output, "output")
     if g.shape != y.shape:
@@ -489,5 +489,6 @@ def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Ax
     layout = layout_of(y, axis)
     grad = layout.output(out, dtype, in_place=[g, y], computed=computed)
     if grad.size:
-        _workers.run(threads, getattr(kernels.serving.of(computed), function), layout.view(g), layout.view(y), grad)
+        kernel = getattr(kernels.serving.of(computed), function)
+        kernel(layout.view(g), layout.view(y), grad, threads)
     return layout.result(grad, out, dtype)

@@ -351,16 +351,14 @@ def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
 
 
 def thread_count(workers: SupportsIndex) -> int:
-    """`workers` as a positive number of threads; negative numbers count down from all CPUs, which are -1."""
-    if type(workers) is int and workers > 0:  # in small calls every check counts
-        return workers
+    """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1."""
+    if type(workers) is int and workers == 1:  # in small calls every check counts
+        return 1
     count = _integer(workers, "workers", "accepted is an integer")
-    if count > 0:
-        return count
     cpus = _workers.usable_cpus()
     if count == 0 or count < -cpus:
         raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
-    return cpus + 1 + count
+    return min(count, cpus) if count > 0 else cpus + 1 + count
 
 
 def one_of(choices: tuple[str, ...], value: object, name: str) -> None:

@@ -1,4 +1,4 @@
-"""How many threads compute a call: those that are asked for, and no more than CPUs.
+"""How many CPUs a call may use.
 
 The threads themselves, and how a call's rows are shared among them, are the kernels' (`kernels/threads.pyx`): the
 results have the same bits for any number.
@@ -8,24 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
-
-from . import kernels
-from ._types import Array
-
-_WORTH_SHARING = 1 << 16  # numbers: with fewer, another thread comes too late
-
-
-def run(workers: int, kernel: Callable[..., float | None], logits: Array, *arguments: Any) -> float:
-    """The kernel over all rows, on up to `workers` threads; returns what it returns."""
-    threads = 1
-    if workers > 1 and logits.size >= _WORTH_SHARING:
-        threads = min(workers, usable_cpus())
-        kernels.start_threads(threads - 1)
-    return kernel(logits, *arguments, threads) or 0.0
 
 
 def usable_cpus() -> int:

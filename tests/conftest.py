@@ -56,30 +56,28 @@ def kernels(request):
 
 @pytest.fixture
 def close_the_short_way(monkeypatch):
-    """A function after which small calls go the general way too."""
+    """A function after which plain arrays go the general way too."""
 
     def close():
         for module in cxent.kernels.serving[1:]:
-            for name in [name for name in vars(module) if name.startswith("small_")]:
+            for name in [name for name in vars(module) if name.startswith("plain_")]:
                 monkeypatch.setattr(module, name, lambda *_: None)
 
     return close
 
 
 @pytest.fixture
-def share_small_calls(monkeypatch, close_the_short_way):
+def share_small_calls(monkeypatch):
     """A function after which calls on few numbers have parts of so many, and four CPUs to share them."""
-    part_sizes = []
+    before = []
 
     def share(part_size):
-        close_the_short_way()
-        monkeypatch.setattr(_workers, "_WORTH_SHARING", part_size)
         monkeypatch.setattr(_workers, "usable_cpus", lambda: 4)
-        part_sizes.append(threads.set_part_size(part_size))
+        before.append(threads.set_sizes(part_size, part_size))
 
     yield share
-    for part_size in reversed(part_sizes):
-        threads.set_part_size(part_size)
+    for sizes in reversed(before):
+        threads.set_sizes(*sizes)
 
 
 def pytest_addoption(parser):

@@ -62,12 +62,6 @@ def available() -> list[str]:
     return names
 
 
-def start_threads(count: int) -> None:
-    """Have so many threads beside those that call kernels; those in pure NumPy know no threads."""
-    if serving.name != "python":
-        import_module(f"{__name__}.threads").start(count)
-
-
 def _choose(wanted: str) -> Kernels:
     if wanted:
         if wanted not in available():

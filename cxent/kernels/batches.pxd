@@ -11,7 +11,7 @@ from .losses cimport Loss
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport fence, real
 from .stores cimport Ahead, Pending, ahead_of, stream_all
-from .threads cimport MOST_PARTS, parts_of, share
+from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .tiles cimport Batch, Rows, next_batch
 
 cdef enum:
@@ -127,7 +127,7 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     cdef int threads, seat
     shared.call, shared.compute, shared.lead = call, compute, call.batch.lead
     shared.parts = parts_of(call.batch.total, call.batch.classes)
-    threads = min(call.threads, shared.parts)
+    threads = threads_for(call.batch.total * call.batch.classes, min(call.threads, shared.parts))
     tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
     seat_bytes = give_tiles(call, NULL, tile_bytes) * tile_bytes
     size = threads * seat_bytes + (threads - 1) * <Py_ssize_t> sizeof(Call)

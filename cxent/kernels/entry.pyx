@@ -435,4 +435,4 @@ def evaluate(
                 store_first(&out[k * W], value, n - k * W)
 
 
-include "small.pxi"
+include "plain.pxi"

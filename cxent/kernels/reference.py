@@ -332,40 +332,41 @@ def evaluate(function: str, x: Array, out: Array) -> None:
     out[...] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p}[function](x.astype(np.float64))
 
 
-# What compiled kernels have for small calls, where they save most of the time; here it would save nothing.
+# What compiled kernels have for plain arrays, to which the general way is long; here it is not.
 
 
-def small_softmax(x: object, axis: object, where: object, out: object) -> None:
+def plain_softmax(x: object, axis: object, where: object, out: object, threads: int) -> None:
     return None
 
 
-def small_log_softmax(x: object, axis: object, where: object, out: object) -> None:
+def plain_log_softmax(x: object, axis: object, where: object, out: object, threads: int) -> None:
     return None
 
 
-def small_softmax_backward(grad_output: object, output: object, axis: object, out: object) -> None:
+def plain_softmax_backward(grad_output: object, output: object, axis: object, out: object, threads: int) -> None:
     return None
 
 
-def small_log_softmax_backward(grad_output: object, output: object, axis: object, out: object) -> None:
+def plain_log_softmax_backward(grad_output: object, output: object, axis: object, out: object, threads: int) -> None:
     return None
 
 
-def small_softmax_jacobian(p: object, axis: object) -> None:
+def plain_softmax_jacobian(p: object, axis: object) -> None:
     return None
 
 
-def small_logsumexp(x: object, axis: object) -> None:
+def plain_logsumexp(x: object, axis: object, threads: int) -> None:
     return None
 
 
-def small_cross_entropy(
+def plain_cross_entropy(
     logits: object,
     target: object,
     weight: object,
     row_weight: object,
     options: object,
     out: object,
+    threads: int,
     with_lse: bool,
     with_grad: bool,
     with_hess: bool,
@@ -373,7 +374,14 @@ def small_cross_entropy(
     return None
 
 
-def small_from_probs(
-    probs: object, target: object, weight: object, row_weight: object, options: object, out: object, with_grad: bool
+def plain_from_probs(
+    probs: object,
+    target: object,
+    weight: object,
+    row_weight: object,
+    options: object,
+    out: object,
+    threads: int,
+    with_grad: bool,
 ) -> None:
     return None

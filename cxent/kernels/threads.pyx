@@ -49,6 +49,7 @@ cdef int part_count = 0
 cdef int job_number = 0
 cdef double spin = 200          # microseconds
 cdef Py_ssize_t part_size = 16384   # numbers: some 8 microseconds' work, many times what it takes to take it
+cdef Py_ssize_t worth_sharing = 65536   # numbers: with fewer, another thread comes too late
 cdef PyThread_type_lock naps = PyThread_allocate_lock()     # always held: to wait for it in vain is to sleep
 PyThread_acquire_lock(naps, 1)
 starting = threading.Lock()
@@ -56,6 +57,15 @@ starting = threading.Lock()
 
 cdef int parts_of(Py_ssize_t rows, Py_ssize_t classes) noexcept nogil:
     return <int> max(<Py_ssize_t> 1, min(min(rows, rows * classes // part_size), <Py_ssize_t> MOST_PARTS))
+
+
+cdef int threads_for(Py_ssize_t numbers, int wanted) except -1 nogil:
+    if wanted <= 1 or numbers < worth_sharing:
+        return 1
+    if helper_count < wanted - 1:
+        with gil:
+            start(wanted - 1)
+    return wanted
 
 
 cdef void take_parts(int seat) noexcept nogil:
@@ -181,12 +191,18 @@ def start(int wanted):
             helper_count += 1
 
 
-def set_part_size(Py_ssize_t numbers):
-    """For tests, which split small calls. Returns what it was."""
-    global part_size
-    before = part_size
-    part_size = numbers
+def set_sizes(Py_ssize_t part, Py_ssize_t shared):
+    """For tests, which split and share small calls: the numbers of a part, and of a call worth sharing. Returns both
+    as they were."""
+    global part_size, worth_sharing
+    before = part_size, worth_sharing
+    part_size, worth_sharing = part, shared
     return before
+
+
+def shared_jobs():
+    """For tests: how many calls were shared."""
+    return job_number
 
 
 def can_meet(int threads, double seconds):

@@ -1,14 +1,16 @@
-"""Plain small arrays, past the checks and views.
+"""Plain arrays, past the checks and views.
 
-The checks and views of a call take longer than the arithmetic of a few hundred numbers. These functions are a shorter
-way for what most small calls bring, plain arrays. For all else they return None, and the general way is taken. (They
-are included in `entry.pyx`: a `.pxd` cannot hold what they keep of NumPy.)
+The checks and views of a call take 15 microseconds, as long as the arithmetic of 40,000 numbers. These functions are a
+shorter way, of one or two, for what most calls bring, plain arrays: in C order with the classes last, and no larger
+than the caches. For all else they return None, and the general way is taken. (They are included in `entry.pyx`: a
+`.pxd` cannot hold what they keep of NumPy.)
 """
 
 from cxent.kernels.tiles cimport Storage
 
 cdef enum:
-    SMALL_BYTES = 1 << 18   # up to so many, plain arrays take the short way
+    PLAIN_BYTES = (1 << 25) - 1     # of larger arrays, the results are written past the caches
+    MOST_AXES = 4
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
@@ -26,6 +28,7 @@ cdef struct Plain:
     Storage storage
     Py_ssize_t itemsize
     Py_ssize_t ndim
+    Py_ssize_t[MOST_AXES] shape
     Py_ssize_t size
     Py_ssize_t classes      # of the last axis
     bint read_only
@@ -45,18 +48,21 @@ cdef int storage_of(dtype) except -2:
     return storage
 
 
-cdef bint is_small(array, Plain* plain) except -1:
-    """Whether an array is small, of at most two dimensions, in C order, aligned, and not empty."""
+cdef bint is_in_c_order(array, Plain* plain) except -1:
+    """Whether an array is in C order, of few axes, aligned, not empty, and not too large."""
     cdef Py_buffer memory
     cdef bint accepted
+    cdef Py_ssize_t a
     PyObject_GetBuffer(array if plain.storage != BFLOAT16 else array.view(int16), &memory, PyBUF_STRIDES)
     plain.start = <char*> memory.buf
     plain.itemsize = memory.itemsize
     plain.ndim = memory.ndim
+    for a in range(min(memory.ndim, MOST_AXES)):
+        plain.shape[a] = memory.shape[a]
     plain.size = memory.len // memory.itemsize
     plain.classes = memory.shape[memory.ndim - 1] if memory.ndim > 0 else 1
     plain.read_only = memory.readonly
-    accepted = (memory.ndim <= 2 and 0 < memory.len <= SMALL_BYTES and PyBuffer_IsContiguous(&memory, b"C")
+    accepted = (memory.ndim <= MOST_AXES and 0 < memory.len <= PLAIN_BYTES and PyBuffer_IsContiguous(&memory, b"C")
                 and <size_t> memory.buf % <size_t> memory.itemsize == 0)
     PyBuffer_Release(&memory)  # whoever calls holds the array
     return accepted
@@ -71,7 +77,7 @@ cdef bint is_plain(array, Plain* plain) except -1:
     if storage < 0:
         return False
     plain.storage = <Storage> storage
-    return is_small(array, plain)
+    return is_in_c_order(array, plain)
 
 
 cdef bint are_plain_logits(array, axis, Plain* plain) except -1:
@@ -79,17 +85,31 @@ cdef bint are_plain_logits(array, axis, Plain* plain) except -1:
     return (type(axis) is int and is_plain(array, plain) and plain.ndim > 0 and (axis == -1 or axis == plain.ndim - 1))
 
 
-cdef inline void begin_plain(Call* call, const Plain* x) noexcept nogil:
+cdef inline void begin_plain(Call* call, const Plain* x, int threads) noexcept nogil:
     begin(call, x.size // x.classes, x.classes, 1)
     call.x = plain_rows(call, x)
+    call.threads = threads
 
 
 cdef inline Rows plain_rows(const Call* call, const Plain* x) noexcept nogil:
     return rows_at(&call.batch, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.storage)
 
 
+cdef inline bint has_first_axes_of(const Plain* a, const Plain* b) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range(a.ndim):
+        if a.shape[k] != b.shape[k]:
+            return False
+    return True
+
+
 cdef inline bint has_shape_of(const Plain* a, const Plain* b) noexcept nogil:
-    return a.ndim == b.ndim and a.size == b.size and a.classes == b.classes
+    return a.ndim == b.ndim and has_first_axes_of(a, b)
+
+
+cdef inline bint has_row_shape_of(const Plain* a, const Plain* b) noexcept nogil:
+    """Whether `a` has a number for each row of `b`."""
+    return a.ndim == b.ndim - 1 and has_first_axes_of(a, b)
 
 
 cdef inline bint are_apart(const Plain* a, const Plain* b) noexcept nogil:
@@ -108,7 +128,7 @@ cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
     return out
 
 
-cdef object plain_softmax(x, axis, where, out, bint of_log):
+cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
     cdef Plain plain_x, plain_mask, plain_out
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
@@ -116,13 +136,13 @@ cdef object plain_softmax(x, axis, where, out, bint of_log):
     out = plain_output(out, x, &plain_x, &plain_out)
     if out is None:
         return None
-    begin_plain(&call, &plain_x)
+    begin_plain(&call, &plain_x, threads)
     call.out = plain_rows(&call, &plain_out)
     if where is not None:
         if type(where) is not ndarray or where.dtype is not boolean:
             return None
         plain_mask.storage = BOOLEAN
-        if not (is_small(where, &plain_mask) and has_shape_of(&plain_mask, &plain_x)
+        if not (is_in_c_order(where, &plain_mask) and has_shape_of(&plain_mask, &plain_x)
                 and are_apart(&plain_mask, &plain_out)):
             return None
         call.y = plain_rows(&call, &plain_mask)
@@ -136,17 +156,17 @@ cdef object plain_softmax(x, axis, where, out, bint of_log):
     return out
 
 
-def small_softmax(x, axis, where, out, /):
-    """The softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, where, out, False)
+def plain_softmax(x, axis, where, out, int threads, /):
+    """The softmax of a plain array over its last axis."""
+    return softmax_of_plain(x, axis, where, out, threads, False)
 
 
-def small_log_softmax(x, axis, where, out, /):
-    """The log-softmax of a small plain array over its last axis."""
-    return plain_softmax(x, axis, where, out, True)
+def plain_log_softmax(x, axis, where, out, int threads, /):
+    """The log-softmax of a plain array over its last axis."""
+    return softmax_of_plain(x, axis, where, out, threads, True)
 
 
-cdef object plain_backward(Compute compute, grad_output, output, axis, out):
+cdef object backward_of_plain(Compute compute, grad_output, output, axis, out, int threads):
     cdef Plain plain_g, plain_y, plain_out
     cdef Call call
     if (type(output) is not ndarray or output.dtype is not real_dtype or not is_plain(output, &plain_y)
@@ -156,7 +176,7 @@ cdef object plain_backward(Compute compute, grad_output, output, axis, out):
     out = plain_output(out, grad_output, &plain_g, &plain_out)
     if out is None or (plain_out.start != plain_y.start and not are_apart(&plain_out, &plain_y)):
         return None
-    begin_plain(&call, &plain_g)
+    begin_plain(&call, &plain_g, threads)
     call.y = plain_rows(&call, &plain_y)
     call.out = plain_rows(&call, &plain_out)
     with nogil:
@@ -164,25 +184,25 @@ cdef object plain_backward(Compute compute, grad_output, output, axis, out):
     return out
 
 
-def small_softmax_backward(grad_output, output, axis, out, /):
-    """The gradient through the softmax of a small plain array over its last axis."""
-    return plain_backward(softmax_backward_batch, grad_output, output, axis, out)
+def plain_softmax_backward(grad_output, output, axis, out, int threads, /):
+    """The gradient through the softmax of a plain array over its last axis."""
+    return backward_of_plain(softmax_backward_batch, grad_output, output, axis, out, threads)
 
 
-def small_log_softmax_backward(grad_output, output, axis, out, /):
+def plain_log_softmax_backward(grad_output, output, axis, out, int threads, /):
     """The gradient through its log-softmax."""
-    return plain_backward(log_softmax_backward_batch, grad_output, output, axis, out)
+    return backward_of_plain(log_softmax_backward_batch, grad_output, output, axis, out, threads)
 
 
-def small_softmax_jacobian(p, axis, /):
-    """The Jacobian of the softmax of a small plain array over its last axis."""
+def plain_softmax_jacobian(p, axis, /):
+    """The Jacobian of the softmax of a plain array over its last axis."""
     cdef Plain plain_p, plain_out
     cdef const real* row
     cdef real* line
     cdef real one = 1
     cdef Py_ssize_t n, r, i, j
     if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
-            or plain_p.size * plain_p.classes * plain_p.itemsize > SMALL_BYTES):
+            or plain_p.ndim == MOST_AXES or plain_p.size * plain_p.classes * plain_p.itemsize > PLAIN_BYTES):
         return None
     n = plain_p.classes
     out = empty((*p.shape, n), real_dtype)
@@ -212,13 +232,13 @@ cdef object row_results(out):
     return out if out is None or out.ndim > 0 else out[()]
 
 
-def small_logsumexp(x, axis, /):
-    """The logsumexp of a small plain array over its last axis."""
+def plain_logsumexp(x, axis, int threads, /):
+    """The logsumexp of a plain array over its last axis."""
     cdef Plain plain_x
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
         return None
-    begin_plain(&call, &plain_x)
+    begin_plain(&call, &plain_x, threads)
     out = plain_row_results(x, &plain_x, &call.values)
     with nogil:
         run(&call, logsumexp_batch)
@@ -240,12 +260,11 @@ cdef bint set_plain_target(Call* call, target, x, const Plain* plain_x, Plain* p
     if integer is None or (call.loss.ignoring and dtype == uint64):
         return False
     plain_target.storage = NATIVE
-    if not is_small(target, plain_target) or plain_target.ndim != plain_x.ndim - 1:
+    if not is_in_c_order(target, plain_target) or not has_row_shape_of(plain_target, plain_x):
         return False
     labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
     labels.dtype = integer
-    if plain_target.size != call.batch.total or not are_in_range(
-            &labels, call.batch.total, 1, call.batch.classes, call.loss.ignoring, call.loss.ignored):
+    if not are_in_range(&labels, call.batch.total, 1, call.batch.classes, call.loss.ignoring, call.loss.ignored):
         return False
     call.loss.labels = labels
     return True
@@ -290,15 +309,15 @@ cdef bint set_divisors(Call* call) noexcept nogil:
     return can_divide(sums[0]) and can_divide(sums[1])
 
 
-cdef object plain_loss(Compute compute, x, target, weight, row_weight, options, out, bint with_lse, bint with_grad,
-                       bint with_hess):
-    """The loss of small plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, options, out, int threads, bint with_lse,
+                          bint with_grad, bint with_hess):
+    """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
     cdef Plain plain_x, plain_target, plain_w, plain_s, plain_grad, plain_hess
     cdef Call call
     cdef Py_ssize_t c
     if not are_plain_logits(x, options.axis, &plain_x):
         return None
-    begin_plain(&call, &plain_x)
+    begin_plain(&call, &plain_x, threads)
     if not set_plain_options(&call, options) or not set_plain_target(&call, target, x, &plain_x, &plain_target):
         return None
     if weight is not None:
@@ -306,8 +325,7 @@ cdef object plain_loss(Compute compute, x, target, weight, row_weight, options, 
             return None
         call.loss.w = <const real*> plain_w.start
     if row_weight is not None:
-        if (not are_plain_weights(row_weight, &plain_s) or plain_s.ndim != plain_x.ndim - 1
-                or plain_s.size != call.batch.total):
+        if not are_plain_weights(row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
             return None
         call.loss.row_weights = values_at(plain_s.start, plain_s.itemsize, plain_s.itemsize)
     reduction = options.reduction
@@ -341,15 +359,16 @@ cdef object plain_loss(Compute compute, x, target, weight, row_weight, options, 
     return loss, grad, hess, row_results(lse)
 
 
-def small_cross_entropy(logits, target, weight, row_weight, options, out, bint with_lse, bint with_grad,
+def plain_cross_entropy(logits, target, weight, row_weight, options, out, int threads, bint with_lse, bint with_grad,
                         bint with_hess, /):
-    """The loss of small plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
-    return plain_loss(cross_entropy_batch, logits, target, weight, row_weight, options, out, with_lse, with_grad,
-                      with_hess)
+    """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+    return loss_of_plain(cross_entropy_batch, logits, target, weight, row_weight, options, out, threads, with_lse,
+                         with_grad, with_hess)
 
 
-def small_from_probs(probs, target, weight, row_weight, options, out, bint with_grad, /):
+def plain_from_probs(probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
     """The same of predicted probabilities."""
     if type(probs) is not ndarray or probs.dtype is not real_dtype:
         return None
-    return plain_loss(from_probs_batch, probs, target, weight, row_weight, options, out, False, with_grad, False)
+    return loss_of_plain(from_probs_batch, probs, target, weight, row_weight, options, out, threads, False, with_grad,
+                         False)

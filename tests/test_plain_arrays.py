@@ -1,4 +1,4 @@
-"""The shorter way of small calls gives what the general way gives, and leaves to that all that is not plain."""
+"""The shorter way of plain arrays gives what the general way gives, and leaves to that all that is not plain."""
 
 from dataclasses import replace
 
@@ -11,7 +11,8 @@ import cxent
 from cxent._validation import loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
-BYTES = 1 << 18  # up to so many
+SHAPES += [(2, 3, 4), (2, 1, 5, 7), (700, 100)]
+TOO_MANY = 1 << 23  # numbers of float32
 
 
 def softmax_results(x):
@@ -139,7 +140,7 @@ def short_loss(kernels, x, target, weight=None, row_weight=None, axis=-1, out=No
     kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
     checked = loss_options(-1, options.pop("reduction", "mean"), options.pop("ignore_index", None), **options)
     given = x, target, weight, row_weight, replace(checked, axis=axis), out
-    results = kernels.small_cross_entropy(*given, False, with_grad, False)
+    results = kernels.plain_cross_entropy(*given, 1, False, with_grad, False)
     return None if results is None else results[:2]
 
 
@@ -148,8 +149,8 @@ def short(kernels, x, target=None, axis=-1, out=None, where=None):
     if target is not None:
         return [short_loss(kernels, x, target, axis=axis, out=out, with_grad=with_grad) for with_grad in (True, False)]
     kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
-    results = [kernels.small_softmax(x, axis, where, out), kernels.small_log_softmax(x, axis, where, out)]
-    return results if out is not None else [*results, kernels.small_logsumexp(x, axis)]
+    results = [kernels.plain_softmax(x, axis, where, out, 1), kernels.plain_log_softmax(x, axis, where, out, 1)]
+    return results if out is not None else [*results, kernels.plain_logsumexp(x, axis, 1)]
 
 
 class Named(np.ndarray):
@@ -161,7 +162,7 @@ NOT_PLAIN = {
     "a list": PLAIN.tolist(),
     "a scalar": np.float32(1),
     "no dimension": PLAIN[0, 0, ...],
-    "three dimensions": PLAIN[np.newaxis],
+    "five axes": PLAIN[np.newaxis, np.newaxis, np.newaxis],
     "no rows": PLAIN[:0],
     "no classes": PLAIN[:, :0],
     "strided": PLAIN[:, ::2],
@@ -176,7 +177,7 @@ NOT_PLAIN = {
     "objects": PLAIN.astype(object),
     "a subclass": PLAIN.view(Named),
     "masked": np.ma.masked_array(PLAIN),
-    "large": np.ones((1, BYTES // 4 + 1), np.float32),
+    "large": np.ones((1024, TOO_MANY // 1024), np.float32),
 }
 
 
@@ -197,6 +198,7 @@ TARGETS = {
     "a label too large": np.array([0, 0, 10, 0]),
     "a negative label": np.array([0, -1, 0, 0]),
     "labels as a column": np.zeros((4, 1), int),
+    "labels of two rows": np.zeros((2, 2), int),
     "byte-swapped labels": np.zeros(4, ">i4"),
     "booleans": np.zeros(4, bool),
     "labels that are not integers": np.zeros(4, np.float32),
@@ -319,7 +321,8 @@ PLAIN_ARRAYS = {
     "bfloat16": PLAIN.astype(ml_dtypes.bfloat16),
     "some of the rows": PLAIN[1:3],
     "one row": PLAIN[0],
-    "the largest": np.ones((1, BYTES // 4), np.float32),
+    "four axes": PLAIN.reshape(2, 1, 2, 10),
+    "the largest": np.ones((1023, TOO_MANY // 1024), np.float32),
     "read-only": read_only(PLAIN),
 }
 
@@ -357,17 +360,17 @@ def test_plain_options_go_the_short_way(kernels, options, labels):
     loss, grad = short_loss(kernels, PLAIN, LABELS.astype(labels), out=out, **options)
     assert np.isfinite(loss).all() and grad is out
     given = PLAIN, LABELS, options.get("weight"), options.get("row_weight"), loss_options(-1, "mean", None)
-    assert kernels.float32.small_from_probs(*given, out, True)[1] is out
+    assert kernels.float32.plain_from_probs(*given, out, 1, True)[1] is out
 
 
 def test_plain_gradients_go_the_short_way(kernels):
     if kernels.name == "python":
         pytest.skip("the pure kernels have no shorter way")
-    for function in (kernels.float32.small_softmax_backward, kernels.float32.small_log_softmax_backward):
+    for function in (kernels.float32.plain_softmax_backward, kernels.float32.plain_log_softmax_backward):
         g = PLAIN.copy()
         for out in (PLAIN.copy(), g):
-            assert function(g, PLAIN, -1, out) is out
-        assert function(PLAIN, PLAIN.astype(float), -1, None) is None
-        assert function(PLAIN, PLAIN[1:], -1, None) is None
-        assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, MEMORY[4:44].reshape(4, 10)) is None
-        assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, MEMORY[4:44].reshape(4, 10)) is None
+            assert function(g, PLAIN, -1, out, 1) is out
+        assert function(PLAIN, PLAIN.astype(float), -1, None, 1) is None
+        assert function(PLAIN, PLAIN[1:], -1, None, 1) is None
+        assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, MEMORY[4:44].reshape(4, 10), 1) is None
+        assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, MEMORY[4:44].reshape(4, 10), 1) is None
