@@ -32,7 +32,7 @@ cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
     chosen[0] = x
     if call.y.origin != NULL:
         chosen[0] = load_rows(&call.batch, &call.y)
-        fill(1, unused.counts, MOST_ROWS)
+        unused.a[0] = 0     # (compilers warn of a struct of which nothing is set)
         change_block(HIDE, &call.batch, x, chosen[0], NULL, &unused, x)
     return x
 
