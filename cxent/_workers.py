@@ -12,10 +12,13 @@ from functools import lru_cache
 from pathlib import Path
 
 
+_MEMBERSHIP, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
 def usable_cpus() -> int:
     """The CPUs that this process may use: by its affinity, and by the quota of its cgroup."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
+    quota = _cgroup_quota(_MEMBERSHIP, _MOUNT)
     return math.ceil(min(cpus, quota))
 
 

@@ -48,8 +48,8 @@ cdef void* current_job = NULL
 cdef int part_count = 0
 cdef int job_number = 0
 cdef double spin = 200          # microseconds
-cdef Py_ssize_t part_size = 16384   # numbers: some 8 microseconds' work, many times what it takes to take it
-cdef Py_ssize_t worth_sharing = 65536   # numbers: with fewer, another thread comes too late
+cdef Py_ssize_t part_size = 8192    # numbers: some 4 microseconds' work, many times what it takes to take it
+cdef Py_ssize_t worth_sharing = 24576   # numbers: with fewer, another thread comes too late
 cdef PyThread_type_lock naps = PyThread_allocate_lock()     # always held: to wait for it in vain is to sleep
 PyThread_acquire_lock(naps, 1)
 starting = threading.Lock()
