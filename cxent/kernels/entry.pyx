@@ -30,7 +30,7 @@ from cxent.kernels.softmax cimport (
 )
 from cxent.kernels.stores cimport stream_past_caches
 from cxent.kernels.tiles cimport (
-    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, no_rows, rows_at,
+    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, leave_room, no_rows, rows_at,
 )
 
 
@@ -118,6 +118,7 @@ def softmax(
     set_mask(&call, mask)
     call.out = rows_of(&call.batch, out)
     call.threads = threads
+    leave_room(&call.batch)
     with nogil:
         if past_caches:
             stream_past_caches(&call.batch, &call.x, &call.out)

@@ -152,6 +152,7 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
             call.spare.origin = call.x.origin
             run(&call, log_softmax_batch)
         else:
+            leave_room(&call.batch)
             run(&call, softmax_batch)
     return out
 

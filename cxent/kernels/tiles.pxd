@@ -94,6 +94,15 @@ cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inne
     return batch
 
 
+cdef inline void leave_room(Batch* batch) noexcept nogil:
+    """Halve batches of rows: L1 is to hold x, exponentials in the place of the results, and the next x.
+
+    (1.08 times as fast at 257 classes beyond L2. The gradient, which does more for each batch, is faster without.)
+    """
+    if not batch.columns:
+        batch.capacity = max(1, batch.capacity // 2)
+
+
 cdef inline bint next_batch(Batch* batch) noexcept nogil:
     batch.first += batch.rows
     batch.rows = min(batch.capacity - batch.lead, batch.end - batch.first)
