@@ -11,7 +11,6 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-
 _MEMBERSHIP, _MOUNT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 

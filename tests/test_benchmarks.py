@@ -32,8 +32,16 @@ def test_shapes_leave_no_wide_gap():
 
 @pytest.mark.slow  # (the benchmark wants the newest of its peers, NumPy too)
 @pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
-@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
-@pytest.mark.parametrize("shape, axis", [((40, 30), -1), ((3, 5, 4), 1)])
+@pytest.mark.parametrize(
+    ("dtype", "shape", "axis"),
+    [
+        ("float32", (40, 30), -1),
+        ("float32", (3, 5, 4), 1),
+        ("float64", (3, 5, 4), 1),
+        ("float16", (40, 30), -1),
+        ("bfloat16", (40, 30), -1),
+    ],
+)
 def test_every_peer_computes_it_or_says_why_not(dtype, shape, axis):
     pytest.importorskip("ml_dtypes")
     from cases import OPERATIONS, Case, Shape
@@ -84,12 +92,12 @@ def test_a_row_whose_copy_strays_is_run_again(monkeypatch):
 def test_runs_from_command_to_page(tmp_path):
     pytest.importorskip("matplotlib")
     command = [sys.executable, BENCHMARKS / "peers.py", "--threads", "1", "--budget", "0.01", "--dtypes", "float32"]
-    selection = ["--shapes", "1 x 10", "50 x 10", "--only", "softmax", "loss+grad", "--out", tmp_path]
+    selection = ["--shapes", "50 x 10", "--only", "softmax", "loss+grad", "--out", tmp_path]
     run = subprocess.run([*command, *selection], capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     results = json.loads(next(tmp_path.glob("*.json")).read_text())
     page = next(tmp_path.glob("*.md")).read_text()
-    assert len(results["rows"]) == 4
+    assert len(results["rows"]) == 2
     for row in results["rows"]:
         known = set(row["seconds"]) | set(row["reasons"]) | set(results["missing"])
         assert known == {*"cxent NumPy SciPy scikit-learn PyTorch JAX".split(), "ONNX Runtime", "np.copyto", "exp"}

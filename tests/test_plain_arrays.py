@@ -99,7 +99,7 @@ def option_results(x, target, options):
         yield "of probabilities, gradient", cxent.cross_entropy_from_probs_with_grad(p, target, **options, out=p)
 
 
-@pytest.mark.parametrize("target", ["int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "probs"])
+@pytest.mark.parametrize("target", ["int64", "int32", "uint64", "uint8", "probs"])
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_same_results_as_the_general_way_with_options(options, dtype, target, close_the_short_way):
@@ -215,7 +215,7 @@ def test_other_targets_go_the_general_way(kernels, target):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("shape", [shape for shape in SHAPES if shape[-1] <= 300], ids=str)
 def test_same_jacobians_as_the_general_way(shape, dtype, close_the_short_way):
     p = np.random.default_rng(0).random(shape).astype(dtype)
     short = cxent.softmax_jacobian(p), cxent.softmax_jacobian(p, p.ndim - 1)
