@@ -136,14 +136,6 @@ def test_thread_count(workers, threads):
     assert _validation.thread_count(workers) == threads
 
 
-@pytest.fixture
-def no_quota_known():
-    """The quota is looked up anew, here and afterwards."""
-    _workers._cgroup_quota.cache_clear()
-    yield
-    _workers._cgroup_quota.cache_clear()
-
-
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("files", "membership", "quota"),
@@ -160,7 +152,7 @@ def no_quota_known():
         ({}, "0::/", math.inf),
     ],
 )
-def test_cgroup_quota(tmp_path, no_quota_known, files, membership, quota):
+def test_cgroup_quota(tmp_path, files, membership, quota):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
@@ -169,7 +161,7 @@ def test_cgroup_quota(tmp_path, no_quota_known, files, membership, quota):
 
 
 @pytest.mark.once
-def test_no_cgroups(tmp_path, no_quota_known):
+def test_no_cgroups(tmp_path):
     assert _workers._cgroup_quota(tmp_path / "no such file", tmp_path) == math.inf
 
 
