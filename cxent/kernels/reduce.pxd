@@ -1,15 +1,16 @@
 """Many numbers of a row to one: its maximum, and sums of terms, of which the most important are exponentials.
 
 Every sum goes through one loop, `add_terms`, in which a literal chooses the terms and the C compiler keeps those alone.
-A strip is taken in chunks that L1 holds: first the exponentials of a chunk, while the next batch is prefetched and the
-last one's results are written; then the sums of what they are. Both loops are short, as a CPU's front end wants them.
+With vectors of 64 bytes an exponential goes from its register to the sum. With narrower ones, and in columns, a chunk
+that L1 holds has two loops: first its exponentials, then the sums of what they are. Beside the exponentials, the next
+batch is prefetched and the last one's results are written.
 
 Exponentials of which the sum needs the small ones, beside the largest or beyond the smallest normal number, are kept
 times 2^LIFT: then thousands of them, each too small to be a number, still make a sum. The largest are exactly 2^LIFT.
 
-Tried: exponentials and their sums in one loop, 0.86 of the speed on AVX2, and worse the further it is unrolled (FMA and
-additions share ports there, and long loops fall out of the cache of decoded operations); the same with plain partial
-sums of four steps, 0.97; chunks half or twice as long, 0.98 to 1.0; the maxima counted in float32 like any other term,
+Tried: one loop on AVX2, 0.86 of the speed, and worse the further it is unrolled (16 registers do not hold it, and long
+loops fall out of the cache of decoded operations), while two loops on AVX-512 have 0.95; one loop with plain partial
+sums of four steps on AVX2, 0.97; the tail of a row first, 1.0; chunks half or twice as long, 0.98 to 1.0; the maxima counted in float32 like any other term,
 0.96 to 0.99; removed in the loop of the exponentials, where these are not kept, 0.94. In version 0.1: the sum without
 the 1 of the maximum by a search for its place, 15 ns a row.
 """
@@ -20,11 +21,12 @@ from .simd cimport (
     select, store, store_first, unless, vec,
 )
 from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
-from .sums cimport FOLDED, Sum, add, fold_halves, fold_maxima, fold_sums, value_of
-from .tiles cimport Batch, Block
+from .sums cimport Sum, add, fold_counts, fold_maxima, fold_sums, value_of
+from .tiles cimport MOST_IN_ROWS, Batch, Block
 
 cdef enum:
-    CHUNK = 32      # steps of a strip that are computed together
+    CHUNK = 32                  # steps of a row that are computed together, where there are two loops
+    ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
 
 cdef enum Terms:
     EXPONENTIALS        # e = exp(x - shift)
@@ -161,19 +163,27 @@ cdef struct Strip:              # what the terms of one strip are of
     Py_ssize_t x_step
     Py_ssize_t y_step
     real c
+    real* e                     # where its exponentials go, step by step; NULL if they are not kept
 
 
-cdef inline void terms_at(Terms terms, const Batch* batch, Strip of, Py_ssize_t step, Py_ssize_t v, const vec* shift,
-                          vec* t, bits* maxima) noexcept nogil:
-    """The terms of a step's vector v."""
-    compute_terms(terms, load(of.x + step * of.x_step + v * W),
+cdef inline void terms_at(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t step,
+                          Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima) noexcept nogil:
+    """The terms of a step's vector v; in `one_loop`, its exponentials too."""
+    cdef vec x = load(of.x + step * of.x_step + v * W)
+    if one_loop and has_exponentials(terms):
+        if busy:
+            move_line(beside)
+        x = exp(x - shift[v], lift_of(terms))
+        if of.e != NULL:
+            store(of.e + step * LANES + v * W, x)
+    compute_terms(terms, x,
                   load(of.y + step * of.y_step + v * W) if has_y(terms) else broadcast(0),
                   for_step(of.w, batch, step, v) if terms == DIFFERENCES else broadcast(0),
                   shift[v], broadcast(of.c), t, &maxima[v])
 
 
-cdef inline void add_terms(Terms terms, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
-                           Sum* sums) noexcept nogil:
+cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t steps,
+                           const vec* shift, Beside* beside, Sum* sums) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
     cdef vec t[8]       # term i of step j is t[2 j + i]
     cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
@@ -184,18 +194,22 @@ cdef inline void add_terms(Terms terms, const Batch* batch, Strip of, Py_ssize_t
         maxima[v] = broadcast_bits(0)
     for quad in range(quads):
         for v in range(VECTORS):
-            for j in range(4):
-                terms_at(terms, batch, of, j, v, shift, t + 2 * j, maxima)
+            terms_at(terms, one_loop, busy, batch, of, 0, v, shift, beside, t, maxima)
+            terms_at(terms, one_loop, busy, batch, of, 1, v, shift, beside, t + 2, maxima)
+            terms_at(terms, one_loop, busy, batch, of, 2, v, shift, beside, t + 4, maxima)
+            terms_at(terms, one_loop, busy, batch, of, 3, v, shift, beside, t + 6, maxima)
             for i in range(added):
                 add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if batch.columns else 4 * LANES
+        if of.e != NULL:
+            of.e += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         for i in range(added):
             t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, batch, of, j, v, shift, t, maxima)
+            terms_at(terms, one_loop, busy, batch, of, j, v, shift, beside, t, maxima)
             for i in range(added):
                 t[2 + i] = t[2 + i] + t[i]
         for i in range(added):
@@ -205,15 +219,12 @@ cdef inline void add_terms(Terms terms, const Batch* batch, Strip of, Py_ssize_t
 
 
 cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
-                           real* e, Beside* beside, Sum* sums) noexcept nogil:
-    """A chunk of a row: its exponentials, and its terms."""
-    if has_exponentials(terms):
-        if busy:    # (literals, for a loop without a test)
-            take_exponentials(lift_of(terms), True, steps, of.x, shift, e, beside)
-        else:
-            take_exponentials(lift_of(terms), False, steps, of.x, shift, e, beside)
-        of.x = e
-    add_terms(terms, batch, of, steps, shift, sums)
+                           Beside* beside, Sum* sums) noexcept nogil:
+    """A chunk of a row: its exponentials, and its terms. (`busy` is a literal, for loops without a test.)"""
+    if has_exponentials(terms) and not ONE_LOOP:
+        take_exponentials(lift_of(terms), busy, steps, of.x, shift, of.e, beside)
+        of.x = of.e
+    add_terms(terms, ONE_LOOP, busy, batch, of, steps, shift, beside, sums)
 
 
 cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e,
@@ -253,23 +264,30 @@ cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
 cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
                          Beside* beside, Sum* sums) noexcept nogil:
     """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
-    cdef real scratch[CHUNK * LANES]    # exponentials that are not kept
+    cdef real scratch[CHUNK * LANES]    # a chunk's exponentials that are not kept
     cdef vec shift[VECTORS]
     cdef bint keep = of.kept.start != NULL
     cdef const real* x = of.x.start + row * of.x.strip
     cdef const real* y = of.y.start + row * of.y.strip
-    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c)
-    cdef real* kept = of.kept.start + row * of.kept.strip if keep else scratch
-    cdef Py_ssize_t start, n, v
+    cdef real* kept = of.kept.start + row * of.kept.strip if keep else NULL
+    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c, kept)
+    cdef Py_ssize_t start = 0
+    cdef Py_ssize_t n, v
     for v in range(VECTORS):
         shift[v] = broadcast(of.shift[row])
     clear(sums, count_of(terms) * VECTORS)
     if busy:
         begin_run(beside, row)
-    for start in range(0, batch.steps, 32):     # CHUNK
-        n = min(<Py_ssize_t> CHUNK, batch.steps - start)
+    while start < batch.steps:
+        n = batch.steps if ONE_LOOP else min(<Py_ssize_t> CHUNK, batch.steps - start)
         strip.x, strip.y, strip.w = x + start * LANES, y + start * LANES, of.w + start * LANES
-        sum_steps(terms, busy, batch, strip, n, shift, kept + (start * LANES if keep else 0), beside, sums)
+        if not ONE_LOOP:
+            strip.e = kept + start * LANES if keep else scratch
+        if busy:
+            sum_steps(terms, True, batch, strip, n, shift, beside, sums)
+        else:
+            sum_steps(terms, False, batch, strip, n, shift, beside, sums)
+        start += n
     if batch.tail > 0:
         if busy:
             move_line(beside)
@@ -280,19 +298,16 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
 
 cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                              real** results) noexcept nogil:
-    cdef real totals[2][FOLDED * W]
-    cdef real losts[2][FOLDED * W]
-    cdef Sum sums[2 * VECTORS]
-    cdef Py_ssize_t count = count_of(terms)
-    cdef Py_ssize_t row, i
+    cdef Sum sums[MOST_IN_ROWS][2 * VECTORS]
+    cdef Py_ssize_t row
     for row in range(batch.rows):
-        sum_row(terms, busy, batch, of, row, beside, sums)
-        for i in range(count):
-            fold_halves(sums + i * VECTORS, VECTORS)
-            store(&totals[i][row * W], sums[i * VECTORS].total)
-            store(&losts[i][row * W], sums[i * VECTORS].lost)
-    for i in range(count):
-        fold_sums(&totals[i][0], &losts[i][0], batch.rows, results[i])
+        sum_row(terms, busy, batch, of, row, beside, sums[row])
+    for row in range(batch.rows):   # (by themselves, as each waits for itself)
+        results[0][row] = fold_sums(sums[row])
+        if terms == SUMEXP_M1:
+            results[1][row] = fold_counts(sums[row] + VECTORS)
+        elif count_of(terms) == 2:
+            results[1][row] = fold_sums(sums[row] + VECTORS)
 
 
 cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Terms_of_batch* of,
@@ -305,8 +320,9 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
         for v in range(VECTORS):
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
-        add_terms(terms, batch, Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step,
-                                      of.c), batch.steps, shift, sums)
+        add_terms(terms, False, False, batch,
+                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL),
+                  batch.steps, shift, NULL, sums)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
                 store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
@@ -368,7 +384,6 @@ cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch*
 
 cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexcept nogil:
     """The largest number in each row, NaN left out: it comes back in the differences from the largest."""
-    cdef real lanes[FOLDED * W]
     cdef vec lane[VECTORS]
     cdef vec lowest = broadcast(-INFINITY)
     cdef const real* start
@@ -395,9 +410,5 @@ cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexc
                 lane[v] = maximum(load_first(start + batch.steps * x.step + v * W, batch.tail - v * W, lowest), lane[v])
             if batch.columns:
                 store(largest + strip * LANES + v * W, lane[v])
-            elif v > 0:
-                lane[0] = maximum(lane[0], lane[v])
         if not batch.columns:
-            store(lanes + strip * W, lane[0])
-    if not batch.columns:
-        fold_maxima(lanes, batch.rows, largest)
+            largest[strip] = fold_maxima(lane)

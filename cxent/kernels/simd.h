@@ -1,4 +1,5 @@
-/* Vectors of one dtype and one instruction set: the only file with intrinsics, and with an #if for a machine.
+/* Vectors of one dtype and one instruction set: with ``places.h`` the only file with intrinsics, and with an #if for a
+   machine.
 
    The dtype is CXENT_REAL_BITS, 32 or 64, which the build defines. A vector is what one register holds: 64 bytes with
    AVX-512, 32 with AVX2 and FMA, 16 with NEON or SSE2, and one number for a compiler that has no vectors of its own.
@@ -198,8 +199,12 @@ CXENT_INLINE cxent_vec cxent_unless(cxent_mask mask, cxent_vec a) {
 
 /* n + 1 where the mask is set, n elsewhere. */
 CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
-#if CXENT_VECTOR_BYTES == 64 || CXENT_W == 1
-    return n + cxent_bits_of(cxent_select(mask, cxent_from_bits(cxent_broadcast_bits(1)), cxent_broadcast(0)));
+#if CXENT_VECTOR_BYTES == 64 && CXENT_FLOAT64
+    return (cxent_bits) _mm512_mask_add_epi64((__m512i) n, mask, (__m512i) n, _mm512_set1_epi64(1));
+#elif CXENT_VECTOR_BYTES == 64
+    return (cxent_bits) _mm512_mask_add_epi32((__m512i) n, mask, (__m512i) n, _mm512_set1_epi32(1));
+#elif CXENT_W == 1
+    return n + (mask ? 1 : 0);
 #else
     return n - (cxent_bits) mask;
 #endif
@@ -209,6 +214,7 @@ CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
 
 CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) { cxent_vec x; memcpy(&x, p, sizeof x); return x; }
 CXENT_INLINE void cxent_store(cxent_real* p, cxent_vec x) { memcpy(p, &x, sizeof x); }
+CXENT_INLINE cxent_real cxent_first(cxent_vec x) { cxent_real number; memcpy(&number, &x, sizeof number); return number; }
 
 /* The first n numbers at p, and `fill` in the place of the others; n may be 0 or less, W or more. */
 CXENT_INLINE cxent_vec cxent_load_first(const cxent_real* p, ptrdiff_t n, cxent_vec fill) {
@@ -260,97 +266,7 @@ CXENT_INLINE void cxent_fence(void) {
 #endif
 }
 
-/* --- transposition ----------------------------------------------------------------------------------------------- */
-
-enum { CXENT_BLOCK = CXENT_W == 1 ? 1 : 128 / CXENT_REAL_BITS };    /* numbers in 16 bytes */
-
-/* Within every 16 bytes of BLOCK vectors, for which all CPUs have instructions that interleave the low (high) halves of
-   two: number k of vector j and number j of vector k change places. */
-#if CXENT_VECTOR_BYTES == 64 || CXENT_VECTOR_BYTES == 32
-#define CXENT_LOW(a, b) CXENT_OP(unpacklo)(a, b)
-#define CXENT_HIGH(a, b) CXENT_OP(unpackhi)(a, b)
-#define CXENT_LOW_PAIRS(a, b) ((cxent_vec) CXENT_BY_WIDTH(unpacklo, _pd)((cxent_wide) (a), (cxent_wide) (b)))
-#define CXENT_HIGH_PAIRS(a, b) ((cxent_vec) CXENT_BY_WIDTH(unpackhi, _pd)((cxent_wide) (a), (cxent_wide) (b)))
-#elif CXENT_W == 4
-#define CXENT_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define CXENT_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#define CXENT_LOW_PAIRS(a, b) __builtin_shufflevector(a, b, 0, 1, 4, 5)
-#define CXENT_HIGH_PAIRS(a, b) __builtin_shufflevector(a, b, 2, 3, 6, 7)
-#elif CXENT_W == 2
-#define CXENT_LOW(a, b) __builtin_shufflevector(a, b, 0, 2)
-#define CXENT_HIGH(a, b) __builtin_shufflevector(a, b, 1, 3)
-#endif
-
-CXENT_INLINE void cxent_transpose_blocks(cxent_vec* v) {
-#if CXENT_W == 1
-    (void) v;
-#elif CXENT_FLOAT64
-    const cxent_vec a = v[0], b = v[1];
-    v[0] = CXENT_LOW(a, b);
-    v[1] = CXENT_HIGH(a, b);
-#else
-    const cxent_vec a = CXENT_LOW(v[0], v[1]), b = CXENT_HIGH(v[0], v[1]);
-    const cxent_vec c = CXENT_LOW(v[2], v[3]), d = CXENT_HIGH(v[2], v[3]);
-    v[0] = CXENT_LOW_PAIRS(a, c);
-    v[1] = CXENT_HIGH_PAIRS(a, c);
-    v[2] = CXENT_LOW_PAIRS(b, d);
-    v[3] = CXENT_HIGH_PAIRS(b, d);
-#endif
-}
-
-/* v[k] = number k of each of W lines, `stride` bytes apart: BLOCK numbers of a line. A vector is loaded in pieces of 16
-   bytes, each of which already is where it belongs; so nothing has to change places between the pieces. */
-CXENT_INLINE void cxent_load_block(const void* lines, ptrdiff_t stride, cxent_vec* v) {
-    const char* line = (const char*) lines;
-    const ptrdiff_t next = CXENT_BLOCK * stride;
-    (void) next;
-#define CXENT_TWO(line) _mm256_loadu2_m128((const float*) ((line) + next), (const float*) (line))
-    for (int k = 0; k < CXENT_BLOCK; k++, line += stride)
-#if CXENT_VECTOR_BYTES == 64
-        v[k] = (cxent_vec) _mm512_insertf32x8(_mm512_castps256_ps512(CXENT_TWO(line)), CXENT_TWO(line + 2 * next), 1);
-#elif CXENT_VECTOR_BYTES == 32
-        v[k] = (cxent_vec) CXENT_TWO(line);
-#else
-        v[k] = cxent_load((const cxent_real*) line);
-#endif
-    cxent_transpose_blocks(v);
-}
-
-/* The inverse: number k of each of W lines = v[k], of BLOCK vectors. Lines are written in their order. */
-CXENT_INLINE void cxent_store_block(void* lines, ptrdiff_t stride, cxent_vec* v) {
-    char* line = (char*) lines;
-    cxent_transpose_blocks(v);
-    for (int piece = 0; piece < CXENT_W; piece += CXENT_BLOCK)
-        for (int k = 0; k < CXENT_BLOCK; k++, line += stride)
-            memcpy(line, (const char*) &v[k] + piece * sizeof(cxent_real), CXENT_BLOCK * sizeof(cxent_real));
-}
-
-/* The same of W vectors, whose pieces change places in registers, so that whole vectors are stored. */
-CXENT_INLINE void cxent_store_square(void* lines, ptrdiff_t stride, cxent_vec* v) {
-    char* line = (char*) lines;
-    for (int k = 0; k < CXENT_W; k += CXENT_BLOCK)
-        cxent_transpose_blocks(v + k);
-#if CXENT_VECTOR_BYTES == 32
-    for (int k = 0; k < CXENT_BLOCK; k++) {
-        const cxent_vec a = v[k], b = v[k + CXENT_BLOCK];
-        v[k] = (cxent_vec) _mm256_permute2f128_ps((__m256) a, (__m256) b, 0x20);
-        v[k + CXENT_BLOCK] = (cxent_vec) _mm256_permute2f128_ps((__m256) a, (__m256) b, 0x31);
-    }
-#elif CXENT_VECTOR_BYTES == 64
-#define CXENT_PIECES(a, b, order) ((cxent_vec) _mm512_shuffle_f32x4((__m512) (a), (__m512) (b), order))
-    for (int k = 0; k < CXENT_BLOCK; k++) {
-        const cxent_vec a = v[k], b = v[k + CXENT_BLOCK], c = v[k + 2 * CXENT_BLOCK], d = v[k + 3 * CXENT_BLOCK];
-        const cxent_vec ab_low = CXENT_PIECES(a, b, 0x44), ab_high = CXENT_PIECES(a, b, 0xEE);
-        const cxent_vec cd_low = CXENT_PIECES(c, d, 0x44), cd_high = CXENT_PIECES(c, d, 0xEE);
-        v[k] = CXENT_PIECES(ab_low, cd_low, 0x88);
-        v[k + CXENT_BLOCK] = CXENT_PIECES(ab_low, cd_low, 0xDD);
-        v[k + 2 * CXENT_BLOCK] = CXENT_PIECES(ab_high, cd_high, 0x88);
-        v[k + 3 * CXENT_BLOCK] = CXENT_PIECES(ab_high, cd_high, 0xDD);
-    }
-#endif
-    for (int k = 0; k < CXENT_W; k++, line += stride)
-        cxent_store((cxent_real*) line, v[k]);
-}
+#include "places.h"
 
 /* --- other dtypes ------------------------------------------------------------------------------------------------ */
 

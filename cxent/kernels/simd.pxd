@@ -42,12 +42,14 @@ cdef extern from "simd.h" nogil:
 
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept
+    real first "cxent_first"(vec x) noexcept
     vec load_first "cxent_load_first"(const real* p, Py_ssize_t n, vec fill) noexcept
     void store_first "cxent_store_first"(real* p, vec x, Py_ssize_t n) noexcept
     void stream "cxent_stream"(real* p, vec x) noexcept
     void fence "cxent_fence"() noexcept
     void prefetch "cxent_prefetch"(const void* p) noexcept
     void prefetch_to_write "cxent_prefetch_to_write"(const void* p) noexcept
+    vec swap_pieces "cxent_swap_pieces"(vec x, int n) noexcept
     void load_block "cxent_load_block"(const void* lines, Py_ssize_t stride, vec* v) noexcept
     void store_block "cxent_store_block"(void* lines, Py_ssize_t stride, vec* v) noexcept
     void store_square "cxent_store_square"(void* lines, Py_ssize_t stride, vec* v) noexcept

@@ -15,11 +15,10 @@ next row in the same loop, instead of prefetching, two and a half times slower.
 from libc.string cimport memcpy, memset
 
 from .simd cimport FLOAT64, LANES, VECTORS, W, broadcast, load, prefetch, prefetch_to_write, real, stream, vec
-from .tiles cimport MIDDLING, NATIVE, Batch, Block, Rows, are_adjacent, row_at
+from .tiles cimport CACHED_BYTES, MIDDLING, NATIVE, Batch, Block, Rows, are_adjacent, row_at
 
 cdef enum:
     MEMORY_BOUND = 255 + FLOAT64 * (MIDDLING - 255)  # longer rows are computed faster than memory takes them
-    CACHED_BYTES = 1 << 20      # arrays up to this size are near enough without prefetching
 
 cdef struct Ahead:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched

@@ -11,11 +11,7 @@ more roundings beside a probability just below 1; totals in float64 for float32,
 compensation, 5.7 ulp off where a probability is just below 1.
 """
 
-from .simd cimport BLOCK, W, equal, load_block, maximum, real, select, store, vec
-
-cdef enum:
-    FOLDED = 16     # rows whose lanes may be folded in one call
-
+from .simd cimport VECTORS, W, equal, first, maximum, real, select, swap_pieces, vec
 
 cdef struct Sum:
     vec total
@@ -43,44 +39,42 @@ cdef inline vec value_of(Sum sum) noexcept nogil:
     return select(equal(difference, difference), sum.total + sum.lost, sum.total)
 
 
-cdef inline void fold_halves(Sum* lanes, Py_ssize_t count) noexcept nogil:
-    """Fold the second half of the lanes to the first, until one is left."""
-    cdef Py_ssize_t half = count // 2
+cdef inline real fold_sums(Sum* lanes) noexcept nogil:
+    """The sum of a row's lanes, those of VECTORS vectors."""
+    cdef Py_ssize_t half = VECTORS // 2
     cdef Py_ssize_t k
     while half > 0:
         for k in range(half):
             add_sum(&lanes[k], lanes[k + half])
         half //= 2
+    half = W // 2
+    while half > 0:
+        add_sum(&lanes[0], Sum(swap_pieces(lanes[0].total, half), swap_pieces(lanes[0].lost, half)))
+        half //= 2
+    return first(value_of(lanes[0]))
 
 
-cdef inline void take_lanes(const real* lanes, vec* lane) noexcept nogil:
-    """W lanes of each of W rows, as W vectors over these rows."""
+cdef inline real fold_counts(const Sum* lanes) noexcept nogil:
+    """The sum of a row's lanes of small integers."""
+    cdef vec total = lanes[0].total
+    cdef Py_ssize_t half = W // 2
     cdef Py_ssize_t k
-    for k in range(W // BLOCK):
-        load_block(lanes + k * BLOCK, W * sizeof(real), lane + k * BLOCK)
+    for k in range(1, VECTORS):
+        total = total + lanes[k].total
+    while half > 0:
+        total = total + swap_pieces(total, half)
+        half //= 2
+    return first(total)
 
 
-cdef inline void fold_sums(const real* total, const real* lost, Py_ssize_t rows, real* folded) noexcept nogil:
-    """folded[r] = the sum of W lanes of row r, for up to FOLDED rows; W rows at once."""
-    cdef vec totals[W]
-    cdef vec losts[W]
-    cdef Sum lanes[W]
-    cdef Py_ssize_t group, k
-    for group in range((rows + W - 1) // W):
-        take_lanes(total + group * W * W, totals)
-        take_lanes(lost + group * W * W, losts)
-        for k in range(W):
-            lanes[k] = Sum(totals[k], losts[k])
-        fold_halves(lanes, W)
-        store(folded + group * W, value_of(lanes[0]))
-
-
-cdef inline void fold_maxima(const real* lanes, Py_ssize_t rows, real* folded) noexcept nogil:
-    """folded[r] = the largest of W lanes of row r."""
-    cdef vec lane[W]
-    cdef Py_ssize_t group, k
-    for group in range((rows + W - 1) // W):
-        take_lanes(lanes + group * W * W, lane)
-        for k in range(1, W):
-            lane[0] = maximum(lane[0], lane[k])
-        store(folded + group * W, lane[0])
+cdef inline real fold_maxima(const vec* lanes) noexcept nogil:
+    """The largest of a row's lanes."""
+    cdef vec largest = lanes[0]
+    cdef Py_ssize_t half = W // 2
+    cdef Py_ssize_t k
+    for k in range(1, VECTORS):
+        largest = maximum(largest, lanes[k])
+    while half > 0:
+        largest = maximum(largest, swap_pieces(largest, half))
+        half //= 2
+    return first(largest)
