@@ -7,7 +7,7 @@ from helpers import FLOATS, assert_all_same_bits
 import cxent
 from cxent import _layout
 
-ROWS = [(rows, classes) for classes in (64, 255, 256, 257, 300, 1000, 4095, 4096) for rows in (1, 5, 40)]
+ROWS = [(rows, classes) for classes in (64, 300, 511, 512, 513, 1000, 4095, 4096) for rows in (1, 5, 40)]
 LONG_ROWS = [(rows, classes) for classes in (4097, 4160, 5000, 20_001) for rows in (1, 2, 5)]
 COLUMNS = [
     (outer, classes, inner) for outer in (1, 3) for classes in (1, 2, 21, 130) for inner in (2, 63, 64, 65, 200, 513)
