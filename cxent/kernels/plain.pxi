@@ -68,6 +68,14 @@ cdef bint is_in_c_order(array, Plain* plain) except -1:
     return accepted
 
 
+cdef object new_array(shape, dtype, Storage storage, Plain* plain):
+    """Such an array, and what it is."""
+    array = empty(shape, dtype)
+    plain.storage = storage
+    is_in_c_order(array, plain)
+    return array
+
+
 cdef bint is_plain(array, Plain* plain) except -1:
     """Whether it is such an array of numbers."""
     cdef int storage
@@ -119,8 +127,7 @@ cdef inline bint are_apart(const Plain* a, const Plain* b) noexcept nogil:
 cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
     """Memory for a result like x: `out`, if it is that; None if that is not plain or overlaps x in part."""
     if out is None:
-        out = empty(x.shape, x.dtype)
-        is_plain(out, plain_out)
+        out = new_array(x.shape, x.dtype, plain_x.storage, plain_out)
     elif not (is_plain(out, plain_out) and out.dtype is x.dtype and has_shape_of(plain_out, plain_x)
               and not plain_out.read_only
               and (plain_out.start == plain_x.start or are_apart(plain_out, plain_x))):
@@ -206,8 +213,7 @@ def plain_softmax_jacobian(p, axis, /):
             or plain_p.ndim == MOST_AXES or plain_p.size * plain_p.classes * plain_p.itemsize > PLAIN_BYTES):
         return None
     n = plain_p.classes
-    out = empty((*p.shape, n), real_dtype)
-    is_plain(out, &plain_out)
+    out = new_array((*p.shape, n), real_dtype, NATIVE, &plain_out)
     line = <real*> plain_out.start
     for r in range(plain_p.size // n):
         row = <const real*> plain_p.start + r * n
@@ -222,8 +228,7 @@ def plain_softmax_jacobian(p, axis, /):
 cdef object plain_row_results(x, const Plain* plain_x, Values* values):
     """Memory for a number of each row."""
     cdef Plain plain_out
-    out = empty(x.shape[:plain_x.ndim - 1], real_dtype)
-    is_plain(out, &plain_out)
+    out = new_array(x.shape[:plain_x.ndim - 1], real_dtype, NATIVE, &plain_out)
     values[0] = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
     return out
 
@@ -333,8 +338,7 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     if reduction == "mean" and not set_divisors(&call):
         return None
     if weight is None and call.loss.smoothing != 0:
-        weight = empty(call.batch.classes, real_dtype)
-        is_plain(weight, &plain_w)
+        weight = new_array(call.batch.classes, real_dtype, NATIVE, &plain_w)
         for c in range(call.batch.classes):
             (<real*> plain_w.start)[c] = 1
         call.loss.w = <const real*> plain_w.start
