@@ -214,7 +214,7 @@ CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
 
 CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) { cxent_vec x; memcpy(&x, p, sizeof x); return x; }
 CXENT_INLINE void cxent_store(cxent_real* p, cxent_vec x) { memcpy(p, &x, sizeof x); }
-CXENT_INLINE cxent_real cxent_first(cxent_vec x) { cxent_real number; memcpy(&number, &x, sizeof number); return number; }
+CXENT_INLINE cxent_real cxent_first(cxent_vec x) { cxent_real n; memcpy(&n, &x, sizeof n); return n; }
 
 /* The first n numbers at p, and `fill` in the place of the others; n may be 0 or less, W or more. */
 CXENT_INLINE cxent_vec cxent_load_first(const cxent_real* p, ptrdiff_t n, cxent_vec fill) {
