@@ -11,6 +11,7 @@ from cxent.kernels.tiles cimport Storage
 cdef enum:
     PLAIN_BYTES = (1 << 25) - 1     # of larger arrays, the results are written past the caches
     MOST_AXES = 4
+    FEW_NUMBERS = 256               # are computed before the GIL is let go and taken again
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
@@ -99,6 +100,16 @@ cdef inline void begin_plain(Call* call, const Plain* x, int threads) noexcept n
     call.threads = threads
 
 
+cdef int run_plain(Call* call, Compute compute) except -1:
+    """Compute all batches: without the GIL, unless they are sooner computed than it is let go."""
+    if call.threads == 1 and call.batch.total * call.batch.classes < FEW_NUMBERS:
+        run(call, compute)
+    else:
+        with nogil:
+            run(call, compute)
+    return 0
+
+
 cdef inline Rows plain_rows(const Call* call, const Plain* x) noexcept nogil:
     return rows_at(&call.batch, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.storage)
 
@@ -154,13 +165,12 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
             return None
         call.y = plain_rows(&call, &plain_mask)
         call.x.direct = False
-    with nogil:
-        if of_log:
-            call.spare.origin = call.x.origin
-            run(&call, log_softmax_batch)
-        else:
-            leave_room(&call.batch)
-            run(&call, softmax_batch)
+    if of_log:
+        call.spare.origin = call.x.origin
+        run_plain(&call, log_softmax_batch)
+    else:
+        leave_room(&call.batch)
+        run_plain(&call, softmax_batch)
     return out
 
 
@@ -187,8 +197,7 @@ cdef object backward_of_plain(Compute compute, grad_output, output, axis, out, i
     begin_plain(&call, &plain_g, threads)
     call.y = plain_rows(&call, &plain_y)
     call.out = plain_rows(&call, &plain_out)
-    with nogil:
-        run(&call, compute)
+    run_plain(&call, compute)
     return out
 
 
@@ -246,8 +255,7 @@ def plain_logsumexp(x, axis, int threads, /):
         return None
     begin_plain(&call, &plain_x, threads)
     out = plain_row_results(x, &plain_x, &call.values)
-    with nogil:
-        run(&call, logsumexp_batch)
+    run_plain(&call, logsumexp_batch)
     return row_results(out)
 
 
@@ -358,8 +366,7 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     if with_lse:
         lse = plain_row_results(x, &plain_x, &call.loss.lse)
     complete_loss(&call)
-    with nogil:
-        run(&call, compute)
+    run_plain(&call, compute)
     loss = real_type(<real> call.sum) if losses is None else row_results(losses)
     return loss, grad, hess, row_results(lse)
 
