@@ -303,7 +303,8 @@ cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const T
     cdef Py_ssize_t row
     for row in range(batch.rows):
         sum_row(terms, busy, batch, of, row, beside, sums[row])
-    for row in range(batch.rows):   # (by themselves, as each waits for itself)
+    # (After all rows: the additions of a fold wait for one another, but not for those of other rows.)
+    for row in range(batch.rows):
         results[0][row] = fold_sums(sums[row])
         if terms == SUMEXP_M1:
             results[1][row] = fold_counts(sums[row] + VECTORS)

@@ -8,7 +8,8 @@ column of a tile has one lane, and nothing to fold. The error of a sum of terms 
 
 Tried: twice as many lanes, 0.95 to 1.1 of the speed; eight numbers between two additions to a total, 2 % faster, and
 more roundings beside a probability just below 1; totals in float64 for float32, another mechanism; lanes folded without
-compensation, 5.7 ulp off where a probability is just below 1.
+compensation, 5.7 ulp off where a probability is just below 1; the lanes of 16 rows transposed and folded at once,
+0.93 of the speed at 1,000 classes on AVX-512, where a batch has fewer.
 """
 
 from .simd cimport VECTORS, W, equal, first, maximum, real, select, swap_pieces, vec
