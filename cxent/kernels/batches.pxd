@@ -8,9 +8,10 @@ from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memset
 
 from .losses cimport Loss
+from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport fence, real
-from .stores cimport Ahead, Pending, ahead_of, stream_all
+from .stores cimport Ahead, Pending, ahead_of, results_of, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .tiles cimport Batch, Rows, next_batch
 
@@ -27,6 +28,7 @@ cdef struct Call:
     Rows spare          # a tile alone: for dx/du of a softcap, or exponentials beside x; or none
     Loss loss
     Values values       # one result for each row, or none
+    Next_maxima next
     Pending pending
     Total total
     int threads         # that may compute it, at least 1
@@ -45,6 +47,12 @@ cdef inline Ahead out_ahead_of(Call* call) noexcept nogil:
     if call.out.streamed or call.out.origin == call.x.origin:
         return Ahead(NULL, 0, 0)
     return ahead_of(&call.batch, &call.out)
+
+
+cdef inline Ahead out_of(Call* call) noexcept nogil:
+    if call.out.origin == call.x.origin:
+        return Ahead(NULL, 0, 0)
+    return results_of(&call.batch, &call.out)
 
 
 cdef inline int needs_tile(const Rows* rows) noexcept nogil:
@@ -87,6 +95,7 @@ cdef struct Shared_call:        # a call whose parts may be computed side by sid
     Call* others                # and copies for the others: results of a part are written during the seat's next
     Compute compute
     int parts
+    int threads
     Py_ssize_t lead
     double sums[MOST_PARTS]     # of the losses of each part
 
@@ -108,6 +117,7 @@ cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
     call.batch.first, call.batch.rows = first_row(&call.batch, part, shared.parts), 0
     call.batch.end = first_row(&call.batch, part + 1, shared.parts)
     call.batch.lead = shared.lead
+    call.next.end = call.batch.total if shared.threads == 1 else call.batch.end     # (others may write in their parts)
     if call.has_losses and shared.parts > 1:
         memset(&call.total, 0, sizeof(Total))
     compute_all(call, shared.compute)
@@ -128,6 +138,7 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     shared.call, shared.compute, shared.lead = call, compute, call.batch.lead
     shared.parts = parts_of(call.batch.total, call.batch.classes)
     threads = threads_for(call.batch.total * call.batch.classes, min(call.threads, shared.parts))
+    shared.threads = threads
     tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
     seat_bytes = give_tiles(call, NULL, tile_bytes) * tile_bytes
     size = threads * seat_bytes + (threads - 1) * <Py_ssize_t> sizeof(Call)

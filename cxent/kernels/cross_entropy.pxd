@@ -16,8 +16,9 @@ from .losses cimport (
     narrow_losses, plain_factors, reciprocal, weighted_factors,
 )
 from .math cimport log, product
+from .maxima cimport max_rows
 from .reduce cimport (
-    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, max_rows, sum_rows,
+    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, sum_rows,
 )
 from .rows cimport (
     FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
@@ -146,7 +147,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Block x = load_rows(batch, &call.x)
     cdef Py_ssize_t group, r
     n.c = 0.5
-    max_rows(batch, x, m)
+    max_rows(batch, &call.x, x, &call.next, m)
     take_rows(call, plain, label, &n)
     if with_lse:
         for r in range(batch.rows):
@@ -221,7 +222,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Block v = load_rows(batch, &call.v)
     cdef Block target
     cdef Py_ssize_t group, r
-    max_rows(batch, x, m)
+    max_rows(batch, &call.x, x, &call.next, m)
     find_at_maxima(batch, x, m, v, factors.a)
     take_rows(call, False, label, &n)
     if loss.temperature != 1:

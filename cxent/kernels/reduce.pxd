@@ -16,6 +16,7 @@ counted in float32 like any other term, 0.96 to 0.99; removed in the loop of the
 """
 
 from .math cimport INFINITY, LIFT, exp, lifted_one, log, number_of, product
+from .maxima cimport Next_maxima, take_tail_maximum
 from .simd cimport (
     LANES, VECTORS, W, bits, broadcast, broadcast_bits, count, equal, flattened, load, load_first, mask, maximum, real,
     select, store, store_first, unless, vec,
@@ -46,6 +47,7 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
     const real* shift   # a number for each row
     real c
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
+    Next_maxima* next
     Ahead x_ahead
     Ahead kept_ahead
     Pending* pending    # NULL if there is none
@@ -83,7 +85,7 @@ cdef inline vec for_step(const real* numbers, const Batch* batch, Py_ssize_t ste
 
 
 cdef inline void take_exponentials(int lift, bint busy, Py_ssize_t steps, const real* x, const vec* shift, real* e,
-                                   Beside* beside) noexcept nogil:
+                                   Beside* beside, const real* next, vec* largest) noexcept nogil:
     """e = exp(x - shift) * 2^lift, over whole steps of a row; in a `busy` loop, memory is moved beside it.
 
     Where results lie a little further in their page than x, as in NumPy's allocations one after the other, a CPU takes
@@ -96,16 +98,19 @@ cdef inline void take_exponentials(int lift, bint busy, Py_ssize_t steps, const 
     if (<size_t> e - <size_t> x) % 4096 - 1 < 63 and not (busy and beside.pending.lines > 0):
         x += (steps - 1) * LANES
         e += (steps - 1) * LANES
+        next += (steps - 1) * LANES
         next_step = -LANES
     for step in range(steps):
         if busy:
             move_line(beside)
         for v in range(VECTORS):
+            largest[v] = maximum(load(next + v * W), largest[v])
             t[v] = exp(load(x + v * W) - shift[v], lift)
         for v in range(VECTORS):
             store(e + v * W, t[v])
         x += next_step
         e += next_step
+        next += next_step
 
 
 cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* batch, const Terms_of_batch* of,
@@ -164,15 +169,18 @@ cdef struct Strip:              # what the terms of one strip are of
     Py_ssize_t y_step
     real c
     real* e                     # where its exponentials go, step by step; NULL if they are not kept
+    const real* next            # a row of the next batch, of which the maximum is found beside
 
 
 cdef inline void terms_at(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t step,
-                          Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima) noexcept nogil:
+                          Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima,
+                          vec* largest) noexcept nogil:
     """The terms of a step's vector v; in `one_loop`, its exponentials too."""
     cdef vec x = load(of.x + step * of.x_step + v * W)
     if one_loop and has_exponentials(terms):
         if busy:
             move_line(beside)
+        largest[v] = maximum(load(of.next + step * LANES + v * W), largest[v])
         x = exp(x - shift[v], lift_of(terms))
         if of.e != NULL:
             store(of.e + step * LANES + v * W, x)
@@ -183,7 +191,7 @@ cdef inline void terms_at(Terms terms, bint one_loop, bint busy, const Batch* ba
 
 
 cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t steps,
-                           const vec* shift, Beside* beside, Sum* sums) noexcept nogil:
+                           const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
     cdef vec t[8]       # term i of step j is t[2 j + i]
     cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
@@ -195,22 +203,23 @@ cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* b
     for quad in range(quads):
         for v in range(VECTORS):
             # (Not in a loop, which compilers leave as it is where it is long: 0.5 of the speed.)
-            terms_at(terms, one_loop, busy, batch, of, 0, v, shift, beside, t, maxima)
-            terms_at(terms, one_loop, busy, batch, of, 1, v, shift, beside, t + 2, maxima)
-            terms_at(terms, one_loop, busy, batch, of, 2, v, shift, beside, t + 4, maxima)
-            terms_at(terms, one_loop, busy, batch, of, 3, v, shift, beside, t + 6, maxima)
+            terms_at(terms, one_loop, busy, batch, of, 0, v, shift, beside, t, maxima, largest)
+            terms_at(terms, one_loop, busy, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
+            terms_at(terms, one_loop, busy, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
+            terms_at(terms, one_loop, busy, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
             for i in range(added):
                 add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if batch.columns else 4 * LANES
+        of.next += 4 * LANES
         if of.e != NULL:
             of.e += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         for i in range(added):
             t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, one_loop, busy, batch, of, j, v, shift, beside, t, maxima)
+            terms_at(terms, one_loop, busy, batch, of, j, v, shift, beside, t, maxima, largest)
             for i in range(added):
                 t[2 + i] = t[2 + i] + t[i]
         for i in range(added):
@@ -220,12 +229,12 @@ cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* b
 
 
 cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
-                           Beside* beside, Sum* sums) noexcept nogil:
+                           Beside* beside, Sum* sums, vec* largest) noexcept nogil:
     """A chunk of a row: its exponentials, and its terms. (`busy` is a literal, for loops without a test.)"""
     if has_exponentials(terms) and not ONE_LOOP:
-        take_exponentials(lift_of(terms), busy, steps, of.x, shift, of.e, beside)
+        take_exponentials(lift_of(terms), busy, steps, of.x, shift, of.e, beside, of.next, largest)
         of.x = of.e
-    add_terms(terms, ONE_LOOP, busy, batch, of, steps, shift, beside, sums)
+    add_terms(terms, ONE_LOOP, busy, batch, of, steps, shift, beside, sums, largest)
 
 
 cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e,
@@ -271,23 +280,28 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
     cdef const real* x = of.x.start + row * of.x.strip
     cdef const real* y = of.y.start + row * of.y.strip
     cdef real* kept = of.kept.start + row * of.kept.strip if keep else NULL
-    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c, kept)
+    cdef bint find_next = has_exponentials(terms) and row < of.next.rows
+    cdef const real* next = of.next.start + row * of.x.strip if find_next else x
+    cdef vec largest[VECTORS]
+    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c, kept, next)
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t n, v
     for v in range(VECTORS):
         shift[v] = broadcast(of.shift[row])
+        largest[v] = broadcast(-INFINITY)
     clear(sums, count_of(terms) * VECTORS)
     if busy:
         begin_run(beside, row)
     while start < batch.steps:
         n = batch.steps if ONE_LOOP else min(<Py_ssize_t> CHUNK, batch.steps - start)
         strip.x, strip.y, strip.w = x + start * LANES, y + start * LANES, of.w + start * LANES
+        strip.next = next + start * LANES
         if not ONE_LOOP:
             strip.e = kept + start * LANES if keep else scratch
         if busy:
-            sum_steps(terms, True, batch, strip, n, shift, beside, sums)
+            sum_steps(terms, True, batch, strip, n, shift, beside, sums, largest)
         else:
-            sum_steps(terms, False, batch, strip, n, shift, beside, sums)
+            sum_steps(terms, False, batch, strip, n, shift, beside, sums, largest)
         start += n
     if batch.tail > 0:
         if busy:
@@ -295,6 +309,9 @@ cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms
         start = batch.steps * LANES
         strip.x, strip.y, strip.w = x + start, y + start, of.w + start
         sum_tail(terms, batch, strip, shift, kept + start if keep else NULL, sums)
+        take_tail_maximum(batch, next + start, largest)
+    if find_next:
+        of.next.largest[row] = fold_maxima(largest)
 
 
 cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
@@ -323,8 +340,8 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
         add_terms(terms, False, False, batch,
-                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL),
-                  batch.steps, shift, NULL, sums)
+                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL),
+                  batch.steps, shift, NULL, sums, NULL)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
                 store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
@@ -348,6 +365,8 @@ cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_bat
         sum_as_columns(terms, is_busy(beside), batch, of, beside, results)
     else:
         sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
+        if has_exponentials(terms):
+            of.next.found = of.next.rows
 
 
 cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
@@ -382,35 +401,3 @@ cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch*
     if of.pending != NULL:
         stream_all(&beside.pending)
         of.pending.lines = 0
-
-
-cdef inline flattened max_rows(const Batch* batch, Block x, real* largest) noexcept nogil:
-    """The largest number in each row, NaN left out: it comes back in the differences from the largest."""
-    cdef vec lane[VECTORS]
-    cdef vec lowest = broadcast(-INFINITY)
-    cdef const real* start
-    cdef Py_ssize_t quads = batch.steps // 4
-    cdef Py_ssize_t strip, quad, step, v
-    for strip in range(batch.strips):
-        start = x.start + strip * x.strip
-        for v in range(VECTORS):
-            lane[v] = lowest
-        for quad in range(quads):
-            for v in range(VECTORS):
-                step = 4 * quad
-                # (The second of the two is what comes of a NaN in the first.)
-                lane[v] = maximum(
-                    maximum(load(start + step * x.step + v * W),
-                            maximum(load(start + (step + 1) * x.step + v * W), lane[v])),
-                    maximum(load(start + (step + 2) * x.step + v * W),
-                            maximum(load(start + (step + 3) * x.step + v * W), lowest)))
-        for step in range(4 * quads, batch.steps):
-            for v in range(VECTORS):
-                lane[v] = maximum(load(start + step * x.step + v * W), lane[v])
-        for v in range(VECTORS):
-            if batch.tail > v * W:
-                lane[v] = maximum(load_first(start + batch.steps * x.step + v * W, batch.tail - v * W, lowest), lane[v])
-            if batch.columns:
-                store(largest + strip * LANES + v * W, lane[v])
-        if not batch.columns:
-            largest[strip] = fold_maxima(lane)

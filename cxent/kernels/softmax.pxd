@@ -1,12 +1,13 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .batches cimport Call, out_ahead_of, x_ahead_of
+from .batches cimport Call, out_ahead_of, out_of, x_ahead_of
 from .elementwise cimport (
     HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
 from .math cimport INFINITY, NAN, log, log1p, quotient
-from .reduce cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, max_rows, sum_rows
+from .maxima cimport max_rows
+from .reduce cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, sum_rows
 from .rows cimport fill, put_values
 from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
@@ -20,6 +21,7 @@ cdef inline Terms_of_batch terms_of(Call* call, Block x, Block y, const real* sh
         of.kept = block_of(&call.batch, &call.out)
     else:  # nothing needs x then, which is in a tile if it is in columns
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
+    of.next = &call.next
     of.x_ahead, of.kept_ahead = x_ahead_of(call), out_ahead_of(call)
     of.pending = &call.pending if call.out.streamed else NULL
     return of
@@ -57,7 +59,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef Block x = load_masked(call, &chosen)
     cdef Terms_of_batch of = terms_of(call, x, x, m)
     cdef Py_ssize_t group
-    max_rows(&call.batch, x, m)
+    max_rows(&call.batch, &call.x, x, &call.next, m)
     level_empty_rows(call, chosen, m)
     sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
     for group in range((call.batch.rows + W - 1) // W):
@@ -69,6 +71,7 @@ cdef inline Terms_of_batch terms_beside(Call* call, Block x, Block y, const real
     """The same, but the exponentials do not take the place of x."""
     cdef Terms_of_batch of = terms_of(call, x, y, shift)
     of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
+    of.kept_ahead = out_of(call)
     return of
 
 
@@ -85,7 +88,7 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     cdef Block x = load_masked(call, &chosen)
     cdef vec rest
     cdef Py_ssize_t group
-    max_rows(&call.batch, x, factors.a)
+    max_rows(&call.batch, &call.x, x, &call.next, factors.a)
     level_empty_rows(call, chosen, factors.a)
     sum_exponentials_m1(call, terms_beside(call, x, x, factors.a), factors.a, &n)
     for group in range((call.batch.rows + W - 1) // W):
@@ -112,7 +115,7 @@ cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     cdef Row_numbers n
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
-    max_rows(&call.batch, x, n.top)
+    max_rows(&call.batch, &call.x, x, &call.next, n.top)
     find_limits(&call.batch, x, n.top, n.limit)
     sum_exponentials_m1(call, terms_of(call, x, x, n.top), n.top, &n)
     compute_lse(&call.batch, &n)
@@ -146,7 +149,7 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     cdef vec zero = broadcast(0)
     cdef vec top, total, ratio, log_total
     cdef Py_ssize_t group, r
-    max_rows(&call.batch, x, m)
+    max_rows(&call.batch, &call.x, x, &call.next, m)
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0

@@ -23,6 +23,8 @@ from .tiles cimport CACHED_BYTES, MIDDLING, NATIVE, Batch, Block, Rows, are_adja
 cdef enum:
     MEMORY_BOUND = 511 + FLOAT64 * (MIDDLING - 511)  # longer rows are computed faster than memory takes them
 
+    DISTANCE = 32           # lines from what is read to what is prefetched
+
 cdef struct Ahead:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched
     Py_ssize_t line         # bytes from one line to the next,
@@ -46,18 +48,31 @@ cdef struct Pending:        # results that wait to be written
     real b
 
 
+cdef inline bint are_cached(const Batch* batch, const Rows* rows) noexcept nogil:
+    return batch.total * batch.classes * rows.itemsize <= CACHED_BYTES
+
+
 cdef inline Ahead ahead_of(const Batch* batch, const Rows* rows) noexcept nogil:
     cdef Py_ssize_t first = batch.first + batch.rows
     cdef Ahead ahead = Ahead(NULL, 0, 0)
-    if rows.origin == NULL or first >= batch.total or batch.total * batch.classes * rows.itemsize <= CACHED_BYTES:
+    if rows.origin == NULL or first >= batch.total or are_cached(batch, rows):
         return ahead  # what lies behind the array would drive from the cache what is needed
     ahead.start = row_at(batch, rows, first)
     ahead.line = LANES * rows.itemsize
+    if rows.direct:     # (and read beside the exponentials, for their maxima)
+        ahead.start += DISTANCE * ahead.line
     if batch.inner > 1:
         ahead.run = rows.class_stride
     else:
         ahead.run = batch.strips * ahead.line if batch.columns else rows.outer_stride
     return ahead
+
+
+cdef inline Ahead results_of(const Batch* batch, const Rows* rows) noexcept nogil:
+    """The place of this batch's own results, where the exponentials do not go."""
+    if not rows.direct or are_cached(batch, rows):
+        return Ahead(NULL, 0, 0)
+    return Ahead(row_at(batch, rows, batch.first), LANES * rows.itemsize, rows.outer_stride)
 
 
 cdef inline void stream_past_caches(Batch* batch, const Rows* x, Rows* out) noexcept nogil:

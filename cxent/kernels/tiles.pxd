@@ -32,7 +32,8 @@ cdef enum:
     SHORT = 128             # up to so many classes, rows are transposed to columns
     MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
     CACHED_BYTES = 1 << 20  # arrays up to this size are in a cache that is near
-    BATCH_BYTES = 16384     # of the rows that are computed together, if they are not few or long
+    COLUMNS_BYTES = 16384   # of the rows that are computed together, if they are not few or long:
+    ROWS_BYTES = 16384
 
 cdef enum Storage:
     NATIVE                  # this module's dtype
@@ -78,17 +79,18 @@ cdef inline Py_ssize_t size_of(Storage storage) noexcept nogil:
 
 cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inner) noexcept nogil:
     cdef Batch batch
-    cdef Py_ssize_t fitting = BATCH_BYTES // (max(classes, 1) * <Py_ssize_t> sizeof(real))
+    cdef Py_ssize_t row_bytes = max(classes, 1) * <Py_ssize_t> sizeof(real)
     batch.classes = classes
     batch.inner = inner
     batch.total = batch.end = outer * inner
     batch.columns = classes <= SHORT or (inner > 1 and classes <= MIDDLING)
     if batch.columns:
         # (Of rows side by side, four cache lines of a class at least: memory likes no shorter runs.)
-        batch.capacity = max(4 * LANES if inner > 1 else LANES, min(MOST_ROWS, fitting // LANES * LANES))
+        batch.capacity = max(4 * LANES if inner > 1 else LANES,
+                             min(MOST_ROWS, COLUMNS_BYTES // row_bytes // LANES * LANES))
         batch.steps, batch.tail = classes, 0
     else:
-        batch.capacity = MOST_IN_ROWS if inner > 1 else max(1, min(MOST_IN_ROWS, fitting))
+        batch.capacity = MOST_IN_ROWS if inner > 1 else max(1, min(MOST_IN_ROWS, ROWS_BYTES // row_bytes))
         batch.steps, batch.tail = classes // LANES, classes % LANES
     batch.capacity = min(batch.capacity, (max(batch.total, 1) + LANES - 1) // LANES * LANES)
     batch.lead = batch.first = batch.rows = batch.strips = 0
