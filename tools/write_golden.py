@@ -16,7 +16,7 @@ from cxent.kernels import threads  # noqa: E402
 def main() -> None:
     if cxent.kernels.serving.name not in ("v3", "v4"):
         sys.exit(f"the {cxent.kernels.serving.name} kernels have no fused multiply-add; accepted are v3 and v4")
-    threads.set_part_size(golden.PART_SIZE)
+    threads.set_sizes(golden.PART_SIZE, golden.PART_SIZE)
     found = {
         f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
     }

@@ -11,7 +11,7 @@ from .losses cimport Loss
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport fence, real
-from .stores cimport Ahead, Pending, ahead_of, results_of, stream_all
+from .stores cimport Beside, Pending, Unshifted, find_ahead, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .tiles cimport Batch, Rows, next_batch
 
@@ -29,6 +29,7 @@ cdef struct Call:
     Loss loss
     Values values       # one result for each row, or none
     Next_maxima next
+    Unshifted unshifted
     Pending pending
     Total total
     int threads         # that may compute it, at least 1
@@ -38,21 +39,18 @@ cdef struct Call:
 ctypedef void (*Compute)(Call* call) noexcept nogil
 
 
-cdef inline Ahead x_ahead_of(Call* call) noexcept nogil:
-    return ahead_of(&call.batch, &call.x)
+cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
+    """What of x and of the results is to be prefetched beside a batch."""
+    find_ahead(&call.batch, &call.x, &beside.x)
+    beside.kept.start = NULL
+    if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
+        find_ahead(&call.batch, &call.out, &beside.kept)
+    beside.pending.lines = 0
 
 
-cdef inline Ahead out_ahead_of(Call* call) noexcept nogil:
-    """(Memory that is written past the caches needs none.)"""
-    if call.out.streamed or call.out.origin == call.x.origin:
-        return Ahead(NULL, 0, 0)
-    return ahead_of(&call.batch, &call.out)
-
-
-cdef inline Ahead out_of(Call* call) noexcept nogil:
-    if call.out.origin == call.x.origin:
-        return Ahead(NULL, 0, 0)
-    return results_of(&call.batch, &call.out)
+cdef inline bint follows(const Call* call) noexcept nogil:
+    """Whether this thread goes on with the rows after this batch."""
+    return call.batch.first + call.batch.rows < call.next.end
 
 
 cdef inline int needs_tile(const Rows* rows) noexcept nogil:

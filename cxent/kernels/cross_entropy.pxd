@@ -17,14 +17,13 @@ from .losses cimport (
 )
 from .math cimport log, product
 from .maxima cimport max_rows
-from .reduce cimport (
-    DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch, sum_rows,
-)
+from .reduce cimport sum_rows
 from .rows cimport (
     FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
 )
 from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
-from .softmax cimport find_limits, terms_of
+from .softmax cimport find_limits, take_terms
+from .terms cimport DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 
@@ -118,8 +117,9 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
 cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* m, Row_numbers* n, real* first,
                              real* second) noexcept nogil:
     """Sums of terms with c, which is 2^-32 where they are too large otherwise."""
-    cdef Terms_of_batch of = terms_of(call, x, y, m)
+    cdef Terms_of_batch of
     cdef Py_ssize_t r
+    take_terms(call, x, y, m, &of)
     of.w, of.pending = call.loss.w, NULL
     of.c = n.c = 0.5
     sum_rows(terms, &call.batch, &of, first, second)
@@ -168,7 +168,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         sum_shifted(call, TARGETS, x, target, m, &n, n.weight, n.shifted)
     if weighted:
         sum_shifted(call, DIFFERENCES, x, x, m, &n, n.shifted, NULL)
-    of = terms_of(call, x, x, m)
+    take_terms(call, x, x, m, &of)
     sum_rows(SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima)
     complete_sumexp_m1(batch, m, &n)
     if weighted:
@@ -232,11 +232,11 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     else:
         target = load_targets(call)
         fill(1, sums, MOST_ROWS)
-        of = terms_of(call, target, target, sums)
+        take_terms(call, target, target, sums, &of)
         sum_rows(NUMBERS, batch, &of, n.weight, NULL)
     fill(1, factors.counts, MOST_ROWS)
     change_block(DIFFERENCE, batch, v, v, NULL, &factors, v)
-    of = terms_of(call, x, v, m)
+    take_terms(call, x, v, m, &of)
     sum_rows(TANGENTS, batch, &of, sums, products)
     for r in range(MOST_ROWS):
         n.sumexp_m1[r] = 0
@@ -284,7 +284,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
             store(sums + r, product(load(weight + r), log(load(sums + r))))
     else:
         q = load_targets(call)
-        of = terms_of(call, p, q, unshifted)
+        take_terms(call, p, q, unshifted, &of)
         sum_rows(LOGARITHMS, batch, &of, sums, NULL)
         for group in range((batch.rows + W - 1) // W):
             r = group * W

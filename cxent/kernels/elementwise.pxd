@@ -10,12 +10,12 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 from libc.string cimport memcpy
 
 from .math cimport INFINITY, LIFT, exp_any, exp_less
-from .reduce cimport for_step, for_strip
 from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
     select, store, store_block, store_first, store_square, vec,
 )
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
+from .terms cimport for_step, for_strip
 from .tiles cimport (
     MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, row_at, store_rows, whole_lines,
 )

@@ -1,12 +1,14 @@
-"""Many numbers of a row to one: its maximum, and sums of terms, of which the most important are exponentials.
+"""Many numbers of a row to one: the sums of their terms.
 
 Every sum goes through one loop, `add_terms`, in which a literal chooses the terms and the C compiler keeps those alone.
 With vectors of 64 bytes an exponential goes from its register to the sum. With narrower ones, and in columns, a chunk
-that L1 holds has two loops: first its exponentials, then the sums of what they are. Beside the exponentials, the next
-batch is prefetched and the last one's results are written.
+that L1 holds has two loops: first its exponentials, then the sums of what they are.
 
-Exponentials of which the sum needs the small ones, beside the largest or beyond the smallest normal number, are kept
-times 2^LIFT: then thousands of them, each too small to be a number, still make a sum. The largest are exactly 2^LIFT.
+A loop of exponentials leaves the CPU's memory idle, so it has company: step by step it finds the maximum of a row of
+the next batch, computes the results of a row of the last batch of log_softmax, prefetches what the next batch needs,
+and writes what waits to be written past the caches. With the results of log_softmax among it, 1.2 to 1.4 times as fast
+in the caches: they then do not wait for the sums, nor the next batch for their memory. Those of softmax, which are in
+L1 already, gain nothing.
 
 Tried: one loop on AVX2, 0.86 of the speed, and worse the further it is unrolled (16 registers do not hold it, and long
 loops fall out of the cache of decoded operations), while two loops on AVX-512 have 0.95; one loop with plain partial
@@ -15,77 +17,59 @@ counted in float32 like any other term, 0.96 to 0.99; removed in the loop of the
 0.94. In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.
 """
 
-from .math cimport INFINITY, LIFT, exp, lifted_one, log, number_of, product
-from .maxima cimport Next_maxima, take_tail_maximum
+from .math cimport INFINITY, exp, number_of
+from .maxima cimport take_tail_maximum
 from .simd cimport (
-    LANES, VECTORS, W, bits, broadcast, broadcast_bits, count, equal, flattened, load, load_first, mask, maximum, real,
-    select, store, store_first, unless, vec,
+    LANES, VECTORS, W, bits, broadcast, broadcast_bits, flattened, load, load_first, maximum, real, store, store_first,
+    vec,
 )
-from .stores cimport Ahead, Beside, Pending, begin_run, beside_of, is_busy, move_line, stream_all
+from .stores cimport (
+    SHIFTED, Beside, begin_run, in_form, is_busy, move_line, put_first, shift_from, stream_all,
+)
 from .sums cimport Sum, add, fold_counts, fold_maxima, fold_sums, value_of
+from .terms cimport (
+    DIFFERENCES, EXPONENTIALS, FACTORS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TANGENTS, TARGETS, Terms,
+    Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
+)
 from .tiles cimport MOST_IN_ROWS, Batch, Block
 
 cdef enum:
     CHUNK = 32                  # steps of a row that are computed together, where there are two loops
     ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
 
-cdef enum Terms:
-    EXPONENTIALS        # e = exp(x - shift)
-    SUMEXP_M1           # e = exp(x - shift) 2^LIFT but for the maxima; and 1 for each of these
-    TARGETS             # y, and y (x - shift) c; c is 1/2 or less, since a difference of large numbers may be too large
-    PRODUCTS            # x y, times the number that elsewhere is a shift
-    NUMBERS             # x, likewise
-    LOGARITHMS          # y log(x)
-    FACTORS             # y at the maxima, and y exp(x - shift) elsewhere
-    TANGENTS            # e = exp(x - shift), and e y
-    DIFFERENCES         # w (x - shift) c, w the class weights
+cdef enum:      # the company of a loop of exponentials, beside the maxima of the next batch
+    ALONE = 0
+    MOVING = 1              # memory: what is prefetched, and results that are written past the caches
+    SHIFTING = 2            # the results of the last batch, if it was one of log_softmax
 
-cdef struct Terms_of_batch:     # what a sum reads and writes
-    Block x
-    Block y
-    const real* w       # class weights
-    const real* shift   # a number for each row
+cdef struct Strip:              # what the terms of one strip are of
+    const real* x
+    const real* y
+    const real* w
+    Py_ssize_t x_step
+    Py_ssize_t y_step
     real c
-    Block kept          # where e goes; NULL if it is not kept, which only rows can do
-    Next_maxima* next
-    Ahead x_ahead
-    Ahead kept_ahead
-    Pending* pending    # NULL if there is none
+    real* e                     # where its exponentials go, step by step; NULL if they are not kept
+    const real* next            # a row of the next batch, of which the maximum is found beside
+    const real* source          # a row of the last batch, whose results are finished beside
+    real* target
+    real a
+    real b
 
 
-cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
-    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == TANGENTS else 1
+cdef inline void shift_vector(Strip of, Py_ssize_t at) noexcept nogil:
+    """A vector of the last batch's results."""
+    store(of.target + at, in_form(SHIFTED, load(of.source + at), broadcast(of.a), broadcast(of.b)))
 
 
-cdef inline bint has_exponentials(Terms terms) noexcept nogil:
-    return (terms == EXPONENTIALS or terms == SUMEXP_M1 or terms == FACTORS
-            or terms == TANGENTS)
+cdef inline void shift_tail(const Batch* batch, Strip of) noexcept nogil:
+    cdef Py_ssize_t v
+    for v in range(VECTORS):
+        put_first(SHIFTED, of.source + v * W, broadcast(of.a), broadcast(of.b), of.target + v * W, batch.tail - v * W)
 
 
-cdef inline int lift_of(Terms terms) noexcept nogil:
-    return LIFT if terms == SUMEXP_M1 else 0
-
-
-cdef inline bint has_y(Terms terms) noexcept nogil:
-    return (terms == TARGETS or terms == PRODUCTS or terms == LOGARITHMS or terms == FACTORS or terms == TANGENTS)
-
-
-cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
-    """A number for each row, as the vector v of a strip wants it."""
-    if batch.columns:
-        return load(numbers + strip * LANES + v * W)
-    return broadcast(numbers[strip])
-
-
-cdef inline vec for_step(const real* numbers, const Batch* batch, Py_ssize_t step, Py_ssize_t v) noexcept nogil:
-    """A number for each class, as the vector v of a whole step wants it."""
-    if batch.columns:
-        return broadcast(numbers[step])
-    return load(numbers + step * LANES + v * W)
-
-
-cdef inline void take_exponentials(int lift, bint busy, Py_ssize_t steps, const real* x, const vec* shift, real* e,
-                                   Beside* beside, const real* next, vec* largest) noexcept nogil:
+cdef inline void take_exponentials(Terms terms, int company, Py_ssize_t steps, Strip of, const vec* shift,
+                                   Beside* beside, vec* largest) noexcept nogil:
     """e = exp(x - shift) * 2^lift, over whole steps of a row; in a `busy` loop, memory is moved beside it.
 
     Where results lie a little further in their page than x, as in NumPy's allocations one after the other, a CPU takes
@@ -94,23 +78,23 @@ cdef inline void take_exponentials(int lift, bint busy, Py_ssize_t steps, const 
     """
     cdef vec t[VECTORS]
     cdef Py_ssize_t next_step = LANES
+    cdef Py_ssize_t at = 0
     cdef Py_ssize_t step, v
-    if (<size_t> e - <size_t> x) % 4096 - 1 < 63 and not (busy and beside.pending.lines > 0):
-        x += (steps - 1) * LANES
-        e += (steps - 1) * LANES
-        next += (steps - 1) * LANES
+    if ((<size_t> of.e - <size_t> of.x) % 4096 - 1 < 63
+            and not (company & MOVING and beside.pending.lines > 0)):
+        at = (steps - 1) * LANES
         next_step = -LANES
     for step in range(steps):
-        if busy:
+        if company & MOVING:
             move_line(beside)
         for v in range(VECTORS):
-            largest[v] = maximum(load(next + v * W), largest[v])
-            t[v] = exp(load(x + v * W) - shift[v], lift)
+            largest[v] = maximum(load(of.next + at + v * W), largest[v])
+            t[v] = exp(load(of.x + at + v * W) - shift[v], lift_of(terms))
+            if company & SHIFTING:
+                shift_vector(of, at + v * W)
         for v in range(VECTORS):
-            store(e + v * W, t[v])
-        x += next_step
-        e += next_step
-        next += next_step
+            store(of.e + at + v * W, t[v])
+        at += next_step
 
 
 cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* batch, const Terms_of_batch* of,
@@ -131,55 +115,16 @@ cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* 
         e += of.kept.step
 
 
-cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec c, vec* t, bits* maxima) noexcept nogil:
-    """The terms, and one more for each maximum; x are the exponentials e, if there are any."""
-    cdef vec zero = broadcast(0)
-    cdef mask at_top
-    if terms == EXPONENTIALS:
-        t[0] = x
-    elif terms == SUMEXP_M1:
-        at_top = equal(x, lifted_one())
-        t[0] = unless(at_top, x)
-        maxima[0] = count(maxima[0], at_top)
-    elif terms == TARGETS:
-        t[0] = y
-        t[1] = product(y, c * x - c * shift)
-    elif terms == PRODUCTS:
-        t[0] = (x * shift) * y
-    elif terms == NUMBERS:
-        t[0] = x * shift
-    elif terms == LOGARITHMS:
-        t[0] = product(y, log(x))
-    elif terms == FACTORS:
-        at_top = equal(x, broadcast(1))
-        t[0] = select(at_top, y, zero)
-        t[1] = unless(at_top, product(y, x))
-    elif terms == TANGENTS:
-        t[0] = x
-        t[1] = x * y
-    else:
-        t[0] = product(w, c * x - c * shift)
-
-
-cdef struct Strip:              # what the terms of one strip are of
-    const real* x
-    const real* y
-    const real* w
-    Py_ssize_t x_step
-    Py_ssize_t y_step
-    real c
-    real* e                     # where its exponentials go, step by step; NULL if they are not kept
-    const real* next            # a row of the next batch, of which the maximum is found beside
-
-
-cdef inline void terms_at(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t step,
+cdef inline void terms_at(Terms terms, bint one_loop, int company, const Batch* batch, Strip of, Py_ssize_t step,
                           Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima,
                           vec* largest) noexcept nogil:
     """The terms of a step's vector v; in `one_loop`, its exponentials too."""
     cdef vec x = load(of.x + step * of.x_step + v * W)
     if one_loop and has_exponentials(terms):
-        if busy:
+        if company & MOVING:
             move_line(beside)
+        if company & SHIFTING:
+            shift_vector(of, step * LANES + v * W)
         largest[v] = maximum(load(of.next + step * LANES + v * W), largest[v])
         x = exp(x - shift[v], lift_of(terms))
         if of.e != NULL:
@@ -190,7 +135,7 @@ cdef inline void terms_at(Terms terms, bint one_loop, bint busy, const Batch* ba
                   shift[v], broadcast(of.c), t, &maxima[v])
 
 
-cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* batch, Strip of, Py_ssize_t steps,
+cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch* batch, Strip of, Py_ssize_t steps,
                            const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
     cdef vec t[8]       # term i of step j is t[2 j + i]
@@ -203,23 +148,25 @@ cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* b
     for quad in range(quads):
         for v in range(VECTORS):
             # (Not in a loop, which compilers leave as it is where it is long: 0.5 of the speed.)
-            terms_at(terms, one_loop, busy, batch, of, 0, v, shift, beside, t, maxima, largest)
-            terms_at(terms, one_loop, busy, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
-            terms_at(terms, one_loop, busy, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
-            terms_at(terms, one_loop, busy, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
+            terms_at(terms, one_loop, company, batch, of, 0, v, shift, beside, t, maxima, largest)
+            terms_at(terms, one_loop, company, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
+            terms_at(terms, one_loop, company, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
+            terms_at(terms, one_loop, company, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
             for i in range(added):
                 add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if batch.columns else 4 * LANES
         of.next += 4 * LANES
+        of.source += 4 * LANES
+        of.target += 4 * LANES
         if of.e != NULL:
             of.e += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         for i in range(added):
             t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, one_loop, busy, batch, of, j, v, shift, beside, t, maxima, largest)
+            terms_at(terms, one_loop, company, batch, of, j, v, shift, beside, t, maxima, largest)
             for i in range(added):
                 t[2 + i] = t[2 + i] + t[i]
         for i in range(added):
@@ -228,16 +175,16 @@ cdef inline void add_terms(Terms terms, bint one_loop, bint busy, const Batch* b
         sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima[v])
 
 
-cdef inline void sum_steps(Terms terms, bint busy, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
+cdef inline void sum_chunk(Terms terms, int company, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
                            Beside* beside, Sum* sums, vec* largest) noexcept nogil:
-    """A chunk of a row: its exponentials, and its terms. (`busy` is a literal, for loops without a test.)"""
+    """A chunk of a row: its exponentials, and its terms. (`company` is a literal, for loops without a test.)"""
     if has_exponentials(terms) and not ONE_LOOP:
-        take_exponentials(lift_of(terms), busy, steps, of.x, shift, of.e, beside, of.next, largest)
+        take_exponentials(terms, company, steps, of, shift, beside, largest)
         of.x = of.e
-    add_terms(terms, ONE_LOOP, busy, batch, of, steps, shift, beside, sums, largest)
+    add_terms(terms, ONE_LOOP, company, batch, of, steps, shift, beside, sums, largest)
 
 
-cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift, real* e,
+cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift,
                           Sum* sums) noexcept nogil:
     """The classes of a row that do not fill a step: their exponentials to e, if that is not NULL, and their terms."""
     cdef vec zero = broadcast(0)
@@ -251,8 +198,8 @@ cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* 
             x = load_first(of.x + v * W, n, broadcast(-INFINITY) if has_exponentials(terms) else zero)
             if has_exponentials(terms):
                 x = exp(x - shift[v], lift_of(terms))
-                if e != NULL:
-                    store_first(e + v * W, x, n)
+                if of.e != NULL:
+                    store_first(of.e + v * W, x, n)
             if has_y(terms):
                 y = load_first(of.y + v * W, n, zero)
             if terms == DIFFERENCES:
@@ -271,55 +218,88 @@ cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
         sums[k] = Sum(broadcast(0), broadcast(0))
 
 
-cdef inline void sum_row(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
+cdef inline Strip strip_of(const Terms_of_batch* of, Py_ssize_t row, bint find_next, bint shifting) noexcept nogil:
+    cdef const real* x = of.x.start + row * of.x.strip
+    cdef Strip strip = Strip(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, NULL, x, x, <real*> x, 0, 0)
+    if of.kept.start != NULL:
+        strip.e = of.kept.start + row * of.kept.strip
+    if find_next:
+        strip.next = of.next.start + row * of.x.strip
+    if shifting:
+        strip.source = of.unshifted.source + row * of.unshifted.source_row
+        strip.target = of.unshifted.target + row * of.unshifted.target_row
+        strip.a, strip.b = of.unshifted.a[row], of.unshifted.b[row]
+    return strip
+
+
+cdef inline Strip strip_from(Strip strip, Py_ssize_t n) noexcept nogil:
+    """The same from its class n on."""
+    strip.x += n
+    strip.y += n
+    strip.w += n
+    strip.next += n
+    strip.source += n
+    strip.target += n
+    if strip.e != NULL:
+        strip.e += n
+    return strip
+
+
+cdef inline void sum_steps(Terms terms, bint moving, bint shifting, const Batch* batch, Strip of, Py_ssize_t steps,
+                           const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
+    if moving and shifting:    # (literals, for loops without tests)
+        sum_chunk(terms, MOVING | SHIFTING, batch, of, steps, shift, beside, sums, largest)
+    elif moving:
+        sum_chunk(terms, MOVING, batch, of, steps, shift, beside, sums, largest)
+    elif shifting:
+        sum_chunk(terms, SHIFTING, batch, of, steps, shift, beside, sums, largest)
+    else:
+        sum_chunk(terms, ALONE, batch, of, steps, shift, beside, sums, largest)
+
+
+cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
                          Beside* beside, Sum* sums) noexcept nogil:
     """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
     cdef real scratch[CHUNK * LANES]    # a chunk's exponentials that are not kept
-    cdef vec shift[VECTORS]
-    cdef bint keep = of.kept.start != NULL
-    cdef const real* x = of.x.start + row * of.x.strip
-    cdef const real* y = of.y.start + row * of.y.strip
-    cdef real* kept = of.kept.start + row * of.kept.strip if keep else NULL
     cdef bint find_next = has_exponentials(terms) and row < of.next.rows
-    cdef const real* next = of.next.start + row * of.x.strip if find_next else x
+    cdef bint shifting = terms == SUMEXP_M1 and row < of.unshifted.rows
+    cdef Strip whole = strip_of(of, row, find_next, shifting)
+    cdef Strip strip
+    cdef vec shift[VECTORS]
     cdef vec largest[VECTORS]
-    cdef Strip strip = Strip(x, y, of.w, LANES, LANES, of.c, kept, next)
     cdef Py_ssize_t start = 0
     cdef Py_ssize_t n, v
     for v in range(VECTORS):
         shift[v] = broadcast(of.shift[row])
         largest[v] = broadcast(-INFINITY)
     clear(sums, count_of(terms) * VECTORS)
-    if busy:
+    if moving:
         begin_run(beside, row)
     while start < batch.steps:
         n = batch.steps if ONE_LOOP else min(<Py_ssize_t> CHUNK, batch.steps - start)
-        strip.x, strip.y, strip.w = x + start * LANES, y + start * LANES, of.w + start * LANES
-        strip.next = next + start * LANES
-        if not ONE_LOOP:
-            strip.e = kept + start * LANES if keep else scratch
-        if busy:
-            sum_steps(terms, True, batch, strip, n, shift, beside, sums, largest)
-        else:
-            sum_steps(terms, False, batch, strip, n, shift, beside, sums, largest)
+        strip = strip_from(whole, start * LANES)
+        if not ONE_LOOP and strip.e == NULL:
+            strip.e = scratch
+        sum_steps(terms, moving, shifting, batch, strip, n, shift, beside, sums, largest)
         start += n
     if batch.tail > 0:
-        if busy:
+        if moving:
             move_line(beside)
-        start = batch.steps * LANES
-        strip.x, strip.y, strip.w = x + start, y + start, of.w + start
-        sum_tail(terms, batch, strip, shift, kept + start if keep else NULL, sums)
-        take_tail_maximum(batch, next + start, largest)
+        strip = strip_from(whole, batch.steps * LANES)
+        if shifting:
+            shift_tail(batch, strip)
+        sum_tail(terms, batch, strip, shift, sums)
+        take_tail_maximum(batch, strip.next, largest)
     if find_next:
         of.next.largest[row] = fold_maxima(largest)
 
 
-cdef inline void sum_as_rows(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
+cdef inline void sum_as_rows(Terms terms, bint moving, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                              real** results) noexcept nogil:
     cdef Sum sums[MOST_IN_ROWS][2 * VECTORS]
     cdef Py_ssize_t row
     for row in range(batch.rows):
-        sum_row(terms, busy, batch, of, row, beside, sums[row])
+        sum_row(terms, moving, batch, of, row, beside, sums[row])
     # (After all rows: the additions of a fold wait for one another, but not for those of other rows.)
     for row in range(batch.rows):
         results[0][row] = fold_sums(sums[row])
@@ -339,8 +319,9 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
         for v in range(VECTORS):
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
-        add_terms(terms, False, False, batch,
-                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL),
+        add_terms(terms, False, 0, batch,
+                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL, NULL,
+                        NULL, 0, 0),
                   batch.steps, shift, NULL, sums, NULL)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
@@ -367,6 +348,7 @@ cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_bat
         sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
         if has_exponentials(terms):
             of.next.found = of.next.rows
+            shift_from(of.unshifted, batch.rows, batch.classes)
 
 
 cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
@@ -391,13 +373,13 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of
         sum_in_form(DIFFERENCES, batch, of, beside, results)
 
 
-cdef inline void sum_rows(Terms terms, const Batch* batch, const Terms_of_batch* of,
-                          real* first, real* second) noexcept nogil:
+cdef inline void sum_rows(Terms terms, const Batch* batch, Terms_of_batch* of, real* first,
+                          real* second) noexcept nogil:
     """The sums of a batch's terms, for each row: as many as there are terms."""
-    cdef Beside beside = beside_of(of.x_ahead, of.kept_ahead, of.pending)
     cdef real* results[2]
     results[0], results[1] = first, second
-    sum_chosen(terms, batch, of, &beside, results)
-    if of.pending != NULL:
-        stream_all(&beside.pending)
+    if of.pending != NULL and of.pending.lines > 0:
+        of.beside.pending = of.pending[0]
         of.pending.lines = 0
+    sum_chosen(terms, batch, of, &of.beside, results)
+    stream_all(&of.beside.pending)

@@ -1,30 +1,34 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .batches cimport Call, out_ahead_of, out_of, x_ahead_of
+from .batches cimport Call, follows, look_ahead
 from .elementwise cimport (
     HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
 from .math cimport INFINITY, NAN, log, log1p, quotient
 from .maxima cimport max_rows
-from .reduce cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, sum_rows
+from .reduce cimport sum_rows
 from .rows cimport fill, put_values
 from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
+from .stores cimport shift_later
+from .terms cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 
-cdef inline Terms_of_batch terms_of(Call* call, Block x, Block y, const real* shift) noexcept nogil:
-    """What a sum reads, and where its exponentials go: to the place of the results."""
-    cdef Terms_of_batch of
+cdef inline void take_terms(Call* call, Block x, Block y, const real* shift, Terms_of_batch* of) noexcept nogil:
+    """What a sum reads, and where its exponentials go: to the place of the results.
+
+    (Set in its place, as is all that a batch passes on: what is copied soon after waits for it, some 15 cycles a time.)
+    """
     of.x, of.y, of.w, of.shift, of.c = x, y, NULL, shift, 1
     if call.out.origin != NULL:
         of.kept = block_of(&call.batch, &call.out)
     else:  # nothing needs x then, which is in a tile if it is in columns
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
     of.next = &call.next
-    of.x_ahead, of.kept_ahead = x_ahead_of(call), out_ahead_of(call)
-    of.pending = &call.pending if call.out.streamed else NULL
-    return of
+    of.unshifted = &call.unshifted
+    of.pending = &call.pending
+    look_ahead(call, &of.beside)
 
 
 cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
@@ -57,8 +61,9 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef Row_factors factors
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
-    cdef Terms_of_batch of = terms_of(call, x, x, m)
+    cdef Terms_of_batch of
     cdef Py_ssize_t group
+    take_terms(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     level_empty_rows(call, chosen, m)
     sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
@@ -67,16 +72,15 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, &factors, &call.out, &call.pending)
 
 
-cdef inline Terms_of_batch terms_beside(Call* call, Block x, Block y, const real* shift) noexcept nogil:
+cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* shift,
+                                   Terms_of_batch* of) noexcept nogil:
     """The same, but the exponentials do not take the place of x."""
-    cdef Terms_of_batch of = terms_of(call, x, y, shift)
+    take_terms(call, x, y, shift, of)
     of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
-    of.kept_ahead = out_of(call)
-    return of
 
 
-cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch of, const real* m, Row_numbers* n) noexcept nogil:
-    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima)
+cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch* of, const real* m, Row_numbers* n) noexcept nogil:
+    sum_rows(SUMEXP_M1, &call.batch, of, n.sumexp_m1, n.maxima)
     complete_sumexp_m1(&call.batch, m, n)
 
 
@@ -84,18 +88,23 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     """out = (x - m) - log1p(sumexp_m1)."""
     cdef Row_numbers n
     cdef Row_factors factors
+    cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
     cdef vec rest
     cdef Py_ssize_t group
+    take_terms_beside(call, x, x, factors.a, &of)
     max_rows(&call.batch, &call.x, x, &call.next, factors.a)
     level_empty_rows(call, chosen, factors.a)
-    sum_exponentials_m1(call, terms_beside(call, x, x, factors.a), factors.a, &n)
+    sum_exponentials_m1(call, &of, factors.a, &n)
     for group in range((call.batch.rows + W - 1) // W):
         rest = load(n.sumexp_m1 + group * W)
         rest = select(equal(rest, broadcast(-1)), broadcast(0), rest)  # (of an empty row)
         store(factors.b + group * W, log1p(rest))
-    finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
+    if not call.batch.columns and call.x.direct and call.out.direct and follows(call):
+        shift_later(&call.batch, x, block_of(&call.batch, &call.out), factors.a, factors.b, &call.unshifted)
+    else:
+        finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
 
 
 cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
@@ -113,11 +122,13 @@ cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* l
 cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     """values = m + log1p(sumexp_m1); the maximum itself where it is infinite and no class is NaN."""
     cdef Row_numbers n
+    cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
+    take_terms(call, x, x, n.top, &of)
     max_rows(&call.batch, &call.x, x, &call.next, n.top)
     find_limits(&call.batch, x, n.top, n.limit)
-    sum_exponentials_m1(call, terms_of(call, x, x, n.top), n.top, &n)
+    sum_exponentials_m1(call, &of, n.top, &n)
     compute_lse(&call.batch, &n)
     put_values(&call.batch, &call.values, n.lse)
 
@@ -145,10 +156,11 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     cdef real sign[MOST_ROWS]
     cdef Block x = load_rows(&call.batch, &call.x)
     cdef Block y = load_rows(&call.batch, &call.y)
-    cdef Terms_of_batch of = terms_beside(call, x, y, m)
+    cdef Terms_of_batch of
     cdef vec zero = broadcast(0)
     cdef vec top, total, ratio, log_total
     cdef Py_ssize_t group, r
+    take_terms_beside(call, x, y, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
@@ -172,9 +184,10 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
 
 cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_factors* factors) noexcept nogil:
     """a = the sums of terms, times b; b is 1/2, or less where the sum would be too large; c = 1 / b."""
-    cdef Terms_of_batch of = terms_of(call, g, y, factors.b)
+    cdef Terms_of_batch of
     cdef bint too_large = False
     cdef Py_ssize_t r
+    take_terms(call, g, y, factors.b, &of)
     fill(0.5, factors.b, MOST_ROWS)
     fill(2, factors.c, MOST_ROWS)
     sum_rows(terms, &call.batch, &of, factors.a, NULL)

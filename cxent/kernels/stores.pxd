@@ -15,10 +15,13 @@ On a Zen 4, rows of 257 classes are faster through the caches (1.9 against 1.3),
 32,000 slower. Plain loops over one row at a time take memory better there than batches do, with or without prefetching.
 """
 
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from .simd cimport FLOAT64, LANES, VECTORS, W, broadcast, load, prefetch, prefetch_to_write, real, stream, vec
-from .tiles cimport CACHED_BYTES, MIDDLING, NATIVE, Batch, Block, Rows, are_adjacent, row_at
+from .simd cimport (
+    FLOAT64, LANES, VECTORS, W, broadcast, load, load_first, prefetch, prefetch_to_write, real, store_first, stream,
+    vec,
+)
+from .tiles cimport CACHED_BYTES, MIDDLING, MOST_IN_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, block_of, row_at
 
 cdef enum:
     MEMORY_BOUND = 511 + FLOAT64 * (MIDDLING - 511)  # longer rows are computed faster than memory takes them
@@ -30,7 +33,7 @@ cdef struct Ahead:          # where the next batch is
     Py_ssize_t line         # bytes from one line to the next,
     Py_ssize_t run          # from one run of lines to the next: a row, or a class of the batch's rows
 
-cdef enum Pending_form:
+cdef enum Form:
     AS_THEY_ARE
     SCALED                  # a * number
     SHIFTED                 # (number - a) - b
@@ -43,20 +46,40 @@ cdef struct Pending:        # results that wait to be written
     Py_ssize_t run          # lines that are neighbours in the array
     Py_ssize_t target_gap   # bytes from the end of a run to the next
     Py_ssize_t source_gap   # numbers, likewise
-    Pending_form form
+    Form form
     real a
     real b
 
+cdef struct Unshifted:          # rows of the last batch, whose results are computed beside this one's exponentials
+    const real* source          # its first row,
+    real* target                # and where that goes
+    Py_ssize_t source_row       # numbers from one row to the next
+    Py_ssize_t target_row
+    Py_ssize_t rows             # 0 if there are none
+    real a[MOST_IN_ROWS]
+    real b[MOST_IN_ROWS]
 
-cdef inline bint are_cached(const Batch* batch, const Rows* rows) noexcept nogil:
-    return batch.total * batch.classes * rows.itemsize <= CACHED_BYTES
+
+cdef inline vec in_form(Form form, vec x, vec a, vec b) noexcept nogil:
+    """A result, of a number and the factors of its row."""
+    if form == SCALED:
+        return a * x
+    if form == SHIFTED:
+        return (x - a) - b
+    return x
 
 
-cdef inline Ahead ahead_of(const Batch* batch, const Rows* rows) noexcept nogil:
+cdef inline void put_first(Form form, const real* source, vec a, vec b, real* target, Py_ssize_t n) noexcept nogil:
+    """The first n results, up to W."""
+    store_first(target, in_form(form, load_first(source, n, broadcast(0)), a, b), n)
+
+
+cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) noexcept nogil:
     cdef Py_ssize_t first = batch.first + batch.rows
-    cdef Ahead ahead = Ahead(NULL, 0, 0)
-    if rows.origin == NULL or first >= batch.total or are_cached(batch, rows):
-        return ahead  # what lies behind the array would drive from the cache what is needed
+    ahead.start = NULL
+    ahead.line = ahead.run = 0
+    if rows.origin == NULL or first >= batch.total or batch.total * batch.classes * rows.itemsize <= CACHED_BYTES:
+        return  # what lies behind the array would drive from the cache what is needed
     ahead.start = row_at(batch, rows, first)
     ahead.line = LANES * rows.itemsize
     if rows.direct:     # (and read beside the exponentials, for their maxima)
@@ -65,14 +88,6 @@ cdef inline Ahead ahead_of(const Batch* batch, const Rows* rows) noexcept nogil:
         ahead.run = rows.class_stride
     else:
         ahead.run = batch.strips * ahead.line if batch.columns else rows.outer_stride
-    return ahead
-
-
-cdef inline Ahead results_of(const Batch* batch, const Rows* rows) noexcept nogil:
-    """The place of this batch's own results, where the exponentials do not go."""
-    if not rows.direct or are_cached(batch, rows):
-        return Ahead(NULL, 0, 0)
-    return Ahead(row_at(batch, rows, batch.first), LANES * rows.itemsize, rows.outer_stride)
 
 
 cdef inline void stream_past_caches(Batch* batch, const Rows* x, Rows* out) noexcept nogil:
@@ -92,22 +107,12 @@ cdef inline void write_line(Pending* pending, real* target, Py_ssize_t n) noexce
     """The next n numbers, up to LANES: past the caches if these are a line, else as any other."""
     cdef vec a = broadcast(pending.a)
     cdef vec b = broadcast(pending.b)
-    cdef real number
-    cdef vec x
-    cdef Py_ssize_t v, k
-    if n < LANES:
-        for k in range(n):
-            number = pending.source[k]
-            target[k] = (pending.a * number if pending.form == SCALED
-                         else (number - pending.a) - pending.b if pending.form == SHIFTED else number)
-        return
+    cdef Py_ssize_t v
     for v in range(VECTORS):
-        x = load(pending.source + v * W)
-        if pending.form == SCALED:
-            x = a * x
-        elif pending.form == SHIFTED:
-            x = (x - a) - b
-        stream(target + v * W, x)
+        if n >= LANES:
+            stream(target + v * W, in_form(pending.form, load(pending.source + v * W), a, b))
+        else:
+            put_first(pending.form, pending.source + v * W, a, b, target + v * W, n - v * W)
 
 
 cdef inline void stream_line(Pending* pending) noexcept nogil:
@@ -159,23 +164,35 @@ cdef inline void write_later(const Batch* batch, Rows* out, Block results, Pendi
     pending.source = results.start + head
 
 
+cdef inline void shift_later(const Batch* batch, Block x, Block out, const real* a, const real* b,
+                             Unshifted* rows) noexcept nogil:
+    """Have out = (x - a) - b computed beside the next batch."""
+    cdef Py_ssize_t r
+    rows.rows = batch.rows
+    rows.source, rows.source_row = x.start, x.strip
+    rows.target, rows.target_row = out.start, out.strip
+    for r in range(batch.rows):
+        rows.a[r], rows.b[r] = a[r], b[r]
+
+
+cdef inline void shift_from(Unshifted* rows, Py_ssize_t first, Py_ssize_t classes) noexcept nogil:
+    """The same for the rows from the `first` on, with nothing beside them."""
+    cdef Py_ssize_t r, k
+    for r in range(first, rows.rows):
+        for k in range((classes + W - 1) // W):
+            put_first(SHIFTED, rows.source + r * rows.source_row + k * W, broadcast(rows.a[r]), broadcast(rows.b[r]),
+                      rows.target + r * rows.target_row + k * W, classes - k * W)
+    rows.rows = 0
+
+
 # --- beside a loop over a batch ----------------------------------------------------------------------------------
 
 cdef struct Beside:         # what of memory is moved beside it
     Ahead x
     Ahead kept
-    Pending pending         # (a copy, which stays in registers)
+    Pending pending
     const char* x_at
     const char* kept_at
-
-
-cdef inline Beside beside_of(Ahead x, Ahead kept, const Pending* pending) noexcept nogil:
-    cdef Beside beside
-    memset(&beside, 0, sizeof(Beside))
-    beside.x, beside.kept = x, kept
-    if pending != NULL:
-        beside.pending = pending[0]
-    return beside
 
 
 cdef inline bint is_busy(const Beside* beside) noexcept nogil:

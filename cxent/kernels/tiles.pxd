@@ -14,7 +14,8 @@ The form depends on the number of classes alone, and on whether rows lie side by
 
 Tried on AVX2: transposing by three perfect shuffles over a whole block, half the speed; W x W numbers at a time, 0.8 of
 the speed at 3 classes and 0.93 at 10; columns for up to 300 classes, 0.9 at 257; rows from 65 classes on, 0.85 at 100;
-batches of at most 64 rows, 0.88 at 3 classes; BATCH_BYTES half or twice as large, 0.95 to 1.02. Of many classes whose
+batches of at most 64 rows, 0.88 at 3 classes; COLUMNS_BYTES half or twice as large, 0.95 to 1.02;
+ROWS_BYTES 16384, 0.98 to 1.02, and 8192, 0.9 to 1.02. Of many classes whose
 rows lie side by side, 16 rows a batch have 0.45 to 0.7 of the speed that 64 have, 128 have 0.8 to 1.0.
 """
 
@@ -33,7 +34,7 @@ cdef enum:
     MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
     CACHED_BYTES = 1 << 20  # arrays up to this size are in a cache that is near
     COLUMNS_BYTES = 16384   # of the rows that are computed together, if they are not few or long:
-    ROWS_BYTES = 16384
+    ROWS_BYTES = 12288      # (of rows, L1 is to hold the next ones too)
 
 cdef enum Storage:
     NATIVE                  # this module's dtype
