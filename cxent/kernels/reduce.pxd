@@ -314,15 +314,15 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
     """The terms of columns, strip by strip; x are the exponentials, if there are any."""
     cdef Sum sums[2 * VECTORS]
     cdef vec shift[VECTORS]
+    cdef Strip part
     cdef Py_ssize_t strip, i, v
     for strip in range(batch.strips):
         for v in range(VECTORS):
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
-        add_terms(terms, False, 0, batch,
-                  Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL, NULL,
-                        NULL, 0, 0),
-                  batch.steps, shift, NULL, sums, NULL)
+        part = Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL,
+                     NULL, NULL, 0, 0)
+        add_terms(terms, False, ALONE, batch, part, batch.steps, shift, NULL, sums, NULL)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
                 store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
