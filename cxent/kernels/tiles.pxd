@@ -14,9 +14,10 @@ The form depends on the number of classes alone, and on whether rows lie side by
 
 Tried on AVX2: transposing by three perfect shuffles over a whole block, half the speed; W x W numbers at a time, 0.8 of
 the speed at 3 classes and 0.93 at 10; columns for up to 300 classes, 0.9 at 257; rows from 65 classes on, 0.85 at 100;
-batches of at most 64 rows, 0.88 at 3 classes; COLUMNS_BYTES half or twice as large, 0.95 to 1.02;
-ROWS_BYTES 16384, 0.98 to 1.02, and 8192, 0.9 to 1.02. Of many classes whose
-rows lie side by side, 16 rows a batch have 0.45 to 0.7 of the speed that 64 have, 128 have 0.8 to 1.0.
+batches of at most 64 rows, 0.88 at 3 classes; COLUMNS_BYTES half or twice as large, 0.95 to 1.02. Of many classes whose
+rows lie side by side, 16 rows a batch have 0.45 to 0.7 of the speed that 64 have, 128 have 0.8 to 1.0. On AVX-512:
+columns of 128 classes, 0.75 to 0.85, and of 112, 0.85 to 1.0, for rows of whole steps have no tail; from 116 to 127
+classes columns have 1.1 of the speed in the caches; ROWS_BYTES 16384, 0.98 to 1.02, 8192, 0.9 to 1.02.
 """
 
 from libc.stdint cimport uint16_t
@@ -30,7 +31,7 @@ from .simd cimport (
 cdef enum:
     MOST_ROWS = 256         # of a batch: a number for each row fits an array of so many
     MOST_IN_ROWS = 16       # of a batch in rows
-    SHORT = 128             # up to so many classes, rows are transposed to columns
+    SHORT = 127             # up to so many classes, rows are transposed to columns
     MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
     CACHED_BYTES = 1 << 20  # arrays up to this size are in a cache that is near
     COLUMNS_BYTES = 16384   # of the rows that are computed together, if they are not few or long:
