@@ -11,7 +11,7 @@ from .losses cimport Loss
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport fence, real
-from .stores cimport Beside, Pending, Unshifted, find_ahead, stream_all
+from .stores cimport Beside, Pending, Unshifted, find_ahead, shift_from, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .tiles cimport Batch, Rows, next_batch
 
@@ -49,7 +49,7 @@ cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
 
 
 cdef inline bint follows(const Call* call) noexcept nogil:
-    """Whether this thread goes on with the rows after this batch."""
+    """Whether this thread may go on with the rows after this batch."""
     return call.batch.first + call.batch.rows < call.next.end
 
 
@@ -115,7 +115,8 @@ cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
     call.batch.first, call.batch.rows = first_row(&call.batch, part, shared.parts), 0
     call.batch.end = first_row(&call.batch, part + 1, shared.parts)
     call.batch.lead = shared.lead
-    call.next.end = call.batch.total if shared.threads == 1 else call.batch.end     # (others may write in their parts)
+    # (What others write where x was is not to be read.)
+    call.next.end = call.batch.end if shared.threads > 1 and call.out.origin == call.x.origin else call.batch.total
     if call.has_losses and shared.parts > 1:
         memset(&call.total, 0, sizeof(Total))
     compute_all(call, shared.compute)
@@ -154,6 +155,7 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     share(compute_part, &shared, shared.parts, threads)
     for seat in range(threads):
         stream_all(&call_of(&shared, seat).pending)
+        shift_from(&call_of(&shared, seat).unshifted, 0, call.batch.classes)
     if call.out.streamed:
         fence()
     if call.has_losses:

@@ -1,7 +1,12 @@
 """Threads that share the parts of a call: made once, and waiting without the GIL.
 
 The thread that calls publishes a job, `open`s it, and takes parts of it from a counter, as do all others that come by
-in time. When no part is left it closes the job and waits for those that have begun a part; for no thread that has not.
+in time. Each seat has a run of parts, its own in every call, since what it has in its cache may be wanted again; it
+takes these first, one after the other, and then what is left of other runs. When no part is left the caller closes the
+job and waits for those that have begun a part; for no thread that has not.
+
+Tried: one counter for all parts, 0.7 to 0.9 of the speed on two cores, each of which then had half of what it wanted
+in the other's cache.
 While one call has the helpers, others compute alone: so does a call from within a part.
 
 A helper that has nothing to do spins for a while, since the next call often comes soon: it then begins in less than a
@@ -36,16 +41,21 @@ cdef struct Helper:
     PyThread_type_lock bed      # held by the helper; released by who wakes it
     atomic asleep
 
+cdef struct Run:                # the parts of a seat
+    atomic next_part
+    int end
+    char apart[56]              # (from others' counters, in a cache line of its own)
+
 cdef Helper helpers[MOST_HELPERS]
+cdef Run runs[MOST_HELPERS + 1]
+cdef int run_count = 0
 cdef int helper_count = 0
 cdef atomic busy = 0            # some call has the helpers
 cdef atomic open_job = 0        # the number of the job whose parts may be taken; 0 if there is none
 cdef atomic active = 0          # helpers that may be taking some
-cdef atomic next_part = 0
 cdef atomic seats = 0           # for helpers, that are left
 cdef Work work_of_job = NULL
 cdef void* current_job = NULL
-cdef int part_count = 0
 cdef int job_number = 0
 cdef double spin = 200          # microseconds
 cdef Py_ssize_t part_size = 8192    # numbers: some 4 microseconds' work, many times what it takes to take it
@@ -69,10 +79,14 @@ cdef int threads_for(Py_ssize_t numbers, int wanted) except -1 nogil:
 
 
 cdef void take_parts(int seat) noexcept nogil:
-    cdef int part = add(&next_part, 1)
-    while part < part_count:
-        work_of_job(current_job, seat, part)
-        part = add(&next_part, 1)
+    cdef Run* run
+    cdef int k, part
+    for k in range(run_count):
+        run = &runs[(seat + k) % run_count]
+        part = add(&run.next_part, 1)
+        while part < run.end:
+            work_of_job(current_job, seat, part)
+            part = add(&run.next_part, 1)
 
 
 cdef void wake(int wanted) noexcept nogil:
@@ -97,14 +111,16 @@ cdef void wait_for_helpers() noexcept nogil:
 
 
 cdef void share(Work work, void* job, int parts, int threads) noexcept nogil:
-    global work_of_job, current_job, part_count, job_number
-    cdef int part
+    global work_of_job, current_job, run_count, job_number
+    cdef int part, k
     if threads <= 1 or parts <= 1 or not replace(&busy, 0, 1):
         for part in range(parts):
             work(job, 0, part)
         return
-    work_of_job, current_job, part_count = work, job, parts
-    store(&next_part, 0)
+    work_of_job, current_job, run_count = work, job, min(threads, MOST_HELPERS + 1)
+    for k in range(run_count):
+        store(&runs[k].next_part, parts * k // run_count)
+        runs[k].end = parts * (k + 1) // run_count
     store(&seats, threads - 1)
     job_number = job_number % 1000000000 + 1
     store(&open_job, job_number)
