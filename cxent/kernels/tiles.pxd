@@ -24,8 +24,8 @@ from libc.stdint cimport uint16_t
 from libc.string cimport memcpy, memset
 
 from .simd cimport (
-    BLOCK, LANES, W, broadcast, load, load_bfloat16, load_block, load_booleans, load_first, load_float16, real, store,
-    store_bfloat16, store_block, store_first, store_float16, vec,
+    BLOCK, LANES, W, broadcast, flattened, load, load_bfloat16, load_block, load_booleans, load_first, load_float16,
+    real, store, store_bfloat16, store_block, store_first, store_float16, vec,
 )
 
 cdef enum:
@@ -61,7 +61,7 @@ cdef struct Rows:           # the rows of an array
     char* origin            # NULL if there is no such array
     Storage storage
     Py_ssize_t itemsize     # of a number in the array
-    Py_ssize_t outer_stride # in bytes, as all strides here
+    Py_ssize_t outer_stride  # in bytes, as all strides here
     Py_ssize_t class_stride
     Py_ssize_t inner_stride
     bint direct             # used where they are; else from a tile
@@ -206,28 +206,62 @@ cdef inline void store_as(Storage storage, char* p, vec x, Py_ssize_t n) noexcep
         memcpy(p, copy, n * sizeof(uint16_t))
 
 
+cdef inline void convert(Storage storage, char* p, real* x, Py_ssize_t n, bint to_tile) noexcept nogil:
+    """n neighbours in the array to x, or back; `storage` is a literal."""
+    cdef Py_ssize_t whole = n // W
+    cdef Py_ssize_t k
+    for k in range(whole):
+        if to_tile:
+            store(x + k * W, load_as(storage, p + k * W * size_of(storage), W))
+        else:
+            store_as(storage, p + k * W * size_of(storage), load(x + k * W), W)
+    if n % W > 0:
+        p, x, n = p + whole * W * size_of(storage), x + whole * W, n % W
+        if to_tile:
+            store_first(x, load_as(storage, p, n), n)
+        else:
+            store_as(storage, p, load_first(x, n, broadcast(0)), n)
+
+
+cdef inline flattened convert_chosen(Storage storage, char* p, real* x, Py_ssize_t n, bint to_tile) noexcept nogil:
+    if storage == NATIVE:
+        if to_tile:
+            convert(NATIVE, p, x, n, True)
+        else:
+            convert(NATIVE, p, x, n, False)
+    elif storage == BOOLEAN:
+        convert(BOOLEAN, p, x, n, True)
+    elif storage == FLOAT16:
+        if to_tile:
+            convert(FLOAT16, p, x, n, True)
+        else:
+            convert(FLOAT16, p, x, n, False)
+    else:
+        if to_tile:
+            convert(BFLOAT16, p, x, n, True)
+        else:
+            convert(BFLOAT16, p, x, n, False)
+
+
 cdef inline void copy_run(Storage storage, char* p, real* x, Py_ssize_t n, bint to_tile) noexcept nogil:
     """n neighbours in the array to x, or back."""
-    cdef Py_ssize_t whole = 0
+    if n > 1 or storage != NATIVE:
+        convert_chosen(storage, p, x, n, to_tile)
+    elif to_tile:
+        x[0] = (<real*> p)[0]
+    else:
+        (<real*> p)[0] = x[0]
+
+
+cdef inline void copy_lines(Storage storage, char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t length,
+                            real* x, bint to_tile) noexcept nogil:
+    """Lines of the array, `stride` bytes apart, to lines without gaps, or back."""
     cdef Py_ssize_t k
-    if n == 1 and storage == NATIVE:
-        if to_tile:
-            x[0] = (<real*> p)[0]
-        else:
-            (<real*> p)[0] = x[0]
+    if stride == length * size_of(storage):
+        copy_run(storage, lines, x, count * length, to_tile)
         return
-    if storage == NATIVE:
-        for k in range(n // W):
-            if to_tile:
-                store(x + k * W, load(<real*> p + k * W))
-            else:
-                store(<real*> p + k * W, load(x + k * W))
-        whole = n // W
-    for k in range(whole, (n + W - 1) // W):
-        if to_tile:
-            store_first(x + k * W, load_as(storage, p + k * W * size_of(storage), n - k * W), n - k * W)
-        else:
-            store_as(storage, p + k * W * size_of(storage), load_first(x + k * W, n - k * W, broadcast(0)), n - k * W)
+    for k in range(count):
+        copy_run(storage, lines + k * stride, x + k * length, length, to_tile)
 
 
 # --- lines of numbers to columns, and back -----------------------------------------------------------------------
@@ -259,40 +293,36 @@ cdef inline void turn_group(const char* lines, Py_ssize_t stride, Py_ssize_t len
 
 cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
                       Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
-    """Lines to columns. Blocks of the `whole` first are read where they are, if of this dtype; others are copied."""
-    cdef real copy[W * W]
+    """Lines to columns. The `whole` first are read where they are, if of this dtype; others are copied before."""
+    cdef real copy[W * SHORT + BLOCK]
     cdef const char* start
-    cdef Py_ssize_t n = min(<Py_ssize_t> W, length)
-    cdef Py_ssize_t group, number, c, k
+    cdef Py_ssize_t group, present
     for group in range((count + W - 1) // W):
         start = lines + group * W * stride
         if storage == NATIVE and (group + 1) * W <= whole:
             turn_group(start, stride, length, columns + group * W, pitch)
             continue
-        for number in range((length + W - 1) // W):
-            c = min(number * W, length - n)
-            for k in range(W):
-                store(copy + k * W, load_as(storage, start + k * stride + c * size_of(storage), n)
-                      if group * W + k < count else broadcast(0))
-            turn_group(<const char*> copy, W * sizeof(real), n, columns + c * pitch + group * W, pitch)
+        present = min(<Py_ssize_t> W, count - group * W)
+        if present < W:
+            memset(copy, 0, W * length * sizeof(real))
+        copy_lines(storage, <char*> start, stride, present, length, copy, True)
+        turn_group(<const char*> copy, length * sizeof(real), length, columns + group * W, pitch)
 
 
 cdef inline void turn_back(Storage storage, const real* columns, Py_ssize_t pitch, char* lines, Py_ssize_t stride,
                            Py_ssize_t count, Py_ssize_t length) noexcept nogil:
     """Columns to lines of any dtype."""
-    cdef real copy[W * W]
+    cdef real copy[W * SHORT + BLOCK]
     cdef vec block[BLOCK]
-    cdef Py_ssize_t n = min(<Py_ssize_t> W, length)
-    cdef Py_ssize_t group, number, c, part, k
+    cdef Py_ssize_t group, number, c, k
     for group in range((count + W - 1) // W):
-        for number in range((length + W - 1) // W):
-            c = min(number * W, length - n)
-            for part in range((n + BLOCK - 1) // BLOCK):
-                for k in range(BLOCK):
-                    block[k] = load(columns + group * W + min(c + part * BLOCK + k, length - 1) * pitch)
-                store_block(copy + part * BLOCK, W * sizeof(real), block)
-            for k in range(min(<Py_ssize_t> W, count - group * W)):
-                store_as(storage, lines + (group * W + k) * stride + c * size_of(storage), load(copy + k * W), n)
+        for number in range((length + BLOCK - 1) // BLOCK):
+            c = block_start(number, length)
+            for k in range(BLOCK):
+                block[k] = load(columns + group * W + min(c + k, length - 1) * pitch)
+            store_block(copy + c, length * sizeof(real), block)     # what goes beyond a short line is written again
+        copy_lines(storage, lines + group * W * stride, stride, min(<Py_ssize_t> W, count - group * W), length, copy,
+                   False)
 
 
 # --- batches -----------------------------------------------------------------------------------------------------
