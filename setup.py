@@ -19,7 +19,7 @@ if sys.platform == "win32":
     KERNEL_FLAGS, OTHER_FLAGS, COMMON_FLAGS = [], [], []
 
 LEVELS = {"baseline": ("", [])}
-if sysconfig.get_platform() == "linux-x86_64":
+if sysconfig.get_platform().endswith("x86_64") and sys.platform != "win32":
     LEVELS["v3"] = ("_v3", ["-march=x86-64-v3"])
     LEVELS["v4"] = ("_v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"])
 

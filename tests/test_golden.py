@@ -1,13 +1,12 @@
 """The same bits on every machine: what `golden.json` holds, every compiled level gives."""
 
-import json
 import platform
-from pathlib import Path
 
-import golden
 import pytest
 
-EXPECTED = json.loads((Path(__file__).parent / "golden.json").read_text())
+from cxent import _golden as golden
+
+EXPECTED = golden.expected()
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
-"""Write `tests/golden.json`: ``python tools/write_golden.py``, after a change that is meant to change bits."""
+"""Write `cxent/golden.json`: ``python tools/write_golden.py``, after a change that is meant to change bits."""
 
 import json
 import sys
 from pathlib import Path
 
-TESTS = Path(__file__).parent.parent / "tests"
-sys.path.insert(0, str(TESTS))
-
-import golden  # noqa: E402
-
-import cxent  # noqa: E402
-from cxent.kernels import threads  # noqa: E402
+import cxent
+from cxent import _golden as golden
+from cxent.kernels import threads
 
 
 def main() -> None:
@@ -20,7 +16,7 @@ def main() -> None:
     found = {
         f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
     }
-    (TESTS / "golden.json").write_text(json.dumps(found, indent=0) + "\n")
+    (Path(golden.__file__).parent / "golden.json").write_text(json.dumps(found, indent=0) + "\n")
 
 
 if __name__ == "__main__":

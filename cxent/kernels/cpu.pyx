@@ -2,8 +2,8 @@
 
 cdef extern from *:
     """
-    /* The kernels are built for these levels on Linux alone (setup.py). */
-    #if defined(__x86_64__) && defined(__linux__)
+    /* (Where GNU C compiles for x86-64 the kernels are built for these levels: setup.py.) */
+    #if defined(__x86_64__) && defined(__GNUC__) && !defined(_WIN32)
     #define HAS(feature) __builtin_cpu_supports(feature)
 
     #ifdef __clang__ /* has no names for these; CPUs with the other features have them */

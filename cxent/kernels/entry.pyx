@@ -17,9 +17,9 @@ from libc.string cimport memset
 from cxent.kernels cimport math
 from cxent.kernels.batches cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
-from cxent.kernels.math cimport exp_any, expm1, log, log1p
+from cxent.kernels.math cimport expm1, log, log1p
 from cxent.kernels.rows cimport (
-    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Integer, Labels, Values, Weights,
+    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Labels, Values, Weights,
     are_finite as all_finite, are_in_range, can_divide, exponent_to_one, find_largest_weights, power_of_two,
     sum_weights, values_at,
 )
@@ -346,7 +346,7 @@ def from_probs(
 
 def labels_in_range(
     labels,             # IN   (outer, inner) of integers
-    Py_ssize_t classes, # IN
+    Py_ssize_t classes,  # IN
     ignored,            # IN   a label that may be anything, or None
     /,
 ):

@@ -79,12 +79,12 @@ cdef inline void take_exponentials(Terms terms, int company, Py_ssize_t steps, S
     cdef vec t[VECTORS]
     cdef Py_ssize_t next_step = LANES
     cdef Py_ssize_t at = 0
-    cdef Py_ssize_t step, v
+    cdef Py_ssize_t _step, v
     if ((<size_t> of.e - <size_t> of.x) % 4096 - 1 < 63
             and not (company & MOVING and beside.pending.lines > 0)):
         at = (steps - 1) * LANES
         next_step = -LANES
-    for step in range(steps):
+    for _step in range(steps):
         if company & MOVING:
             move_line(beside)
         for v in range(VECTORS):
@@ -142,10 +142,10 @@ cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch*
     cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
     cdef Py_ssize_t added = 1 if terms == SUMEXP_M1 else count_of(terms)
     cdef Py_ssize_t quads = steps // 4
-    cdef Py_ssize_t quad, v, i, j
+    cdef Py_ssize_t _quad, v, i, j
     for v in range(VECTORS):
         maxima[v] = broadcast_bits(0)
-    for quad in range(quads):
+    for _quad in range(quads):
         for v in range(VECTORS):
             # (Not in a loop, which compilers leave as it is where it is long: 0.5 of the speed.)
             terms_at(terms, one_loop, company, batch, of, 0, v, shift, beside, t, maxima, largest)

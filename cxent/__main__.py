@@ -1,0 +1,59 @@
+"""``python -m cxent``: what is in use, whether it computes what it should, and how fast it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from . import _selfcheck, kernels, show_config
+from ._workers import usable_cpus
+
+
+def report(checks: list[_selfcheck.Check], speeds: list[_selfcheck.Speed]) -> None:
+    """Print all that was found, for people to read."""
+    show_config()
+    print(f"CPU: {_selfcheck.cpu_name()}, {platform_line()}")
+    print("\nself-check   worst error   golden hashes")
+    for check in checks:
+        golden = f"{check.golden_hashes - len(check.golden_failures)} of {check.golden_hashes}"
+        print(
+            f"{check.kernels:8} {'ok' if check.passed else 'FAILED':>6}   {check.worst_error:5.2f} ulp   "
+            f"{golden if check.golden_hashes else '(no fused multiply-add: outside the promise)'}"
+        )
+        for failure in check.golden_failures:
+            print(f"    other bits: {failure}")
+    print("\nmillions of logits a second, float32, one thread      cxent    NumPy")
+    for speed in speeds:
+        print(f"{speed.call:50} {speed.cxent:8.0f} {speed.numpy:8.0f}")
+
+
+def platform_line() -> str:
+    """How many CPUs a call may use."""
+    cpus = usable_cpus()
+    return f"of which a call may use {cpus} {'core' if cpus == 1 else 'cores'}"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns 1 if a check fails, else 0."""
+    parser = argparse.ArgumentParser(prog="python -m cxent", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for a report of a bug")
+    chosen = parser.parse_args(arguments)
+    checks = [_selfcheck.check(name) for name in kernels.available() if name != "python"]
+    speeds = _selfcheck.speeds()
+    if chosen.json:
+        found = {
+            **show_config(mode="dicts"),
+            "cpu": _selfcheck.cpu_name(),
+            "usable_cpus": usable_cpus(),
+            "checks": [check._asdict() for check in checks],
+            "speeds": [speed._asdict() for speed in speeds],
+        }
+        print(json.dumps(found, indent=2))
+    else:
+        report(checks, speeds)
+    return 0 if all(check.passed for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Whether the kernels of this installation compute what they should, and how fast they are: ``python -m cxent``."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _golden, kernels
+from ._cross_entropy import cross_entropy, cross_entropy_with_grad
+from ._softmax import log_softmax, logsumexp, softmax
+
+MOST_ULPS = 8  # between a kernel and the reference in float64: both are within 4
+FUSED = {"v3", "v4"} | ({"baseline"} if platform.machine() in ("aarch64", "arm64") else set())
+CLASSES = [3, 10, 100, 257, 1000]
+SPEEDS = [(1, 10), (1_000, 10), (1_000, 1_000)]
+
+
+class Check(NamedTuple):
+    """What was found of the kernels of one level."""
+
+    kernels: str
+    passed: bool
+    worst_error: float  # in units in the last place of the result, beside the reference in float64
+    golden_hashes: int  # that were compared; 0 for kernels outside the promise of the same bits
+    golden_failures: list[str]
+
+
+class Speed(NamedTuple):
+    """Millions of logits a second."""
+
+    call: str
+    cxent: float
+    numpy: float
+
+
+@contextmanager
+def _served_by(name: str) -> Iterator[None]:
+    before = kernels.serving
+    kernels.serving = kernels.load(name)
+    try:
+        yield
+    finally:
+        kernels.serving = before
+
+
+@contextmanager
+def _many_parts() -> Iterator[None]:
+    """Calls of the golden hashes' size have several parts, as there."""
+    from .kernels import threads
+
+    before = threads.set_sizes(_golden.PART_SIZE, _golden.PART_SIZE)
+    try:
+        yield
+    finally:
+        threads.set_sizes(*before)
+
+
+def _results(x: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    loss, grad = cross_entropy_with_grad(x, labels, reduction="none")
+    return [softmax(x), log_softmax(x), logsumexp(x), np.asarray(loss), grad]
+
+
+def worst_error(name: str) -> float:
+    """The largest difference from the reference in float64, in units in the last place."""
+    worst = 0.0
+    for classes in CLASSES:
+        wide = np.round((_golden.uniform((32, classes), classes) - 0.5) * 24 * 1024) / 1024  # differences are exact
+        labels = (_golden.uniform((32,), 5) * classes).astype(int)
+        for dtype in (np.float32, np.float64):
+            x = wide.astype(dtype)
+            with _served_by("python"):
+                expected = _results(x.astype(np.float64), labels)
+            with _served_by(name):
+                found = _results(x, labels)
+            for exact, result in zip(expected, found, strict=True):
+                unit = np.spacing(np.abs(exact).astype(dtype)).astype(np.float64)
+                worst = max(worst, float(np.max(np.abs(result - exact) / unit)))
+    return worst
+
+
+def golden_failures(name: str) -> tuple[int, list[str]]:
+    """How many golden hashes were compared, and those that differ."""
+    expected = _golden.expected()
+    compared, failures = 0, []
+    with _served_by(name), _many_parts():
+        for dtype in ("float32", "float64"):
+            for layout in _golden.LAYOUTS:
+                where = f"{dtype}, {layout}"
+                found = _golden.hashes(dtype, layout, 1, CLASSES)
+                compared += len(found)
+                failures += [f"{where}, {call}" for call, value in found.items() if value != expected[where].get(call)]
+    return compared, failures
+
+
+def check(name: str) -> Check:
+    """Check the kernels of that name."""
+    error = worst_error(name)
+    compared, failures = golden_failures(name) if name in FUSED else (0, [])
+    return Check(name, error <= MOST_ULPS and not failures, error, compared, failures)
+
+
+def _numpy_softmax(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    e: np.ndarray[Any, Any] = np.exp(x - x.max(axis=-1, keepdims=True))
+    e /= e.sum(axis=-1, keepdims=True)
+    return e
+
+
+def _numpy_loss(x: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Any:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return np.mean(np.log(np.exp(shifted).sum(axis=-1)) - shifted[np.arange(len(x)), labels])
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    """The least of several runs."""
+    call()
+    least, end = float("inf"), time.perf_counter() + 0.03
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        call()
+        least = min(least, time.perf_counter() - start)
+    return least
+
+
+def speeds() -> list[Speed]:
+    """The speed beside NumPy's, float32 on one thread."""
+    found = []
+    for rows, classes in SPEEDS:
+        x = _golden.uniform((rows, classes), 1).astype(np.float32)
+        labels = (_golden.uniform((rows,), 5) * classes).astype(int)
+        pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+            "softmax": (partial(softmax, x), partial(_numpy_softmax, x)),
+            "cross_entropy": (partial(cross_entropy, x, labels), partial(_numpy_loss, x, labels)),
+        }
+        for function, (ours, theirs) in pairs.items():
+            scale = x.size / 1e6
+            found.append(Speed(f"{function}, {rows:,} x {classes:,}", scale / _seconds(ours), scale / _seconds(theirs)))
+    return found
+
+
+def cpu_name() -> str:
+    """The name that the CPU gives itself, if the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,64 @@
+"""`python -m cxent`: what it prints, and that it finds kernels that are wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+import cxent
+from cxent import __main__ as command
+from cxent import _selfcheck
+
+pytestmark = pytest.mark.once
+
+
+def test_report(capsys):
+    assert command.main([]) == 0
+    printed = capsys.readouterr().out
+    assert f"kernels in use: {cxent.kernels.serving.name}" in printed
+    for name in cxent.kernels.available():
+        if name != "python":
+            assert f"{name:8}     ok" in printed
+    assert "FAILED" not in printed
+
+
+def test_json(capsys):
+    assert command.main(["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kernels"]["in_use"] == cxent.kernels.serving.name
+    assert [check["kernels"] for check in found["checks"]] == [n for n in cxent.kernels.available() if n != "python"]
+    for check in found["checks"]:
+        assert check["passed"] and check["worst_error"] <= 8 and check["golden_failures"] == []
+        assert (check["golden_hashes"] > 200) == (check["kernels"] in _selfcheck.FUSED)
+    assert all(speed["cxent"] > 0 < speed["numpy"] for speed in found["speeds"])
+
+
+def test_the_kernels_in_use_stay(capsys):
+    before = cxent.kernels.serving
+    command.main(["--json"])
+    assert cxent.kernels.serving is before
+
+
+@pytest.mark.skipif(cxent.kernels.available() == ["python"], reason="nothing is compiled")
+def test_wrong_numbers_are_found(monkeypatch, capsys):
+    monkeypatch.setattr(cxent.kernels, "available", lambda: ["python", "baseline"])
+    original = _selfcheck._results
+
+    def results(x, labels):
+        found = original(x, labels)
+        found[0] = found[0] * (1 if x.dtype == np.float64 else np.float32(1.00001))
+        return found
+
+    monkeypatch.setattr(_selfcheck, "_results", results)
+    assert command.main([]) == 1
+    assert "baseline FAILED" in capsys.readouterr().out
+
+
+def test_other_bits_are_found(monkeypatch, capsys):
+    if not _selfcheck.FUSED & set(cxent.kernels.available()):
+        pytest.skip("no kernels of this machine have fused multiply-add")
+    expected = _selfcheck._golden.expected()
+    expected["float32, rows"]["10 softmax"] = "0" * 12
+    monkeypatch.setattr(_selfcheck._golden, "expected", lambda: expected)
+    assert command.main([]) == 1
+    assert "other bits: float32, rows, 10 softmax" in capsys.readouterr().out
