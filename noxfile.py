@@ -1,0 +1,48 @@
+"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``wheel`` or ``bench``; alone, the first three."""
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.needs_version = ">=2024.4.15"
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of Python, Cython, prose and workflows."""
+    session.install("ruff", "cython-lint", "codespell", "zizmor")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("cython-lint", "cxent/kernels")
+    session.run("codespell")
+    session.run("zizmor", "--offline", ".github")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy in strict mode, over the package and a file of users' calls."""
+    session.install("mypy", "numpy", "pytest")
+    session.run("mypy")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The whole suite, on every kernel module that this CPU can run. Arguments go to pytest."""
+    session.install(".[test]")
+    session.run("pytest", "--all-kernels", *session.posargs)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """An sdist and a wheel, with what an index would find wrong with them."""
+    session.install("build", "twine", "check-wheel-contents", "check-sdist")
+    session.run("python", "-m", "build")
+    session.run("twine", "check", "--strict", "dist/*", external=False)
+    session.run("check-wheel-contents", "dist")
+    session.run("check-sdist", "--no-isolation")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """cxent beside its peers, in two minutes. Arguments go to the benchmark."""
+    session.install(".[bench]")
+    session.run("python", "benchmarks/peers.py", *(session.posargs or ["--quick"]))
