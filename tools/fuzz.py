@@ -1,0 +1,136 @@
+"""A coverage-guided fuzz of shapes, strides, dtypes, labels and options against the pure twin.
+
+    pip install atheris && python tools/fuzz.py -runs=1000000
+
+Arguments are libFuzzer's. Both kernels get the same call: either both give results that agree, or both raise the same
+exception. Anything else ends the run, with the input in a file that is given as an argument to run it again.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any
+
+import atheris
+import numpy as np
+
+with atheris.instrument_imports(include=["cxent"]):
+    import cxent
+
+FAST, TWIN = cxent.kernels.serving, cxent.kernels.load("python")
+DTYPES = [np.float32, np.float64, np.float16, np.int32, np.bool_, np.dtype(">f4"), np.complex64]
+LABELS = [np.int64, np.int32, np.uint8, np.int8, np.uint64]
+NUMBERS = [0.0, 1.0, -1.0, 1e-30, 3e4, -3e4, np.inf, -np.inf, np.nan, 88.0, -104.0]
+ERRORS = (ValueError, TypeError, IndexError)
+
+
+def array(data: atheris.FuzzedDataProvider, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    """Numbers of a seed, some of them special, in a layout that is drawn."""
+    generator = np.random.default_rng(data.ConsumeIntInRange(0, 255))
+    scale = data.PickValueInList([1.0, 0.0, 30.0, 1e-6])
+    wide = generator.standard_normal((*shape, 2)) * scale
+    if data.ConsumeBool() and wide.size:
+        wide.reshape(-1)[generator.integers(0, wide.size, 3)] = data.PickValueInList(NUMBERS)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        wide = wide.astype(dtype)
+    layout = data.ConsumeIntInRange(0, 3)
+    x = wide[..., 0]
+    return [x, np.ascontiguousarray(x), np.asfortranarray(x), x[..., ::-1]][layout]
+
+
+def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, Any]]:
+    """A public function with arguments for it, which need not be good ones."""
+    shape = tuple(data.ConsumeIntInRange(0, 9) for _ in range(data.ConsumeIntInRange(0, 3)))
+    shape += (data.PickValueInList([0, 1, 2, 3, 10, 17, 33, 64, 127, 128, 129, 300, 1100]),)
+    axis = data.PickValueInList([-1, -1, -1, 0, 1, 5])
+    dtype = data.PickValueInList(DTYPES)
+    x = array(data, shape, dtype)
+    name = data.PickValueInList(
+        [
+            "softmax",
+            "log_softmax",
+            "logsumexp",
+            "softmax_backward",
+            "log_softmax_backward",
+            "cross_entropy",
+            "cross_entropy_with_grad",
+            "cross_entropy_with_hess",
+            "cross_entropy_from_probs_with_grad",
+        ]
+    )
+    options: dict[str, Any] = {"axis": axis}
+    if name in ("softmax", "log_softmax", "logsumexp"):
+        if data.ConsumeBool():
+            options["where"] = array(data, shape, np.bool_)
+        return name, [x], options
+    if name.endswith("backward"):
+        return name, [x, array(data, shape, dtype)], options
+    classes = shape[axis] if -len(shape) <= axis < len(shape) else 1
+    if data.ConsumeBool():
+        target = np.abs(np.nan_to_num(array(data, shape, np.float64)))
+    else:
+        rows = tuple(np.delete(shape, axis)) if -len(shape) <= axis < len(shape) else shape
+        generator = np.random.default_rng(data.ConsumeIntInRange(0, 255))
+        target = generator.integers(0, max(1, classes + data.ConsumeBool()), rows).astype(data.PickValueInList(LABELS))
+    if data.ConsumeBool():
+        options["weight"] = array(data, (classes,), np.float64)
+    if data.ConsumeBool():
+        options["ignore_index"] = data.ConsumeIntInRange(-2, 3)
+    options["reduction"] = data.PickValueInList(["mean", "sum", "none", "median"])
+    if name == "cross_entropy_from_probs_with_grad":
+        x = np.abs(x) if x.dtype.kind == "f" else x
+        return name, [x, target], options
+    if data.ConsumeBool():
+        options["label_smoothing"] = data.PickValueInList([0.0, 0.1, 1.0, 2.0])
+    if data.ConsumeBool():
+        options["temperature"] = data.PickValueInList([1.0, 0.5, 3.0, 0.0, -1.0])
+    if data.ConsumeBool() and name != "cross_entropy_with_hess":
+        options["z_loss"] = data.PickValueInList([0.0, 1e-3])
+        options["softcap"] = data.PickValueInList([None, 5.0, 30.0])
+    return name, [x, target], options
+
+
+def outcome(kernels: Any, name: str, given: list[Any], options: dict[str, Any]) -> Any:
+    """The results, or the exception's type and text."""
+    cxent.kernels.serving = kernels
+    try:
+        with np.errstate(all="ignore"):
+            result = getattr(cxent, name)(*given, **options)
+    except ERRORS as error:
+        return type(error), str(error)
+    finally:
+        cxent.kernels.serving = FAST
+    return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
+
+
+def agree(found: Any, expected: Any) -> bool:
+    """The same exception; or the same dtypes, shapes and special values, and numbers that are close."""
+    if isinstance(found, tuple) or isinstance(expected, tuple):
+        return bool(found == expected)
+    for a, b in zip(found, expected, strict=True):
+        if a.dtype != b.dtype or a.shape != b.shape:
+            return False
+        precision = 1e-2 if a.dtype.itemsize == 2 else 2e-4 if a.dtype.itemsize == 4 else 1e-9
+        wide_a, wide_b = a.astype(float), b.astype(float)
+        with np.errstate(all="ignore"):
+            size = max(1e-30, float(np.max(np.abs(wide_b), initial=0.0, where=np.isfinite(wide_b))))
+        if not np.allclose(wide_a, wide_b, rtol=precision, atol=precision * size, equal_nan=True):
+            return False
+    return True
+
+
+def test_one_input(buffer: bytes) -> None:
+    name, given, options = call(atheris.FuzzedDataProvider(buffer))
+    before = [array.copy() for array in given]
+    found, expected = outcome(FAST, name, given, options), outcome(TWIN, name, given, options)
+    if not agree(found, expected):
+        raise AssertionError(f"{name} of {[(x.shape, x.dtype) for x in given]}, {options}: {found}, twin: {expected}")
+    if not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(given, before, strict=True)):
+        raise AssertionError(f"{name} changed its input")
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, test_one_input)
+    atheris.Fuzz()

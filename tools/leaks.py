@@ -1,0 +1,84 @@
+"""No leak over a million calls, errors among them: ``python tools/leaks.py [calls]``.
+
+After a tenth of the calls the process's memory may not grow by more than a megabyte: a leak of two bytes a call would
+show. Exit status 1 if it does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import cxent
+
+ALLOWED = 1 << 20
+
+
+def resident_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def calls() -> Iterator[Callable[[], Any]]:
+    """Calls of every kind, without end: plain ones, with options, on other layouts, and with bad input."""
+    x = np.linspace(-5, 5, 40, dtype=np.float32).reshape(4, 10)
+    soft = cxent.softmax(x)
+    labels = np.arange(4, dtype=np.int32)
+    weight = np.linspace(0.5, 1.5, 10)
+    options = {"weight": weight, "label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 30.0, "return_lse": True}
+    good = [
+        lambda: cxent.softmax(x),
+        lambda: cxent.softmax(x.T, axis=0, out=np.empty_like(x.T)),
+        lambda: cxent.log_softmax(x.astype(np.float16), where=x > -4),
+        lambda: cxent.logsumexp(x[::-1, ::2], b=2.0, return_sign=True),
+        lambda: cxent.softmax_backward(x, soft),
+        lambda: cxent.softmax_jacobian(soft),
+        lambda: cxent.cross_entropy(x, labels, **options),
+        lambda: cxent.cross_entropy_with_grad(x, soft, reduction="none"),
+        lambda: cxent.cross_entropy_with_hess(x, labels),
+        lambda: cxent.cross_entropy_hvp(x, labels, x),
+        lambda: cxent.cross_entropy_from_probs_with_grad(soft, labels),
+        lambda: cxent.softmax([[1.0, 2.0], [3.0, 4.0]], workers=2),
+    ]
+    bad = [
+        lambda: cxent.cross_entropy(x, labels + 7),
+        lambda: cxent.cross_entropy(x, labels[:3]),
+        lambda: cxent.softmax(x.astype(complex)),
+        lambda: cxent.softmax(x, axis=5),
+        lambda: cxent.softmax(x, out=np.empty(3, np.float32)),
+        lambda: cxent.cross_entropy(x, labels, weight=weight[:3]),
+        lambda: cxent.cross_entropy(x, labels, temperature=0.0),
+        lambda: cxent.logsumexp(["a"]),
+    ]
+    while True:
+        yield from good
+        for call in bad:
+            yield lambda call=call: refused(call)
+
+
+def refused(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except (ValueError, TypeError, IndexError):
+        return
+    sys.exit("bad input was accepted")
+
+
+def main() -> None:
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    before = 0
+    for number, call in zip(range(wanted), calls(), strict=False):
+        if number == wanted // 10:
+            before = resident_bytes()
+        call()
+    grown = resident_bytes() - before
+    print(f"{wanted:,} calls on the {cxent.kernels.serving.name} kernels: the process grew by {grown / 1024:,.0f} kB")
+    sys.exit(grown > ALLOWED)
+
+
+if __name__ == "__main__":
+    main()

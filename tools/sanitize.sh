@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The suite with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels: tools/sanitize.sh [arguments of pytest].
+# Needs GCC's sanitizers, and the packages of the [test] extra. Ends with an error at the first report.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+git clone --quiet "$root" "$work/cxent"
+cd "$work/cxent"
+python3 -m venv "$work/env"
+"$work/env/bin/pip" install --quiet pytest hypothesis ml_dtypes mpmath scipy scikit-learn pandas Cython "setuptools>=77"
+echo "== the kernels, with both sanitizers"
+CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" \
+    LDFLAGS="-fsanitize=address,undefined" "$work/env/bin/python" setup.py --quiet build_ext --inplace
+
+echo "== the suite"
+# Python itself frees little at its end, so leaks are tools/leaks.py's to find.
+LD_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so):$(gcc -print-file-name=libstdc++.so)" \
+    ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+    "$work/env/bin/python" -m pytest -p no:cacheprovider "$@"
