@@ -398,3 +398,12 @@ def test_weights_of_either_sign(dtype, target, reduction):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_the_mean_of_weights_whose_sum_is_zero(dtype):
     assert np.isnan(cxent.cross_entropy(np.ones((2, 5), dtype), [0, 1], sample_weight=[1, -1]))
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.0, 1.0])
+def test_a_row_with_nan_has_no_loss_whatever_its_class_weighs(weight):
+    """(Found by a fuzz against the pure kernels: the loss was 0, beside a gradient of NaN.)"""
+    x = np.float32([[np.nan, 1.0], [2.0, 1.0]])
+    loss, grad = cxent.cross_entropy_with_grad(x, [0, 0], weight=[weight, 1.0], reduction="none")
+    assert np.isnan(loss).tolist() == [True, False]
+    assert np.isnan(grad).tolist() == [[True, True], [False, False]]

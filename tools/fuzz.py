@@ -66,7 +66,9 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
             options["where"] = array(data, shape, np.bool_)
         return name, [x], options
     if name.endswith("backward"):
-        return name, [x, array(data, shape, dtype)], options
+        x = np.nan_to_num(x, posinf=9.0, neginf=-9.0) if x.dtype.kind == "f" else x
+        output = array(data, shape, dtype)
+        return name, [x, -np.abs(output) if output.dtype.kind == "f" else output], options
     classes = shape[axis] if -len(shape) <= axis < len(shape) else 1
     if data.ConsumeBool():
         target = np.abs(np.nan_to_num(array(data, shape, np.float64), posinf=9.0, neginf=9.0))

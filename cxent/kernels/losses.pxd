@@ -110,7 +110,7 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
             if loss.labels.at.origin == NULL:
                 part = half_of_c * all_classes
             else:
-                part = product(kept * load(n.label_weight + r), part)
+                part = product(kept * load(n.label_weight + r), part) + zero * log_sum  # (NaN, if the row has one)
                 if loss.smoothing != 0:
                     part = part + (half_of_c * even) * all_classes
         if not plain:
