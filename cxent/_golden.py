@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
@@ -18,11 +19,9 @@ import cxent
 
 DTYPES: dict[str, Any] = {"float32": np.float32, "float64": np.float64, "float16": np.float16}
 try:
-    import ml_dtypes
+    DTYPES["bfloat16"] = import_module("ml_dtypes").bfloat16
 except ImportError:  # then there are no bfloat16 arrays either
     pass
-else:
-    DTYPES["bfloat16"] = ml_dtypes.bfloat16
 # Around vectors of every width, lanes, and where rows take another form.
 CLASSES = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129]
 CLASSES += [257, 1000, 4095, 4096, 4097, 5003]
