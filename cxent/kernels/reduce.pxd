@@ -51,7 +51,7 @@ cdef struct Strip:              # what the terms of one strip are of
     real c
     real* e                     # where its exponentials go, step by step; NULL if they are not kept
     const real* next            # a row of the next batch, of which the maximum is found beside
-    const real* source          # a row of the last batch, whose results are finished beside
+    const real* source          # a row of the last batch, whose results are (x - a) - b
     real* target
     real a
     real b
@@ -70,7 +70,7 @@ cdef inline void shift_tail(const Batch* batch, Strip of) noexcept nogil:
 
 cdef inline void take_exponentials(Terms terms, int company, Py_ssize_t steps, Strip of, const vec* shift,
                                    Beside* beside, vec* largest) noexcept nogil:
-    """e = exp(x - shift) * 2^lift, over whole steps of a row; in a `busy` loop, memory is moved beside it.
+    """e = exp(x - shift) * 2^lift, over whole steps of a row, with the company that is named.
 
     Where results lie a little further in their page than x, as in NumPy's allocations one after the other, a CPU takes
     each load for one of what has just been stored, and waits: 0.9 of the speed. Then the steps are taken from the last;
