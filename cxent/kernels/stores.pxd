@@ -25,8 +25,7 @@ from .tiles cimport CACHED_BYTES, MIDDLING, MOST_IN_ROWS, NATIVE, Batch, Block, 
 
 cdef enum:
     MEMORY_BOUND = 511 + FLOAT64 * (MIDDLING - 511)  # longer rows are computed faster than memory takes them
-
-    DISTANCE = 32           # lines from what is read to what is prefetched
+    DISTANCE = 32   # lines from what is read or written to what is prefetched
 
 cdef struct Ahead:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched
@@ -82,7 +81,7 @@ cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) 
         return  # what lies behind the array would drive from the cache what is needed
     ahead.start = row_at(batch, rows, first)
     ahead.line = LANES * rows.itemsize
-    if rows.direct:     # (and read beside the exponentials, for their maxima)
+    if rows.direct:     # (x is read beside the exponentials already, for the maxima)
         ahead.start += DISTANCE * ahead.line
     if batch.inner > 1:
         ahead.run = rows.class_stride
