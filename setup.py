@@ -10,8 +10,10 @@ from setuptools.command.build_ext import build_ext
 
 # IEEE arithmetic, every sum in the order in which it is written, and nothing fused but what is written as fma.
 KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
-# What must be inlined says so in the source. Beside that, -O3 would make modules a fifth larger, and no faster.
-KERNEL_FLAGS += ["-fno-unswitch-loops", "--param=max-inline-insns-single=70"]
+# What must be inlined says so in the source, and so does what must be a vector. Beside that, -O3 would make modules a
+# fourth larger, and no faster. Without alignment some loops have 0.93 of the speed on a Zen 2, by chance.
+KERNEL_FLAGS += ["-fno-unswitch-loops", "-fno-tree-vectorize", "--param=max-inline-insns-single=70"]
+KERNEL_FLAGS += ["-falign-loops=32"]
 OTHER_FLAGS = ["-Os"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)
 LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []

@@ -30,7 +30,7 @@ from cxent.kernels.softmax cimport (
 )
 from cxent.kernels.stores cimport stream_past_caches
 from cxent.kernels.tiles cimport (
-    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, leave_room, no_rows, rows_at,
+    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, no_rows, rows_at,
 )
 
 
@@ -118,7 +118,6 @@ def softmax(
     set_mask(&call, mask)
     call.out = rows_of(&call.batch, out)
     call.threads = threads
-    leave_room(&call.batch)
     with nogil:
         if past_caches:
             stream_past_caches(&call.batch, &call.x, &call.out)
@@ -422,13 +421,19 @@ def evaluate(
     cdef Py_ssize_t n = x.shape[0]
     cdef int number = ("exp", "expm1", "log", "log1p").index(function)
     cdef vec value
-    cdef Py_ssize_t k
+    cdef vec group[math.GROUP]
+    cdef Py_ssize_t k, v
     with nogil:
         if number == 0:
-            for k in range(n // W):
-                store(&out[k * W], math.exp(load(&x[k * W]), 0))
-            k = n // W * W
-            store_first(&out[k], math.exp(load_first(&x[k], n - k, broadcast(0)), 0), n - k)
+            for k in range(n // (math.GROUP * W)):
+                for v in range(math.GROUP):
+                    group[v] = load(&x[(math.GROUP * k + v) * W])
+                math.exp_each(group, math.GROUP, 0)
+                for v in range(math.GROUP):
+                    store(&out[(math.GROUP * k + v) * W], group[v])
+            for k in range(n // (math.GROUP * W) * math.GROUP, (n + W - 1) // W):
+                value = math.exp(load_first(&x[k * W], n - k * W, broadcast(0)), 0)
+                store_first(&out[k * W], value, n - k * W)
         else:
             for k in range((n + W - 1) // W):
                 value = load_first(&x[k * W], n - k * W, broadcast(0))

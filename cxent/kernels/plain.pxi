@@ -169,7 +169,6 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
         call.spare.origin = call.x.origin
         run_plain(&call, log_softmax_batch)
     else:
-        leave_room(&call.batch)
         run_plain(&call, softmax_batch)
     return out
 
