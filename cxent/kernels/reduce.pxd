@@ -316,7 +316,7 @@ cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Ter
         strip = strip_from(whole, start * LANES)
         if not ONE_LOOP and strip.e == NULL:
             strip.e = scratch
-        sum_steps(terms, moving, shifting, batch, strip, n, shift, beside, sums, largest)
+        sum_steps(terms, moving and has_exponentials(terms), shifting, batch, strip, n, shift, beside, sums, largest)
         start += n
     if batch.tail > 0:
         if moving:
@@ -381,7 +381,8 @@ cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_bat
     if batch.columns:
         sum_as_columns(terms, is_busy(beside), batch, of, beside, results)
     else:
-        sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
+        # (Rare terms are not compiled once more for what has nothing to move.)
+        sum_as_rows(terms, is_busy(beside) or terms == FACTORS or terms == TANGENTS, batch, of, beside, results)
         if has_exponentials(terms):
             of.next.found = of.next.rows
             shift_from(of.unshifted, batch.rows, batch.classes)
