@@ -1,4 +1,4 @@
-"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``wheel`` or ``bench``; alone, the first three."""
+"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``wheel`` or ``bench``; alone, the first three."""
 
 import nox
 
@@ -29,6 +29,13 @@ def tests(session: nox.Session) -> None:
     """The whole suite, on every kernel module that this CPU can run. Arguments go to pytest."""
     session.install(".[test]")
     session.run("pytest", "--all-kernels", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site, in build/docs. A warning is an error."""
+    session.install(".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "build/docs")
 
 
 @nox.session

@@ -82,6 +82,7 @@ setup(
     ext_modules=cythonize(
         extensions,
         build_dir="build",
+        emit_linenums="CXENT_LINE_NUMBERS" in os.environ,  # for tools/coverage.sh
         shared_utility_qualified_name=MEMORYVIEWS,
         module_name=MEMORYVIEWS,  # of the shared module: else it is imported a second time, by its last name alone
         compiler_directives={

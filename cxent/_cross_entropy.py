@@ -136,9 +136,9 @@ def cross_entropy(
 
     See Also
     --------
-    cross_entropy_with_grad : the loss and its gradient.
-    cross_entropy_with_hess : these and the diagonal of the Hessian.
-    cross_entropy_from_probs : for predictions that are probabilities already.
+    cross_entropy_with_grad : The loss and its gradient.
+    cross_entropy_with_hess : These and the diagonal of the Hessian.
+    cross_entropy_from_probs : For predictions that are probabilities already.
 
     Notes
     -----
@@ -243,13 +243,17 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, target, axis, workers
+    logits, target : array_like
         As in `cross_entropy`.
-    weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse
+    axis : int, default -1
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse : optional
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
         nothing of their size is allocated.
+    workers : int, default 1
+        As in `cross_entropy`.
 
     Returns
     -------
@@ -329,12 +333,16 @@ def cross_entropy_with_hess(
 
     Parameters
     ----------
-    logits, target, axis, workers
+    logits, target : array_like
         As in `cross_entropy`.
-    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction
+    axis : int, default -1
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction : optional
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient; as in `cross_entropy_with_grad`.
+    workers : int, default 1
+        As in `cross_entropy`.
 
     Returns
     -------
@@ -352,8 +360,8 @@ def cross_entropy_with_hess(
 
     See Also
     --------
-    cross_entropy_hvp : the product of the whole Hessian with a vector.
-    cxent.boosting.softmax_objective : for gradient boosting, which wants these.
+    cross_entropy_hvp : The product of the whole Hessian with a vector.
+    cxent.boosting.softmax_objective : For gradient boosting, which wants these.
 
     Notes
     -----
@@ -399,14 +407,18 @@ def cross_entropy_hvp(
 
     Parameters
     ----------
-    logits, target, axis, workers
+    logits, target : array_like
         As in `cross_entropy`.
     v : array_like
         The vectors, in the shape of the logits.
-    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction
+    axis : int, default -1
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction : optional
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the product, with the shape and dtype of the logits. It may be the logits themselves.
+    workers : int, default 1
+        As in `cross_entropy`.
 
     Returns
     -------

@@ -43,7 +43,13 @@ def cross_entropy_from_probs(
     ----------
     probs : array_like
         Predictions p, already normalised. Where there are logits, `cross_entropy` is faster and more accurate.
-    target, axis, weight, sample_weight, ignore_index, reduction, workers
+    target : array_like
+        As in `cross_entropy`.
+    axis : int, default -1
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, reduction : optional
+        As in `cross_entropy`.
+    workers : int, default 1
         As in `cross_entropy`.
 
     Returns
@@ -107,10 +113,16 @@ def cross_entropy_from_probs_with_grad(
 
     Parameters
     ----------
-    probs, target, axis, weight, sample_weight, ignore_index, reduction, workers
+    probs, target : array_like
         As in `cross_entropy_from_probs`.
+    axis : int, default -1
+        As in `cross_entropy`.
+    weight, sample_weight, ignore_index, reduction : optional
+        As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the predictions; it may be these themselves.
+    workers : int, default 1
+        As in `cross_entropy`.
 
     Returns
     -------

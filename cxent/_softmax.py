@@ -62,8 +62,8 @@ def softmax(
 
     See Also
     --------
-    log_softmax : its logarithm, without loss of digits.
-    softmax_backward : the vector-Jacobian product.
+    log_softmax : Its logarithm, without loss of digits.
+    softmax_backward : The vector-Jacobian product.
 
     Notes
     -----
@@ -132,7 +132,7 @@ def log_softmax(
 
     See Also
     --------
-    log_softmax_backward : the vector-Jacobian product.
+    log_softmax_backward : The vector-Jacobian product.
 
     Notes
     -----
@@ -291,9 +291,9 @@ def softmax_backward(
     Parameters
     ----------
     grad_output : array_like
-        g, the derivatives of a scalar L with respect to the probabilities, in their shape.
+        The derivatives g of a scalar L with respect to the probabilities, in their shape.
     output : array_like
-        p, the probabilities that `softmax` returned.
+        The probabilities p that `softmax` returned.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes, of the softmax.
     out : ndarray, optional
@@ -304,7 +304,7 @@ def softmax_backward(
     Returns
     -------
     ndarray
-        The gradient: `out`, if given. The wider of the two dtypes. (In half precision, from float32 copies.)
+        The gradient, in the wider of the two dtypes: `out`, if given. Half precision is computed from float32 copies.
 
     Raises
     ------
@@ -333,9 +333,9 @@ def log_softmax_backward(
     Parameters
     ----------
     grad_output : array_like
-        g, the derivatives of a scalar L with respect to the log-probabilities, in their shape.
+        The derivatives g of a scalar L with respect to the log-probabilities, in their shape.
     output : array_like
-        l, the log-probabilities that `log_softmax` returned.
+        The log-probabilities l that `log_softmax` returned.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes, of the log-softmax.
     out : ndarray, optional
@@ -346,7 +346,7 @@ def log_softmax_backward(
     Returns
     -------
     ndarray
-        The gradient: `out`, if given. The wider of the two dtypes. (In half precision, from float32 copies.)
+        The gradient, in the wider of the two dtypes: `out`, if given. Half precision is computed from float32 copies.
 
     Raises
     ------

@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from functools import cache
 from pathlib import Path
 
+_FRESH = 1e-3  # seconds
+_known = (1, -math.inf)  # the CPUs, and until when that holds
+
 
 def usable_cpus() -> int:
-    """The CPUs that this process may use: by its affinity, and by the quota of its cgroup."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(min(cpus, _own_quota()))
+    """The CPUs that this process may use: by its affinity, and by the quota of its cgroup.
+
+    Looked up once a millisecond, since it takes as long as a small call.
+    """
+    global _known
+    now = time.monotonic()
+    cpus, until = _known
+    if now >= until:
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cpus = int(min(cpus, _own_quota()))
+        _known = cpus, now + _FRESH
+    return cpus
 
 
 @cache

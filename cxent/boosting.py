@@ -47,7 +47,7 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex = 1) -> 
 
     See Also
     --------
-    cxent.cross_entropy_with_hess : the loss, gradient and Hessian themselves.
+    cxent.cross_entropy_with_hess : The loss, gradient and Hessian themselves.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""The README's snippets and every docstring's example; every public name is documented and typed."""
+"""The snippets of the README and of the pages, every docstring's example; every public name is documented and typed."""
 
 import doctest
 import inspect
@@ -10,7 +10,9 @@ import pytest
 import cxent
 from cxent import _config, _cross_entropy, _from_probs, _softmax, boosting
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
 
 
 @pytest.mark.parametrize("module", [_softmax, _cross_entropy, _from_probs, _config, boosting], ids=lambda m: m.__name__)
@@ -19,10 +21,21 @@ def test_docstrings(module):
     assert results.attempted > 0 and results.failed == 0
 
 
-def test_readme(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
+def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    results = doctest.testfile(str(README), module_relative=False)
-    assert results.attempted > 10 and results.failed == 0
+    results = doctest.testfile(str(page), module_relative=False)
+    assert results.attempted > 1 and results.failed == 0
+
+
+def test_the_pages_are_there():
+    assert len(WITH_SNIPPETS) >= 7
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_files_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
 
 
 FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name != "boosting"] + [boosting.softmax_objective]

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,6 +14,8 @@ from helpers import FLOATS, assert_all_same_bits, assert_same_bits
 import cxent
 from cxent import _validation, _workers
 from cxent.kernels import threads
+
+usable_cpus = _workers.usable_cpus  # (which the fixture below replaces)
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +166,21 @@ def test_cgroup_quota(tmp_path, files, membership, quota):
 @pytest.mark.once
 def test_no_cgroups(tmp_path):
     assert _workers._cgroup_quota(tmp_path / "no such file", tmp_path) == math.inf
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux can pin a process")
+def test_a_change_of_affinity_is_soon_seen():
+    before = os.sched_getaffinity(0)
+    usable = usable_cpus()
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        time.sleep(2 * _workers._FRESH)
+        assert usable_cpus() == 1
+    finally:
+        os.sched_setaffinity(0, before)
+    time.sleep(2 * _workers._FRESH)
+    assert usable_cpus() == usable
 
 
 # The environment, but for a choice of the kernels in pure NumPy, which know no threads.

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# How much of the source the suite reaches: lines of the Python layer by coverage.py, and lines of the kernels by gcov.
+# tools/coverage.sh [level: baseline, v3 or v4] [arguments of pytest]
+set -euo pipefail
+level=${1:-v3}
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+git clone --quiet "$root" "$work/cxent"
+cd "$work/cxent"
+python3 -m venv "$work/env"
+"$work/env/bin/pip" install --quiet pytest pytest-cov hypothesis ml_dtypes mpmath scipy scikit-learn pandas Cython \
+    "setuptools>=77"
+echo "== the kernels, without optimisation and with counters"
+CXENT_BUILD_LEVELS=$level CXENT_LINE_NUMBERS=1 CFLAGS="-O0 --coverage" LDFLAGS=--coverage \
+    "$work/env/bin/python" setup.py --quiet build_ext --inplace
+
+echo "== the suite"
+CXENT_ISA=$level "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov=cxent --cov-report=term-missing \
+    --cov-fail-under=98 "${@:2}"
+
+echo "== lines of the kernels"
+find build -name '*.gcda' | while read -r counts; do
+    gcov --object-file "$counts" --preserve-paths "$counts" > /dev/null 2>&1
+done
+python3 - << 'END'
+import collections, pathlib
+
+lines = collections.defaultdict(dict)  # of each room: the number of a line, and whether it was reached
+for report in pathlib.Path().glob("*.gcov"):
+    for line in report.read_text(errors="replace").splitlines():
+        count, number, text = line.split(":", 2)
+        if number.strip() == "0":
+            room = text.removeprefix("Source:").rsplit("/", 1)[-1] if text.startswith("Source:") else room
+        elif count.strip() != "-":
+            reached = not count.strip().startswith(("#", "="))
+            lines[room][int(number)] = lines[room].get(int(number), False) or reached
+for room in sorted(room for room in lines if room.endswith((".pxd", ".pyx", ".pxi", ".h"))):
+    missed = [number for number, reached in sorted(lines[room].items()) if not reached]
+    share = 1 - len(missed) / len(lines[room])
+    print(f"{room:20s} {len(lines[room]):5d} lines, {share:6.1%} reached; not", *missed)
+END

@@ -1,0 +1,77 @@
+"""The worst errors that random rows show: ``python tools/worst_cases.py [rows of each kind]``.
+
+Rows of 2 to 5,003 classes, of spreads from 0.01 to 60, near 0 and near 100. An error is in units in the last place (ulp) of
+the exact result, less what the promise allows for the shift: as many ulp as the shift x_j - m has. The exact result is
+computed in `numpy.longdouble`, which on x86-64 has 11 bits more than float64.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+import cxent
+
+CLASSES = [2, 3, 10, 33, 127, 128, 1_000, 5_003]
+SPREADS = [0.01, 1, 10, 60]
+COLUMNS = ["softmax", "log_softmax", "logsumexp", "loss", "gradient", "hessian"]
+
+
+def excess(found: Any, exact: Any, allowed: Any, unit: Any = None) -> float:
+    """The worst error in ulp beyond what is allowed for the shift, of results above the smallest normal number."""
+    finfo = np.finfo(found.dtype)
+    size = np.abs(exact if unit is None else unit)
+    ulp = np.spacing(np.maximum(size, finfo.tiny).astype(found.dtype)).astype(np.longdouble)
+    error = np.abs(found.astype(np.longdouble) - exact) / ulp - allowed
+    return float(np.max(np.where(size >= finfo.tiny, error, 0)))
+
+
+def worst(x: Any, labels: Any) -> list[float]:
+    wide = x.astype(np.longdouble)
+    rows = np.arange(len(x))
+    m = wide.max(1, keepdims=True)
+    e = np.exp(wide - m)
+    at_top = wide.argmax(1)
+    others = e.copy()
+    others[rows, at_top] = 0
+    rest = others.sum(1, keepdims=True)  # without the 1 of the maximum
+    p, log_p, log_sum = e / (1 + rest), (wide - m) - np.log1p(rest), np.log1p(rest)
+    # 1 - p as the sum of the others, where p is that of the maximum; else p is at most 1/2, and keeps its digits
+    without = 1 - p
+    without[rows, at_top] = (rest / (1 + rest))[:, 0]
+    shift = np.abs(wide - m)
+    gap = np.partition(shift, 1, axis=1)[:, 1:2]
+    grad = p.copy()
+    grad[rows, labels] = -without[rows, labels]
+    loss = -log_p[rows, labels]
+    found_loss, found_grad, found_hess = cxent.cross_entropy_with_hess(x, labels, reduction="none")
+    of_rest = np.maximum(shift, gap)
+    return [
+        excess(cxent.softmax(x), p, shift),
+        excess(cxent.log_softmax(x), log_p, of_rest),
+        excess(cxent.logsumexp(x), (m + log_sum)[:, 0], 0, np.maximum(np.abs(m), log_sum)[:, 0]),
+        excess(found_loss, loss, of_rest[rows, labels]),
+        excess(found_grad, grad, of_rest),
+        excess(found_hess, p * without, of_rest),
+    ]
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    print("| | " + " | ".join(COLUMNS) + " |")
+    print("|---" * (len(COLUMNS) + 1) + "|")
+    for dtype in (np.float32, np.float64):
+        rng = np.random.default_rng(0)
+        found = []
+        for classes in CLASSES:
+            for spread in SPREADS:
+                for offset in (0, 100):
+                    x = (offset + spread * rng.standard_normal((count, classes))).astype(dtype)
+                    found.append(worst(x, rng.integers(0, classes, count)))
+        print(f"| {dtype.__name__} | " + " | ".join(f"{error:.2f}" for error in np.max(found, axis=0)) + " |")
+
+
+if __name__ == "__main__":
+    main()
