@@ -1,9 +1,18 @@
-"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``wheel`` or ``bench``; alone, the first three."""
+#!/usr/bin/env -S uv run --script
+
+# /// script
+# dependencies = ["nox>=2025.2.9"]
+# ///
+
+"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``wheel`` or ``bench``.
+
+``nox`` alone runs the first three.
+"""
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests"]
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
 
 
 @nox.session
@@ -19,9 +28,11 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy in strict mode, over the package and a file of users' calls."""
-    session.install("mypy", "numpy", "pytest")
+    """mypy in strict mode and pyright, over the package and a file of users' calls; and what runs against what is typed."""
+    session.install("mypy", "pyright", "pytest", ".")
     session.run("mypy")
+    session.run("pyright")
+    session.run("stubtest", "cxent", "--allowlist", "tests/stubtest_allowed.txt")
 
 
 @nox.session
@@ -31,14 +42,14 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "--all-kernels", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """The documentation site, in build/docs. A warning is an error."""
     session.install(".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "build/docs")
 
 
-@nox.session
+@nox.session(default=False)
 def wheel(session: nox.Session) -> None:
     """An sdist and a wheel, with what an index would find wrong with them."""
     session.install("build", "twine", "check-wheel-contents", "check-sdist")
@@ -48,8 +59,12 @@ def wheel(session: nox.Session) -> None:
     session.run("check-sdist", "--no-isolation")
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """cxent beside its peers, in two minutes. Arguments go to the benchmark."""
     session.install(".[bench]")
     session.run("python", "benchmarks/peers.py", *(session.posargs or ["--quick"]))
+
+
+if __name__ == "__main__":
+    nox.main()

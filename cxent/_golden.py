@@ -44,7 +44,7 @@ OPTIONS["all"] = {
 
 def expected() -> dict[str, dict[str, str]]:
     """The hashes that are promised."""
-    found: dict[str, dict[str, str]] = json.loads((files(__package__) / "golden.json").read_text())
+    found: dict[str, dict[str, str]] = json.loads((files("cxent") / "golden.json").read_text())
     return found
 
 

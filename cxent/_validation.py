@@ -79,7 +79,7 @@ def mask_like(x: Array, where: ArrayLike | None) -> Array | None:
     return _broadcast(mask, x.shape, "where", "")
 
 
-def check_out(out: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """An array of a kernel's results can be put there."""
     if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
@@ -315,7 +315,7 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 
 def real_number(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
     """A number that is accepted, as a float."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.timedelta64):
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
     try:
         number = float(value)

@@ -40,7 +40,7 @@ def test_losses() -> None:
     assert_type(cxent.cross_entropy(X, Y, reduction="none"), Any)
     with_lse = cxent.cross_entropy(X, Y, return_lse=True, label_smoothing=0)
     assert_type(with_lse, tuple[Scalar, Any])
-    assert len(with_lse) == 2 and isinstance(with_lse[0], np.floating)
+    assert isinstance(with_lse[0], np.floating)
     assert_type(cxent.cross_entropy(X, Y, reduction="none", return_lse=True), tuple[Any, Any])
 
 

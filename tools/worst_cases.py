@@ -1,8 +1,8 @@
 """The worst errors that random rows show: ``python tools/worst_cases.py [rows of each kind]``.
 
-Rows of 2 to 5,003 classes, of spreads from 0.01 to 60, near 0 and near 100. An error is in units in the last place (ulp) of
-the exact result, less what the promise allows for the shift: as many ulp as the shift x_j - m has. The exact result is
-computed in `numpy.longdouble`, which on x86-64 has 11 bits more than float64.
+Rows of 2 to 5,003 classes, of spreads from 0.01 to 60, near 0 and near 100. An error is in units in the last place
+(ulp) of the exact result, less what the promise allows for the shift: as many ulp as the shift x_j - m has. The exact
+result is computed in `numpy.longdouble`, which on x86-64 has 11 bits more than float64.
 """
 
 from __future__ import annotations

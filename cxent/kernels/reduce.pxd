@@ -80,8 +80,8 @@ cdef inline void take_group(Terms terms, int company, Py_ssize_t steps, Py_ssize
                             Beside* beside, vec* largest) noexcept nogil:
     """The exponentials of a few steps, up to STEPS: the first half of each, and then the second half of each."""
     cdef vec e[STEPS * VECTORS]
-    cdef Py_ssize_t step, v, n
-    for step in range(steps if company & MOVING else 0):
+    cdef Py_ssize_t _step, step, v, n
+    for _step in range(steps if company & MOVING else 0):
         move_line(beside)
     for step in range(steps):
         for v in range(VECTORS):
