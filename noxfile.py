@@ -28,7 +28,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy in strict mode and pyright, over the package and a file of users' calls; and what runs against what is typed."""
+    """mypy in strict mode and pyright, over the package and users' calls; stubtest, over what runs."""
     session.install("mypy", "pyright", "pytest", ".")
     session.run("mypy")
     session.run("pyright")

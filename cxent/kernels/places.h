@@ -28,7 +28,7 @@ CXENT_INLINE cxent_vec cxent_swap_pieces(cxent_vec x, int n) {
 #endif
 }
 
-enum { CXENT_BLOCK = CXENT_W == 1 ? 1 : 128 / CXENT_REAL_BITS };    /* numbers in 16 bytes */
+enum { CXENT_BLOCK = CXENT_W == 1 ? 1 : 128 / CXENT_REAL_BITS }; /* numbers in 16 bytes */
 
 /* Within every 16 bytes of BLOCK vectors, for which all CPUs have instructions that interleave the low (high) halves of
    two: number k of vector j and number j of vector k change places. */

@@ -49,10 +49,10 @@ typedef int32_t cxent_signed_word;
 #endif
 #endif
 
-#define CXENT_W (CXENT_VECTOR_BYTES * 8 / CXENT_REAL_BITS)  /* numbers in a vector */
-#define CXENT_LANES (512 / CXENT_REAL_BITS)                 /* lanes of a sum: numbers in 64 bytes, on every machine */
-#define CXENT_VECTORS (CXENT_LANES / CXENT_W)               /* vectors that hold the lanes */
-#define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1)  /* vectors of double that hold one of cxent_real */
+#define CXENT_W (CXENT_VECTOR_BYTES * 8 / CXENT_REAL_BITS) /* numbers in a vector */
+#define CXENT_LANES (512 / CXENT_REAL_BITS)                /* lanes of a sum: numbers in 64 bytes, on every machine */
+#define CXENT_VECTORS (CXENT_LANES / CXENT_W)              /* vectors that hold the lanes */
+#define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1) /* vectors of double that hold one of cxent_real */
 
 #if CXENT_W > 1
 #define CXENT_VECTOR(type, bytes) typedef type __attribute__((vector_size(bytes)))
@@ -78,7 +78,7 @@ typedef int cxent_truths;
 #endif
 
 #if CXENT_VECTOR_BYTES == 64
-typedef __mmask16 cxent_mask;   /* (of which float64 uses half) */
+typedef __mmask16 cxent_mask; /* (of which float64 uses half) */
 #else
 typedef cxent_truths cxent_mask;
 #endif
@@ -118,7 +118,7 @@ typedef cxent_truths cxent_mask;
 /* --- numbers and bits -------------------------------------------------------------------------------------------- */
 
 #if CXENT_W > 1
-#define CXENT_EVERY(x, vector) ((x) - (vector){0})
+#define CXENT_EVERY(x, vector) ((x) - (vector) {0})
 #else
 #define CXENT_EVERY(x, vector) (x)
 #endif
@@ -127,8 +127,16 @@ CXENT_INLINE cxent_vec cxent_broadcast(cxent_real x) { return CXENT_EVERY(x, cxe
 CXENT_INLINE cxent_wide cxent_broadcast_wide(double x) { return CXENT_EVERY(x, cxent_wide); }
 CXENT_INLINE cxent_bits cxent_broadcast_bits(cxent_word x) { return CXENT_EVERY(x, cxent_bits); }
 
-CXENT_INLINE cxent_bits cxent_bits_of(cxent_vec x) { cxent_bits b; memcpy(&b, &x, sizeof b); return b; }
-CXENT_INLINE cxent_vec cxent_from_bits(cxent_bits b) { cxent_vec x; memcpy(&x, &b, sizeof x); return x; }
+CXENT_INLINE cxent_bits cxent_bits_of(cxent_vec x) {
+    cxent_bits b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+CXENT_INLINE cxent_vec cxent_from_bits(cxent_bits b) {
+    cxent_vec x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
 
 /* 2^k, for the k + bias that stands in the lowest bits of t. */
 #define cxent_scale_bits(t) cxent_from_bits(cxent_bits_of(t) << CXENT_MANTISSA_BITS)
@@ -170,7 +178,7 @@ CXENT_INLINE cxent_vec cxent_maximum(cxent_vec a, cxent_vec b) {
 #if CXENT_VECTOR_BYTES == 64
 #define CXENT_COMPARE(a, b, operation, sign) CXENT_WITH_TYPE(_mm512_cmp, _mask)(a, b, operation)
 #else
-#define CXENT_COMPARE(a, b, operation, sign) ((a) sign (b))
+#define CXENT_COMPARE(a, b, operation, sign) ((a) sign(b))
 #endif
 
 CXENT_INLINE cxent_mask cxent_greater(cxent_vec a, cxent_vec b) { return CXENT_COMPARE(a, b, _CMP_GT_OQ, >); }
@@ -212,9 +220,17 @@ CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
 
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
-CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) { cxent_vec x; memcpy(&x, p, sizeof x); return x; }
+CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) {
+    cxent_vec x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
 CXENT_INLINE void cxent_store(cxent_real* p, cxent_vec x) { memcpy(p, &x, sizeof x); }
-CXENT_INLINE cxent_real cxent_first(cxent_vec x) { cxent_real n; memcpy(&n, &x, sizeof n); return n; }
+CXENT_INLINE cxent_real cxent_first(cxent_vec x) {
+    cxent_real n;
+    memcpy(&n, &x, sizeof n);
+    return n;
+}
 
 /* The first n numbers at p, and `fill` in the place of the others; n may be 0 or less, W or more. */
 CXENT_INLINE cxent_vec cxent_load_first(const cxent_real* p, ptrdiff_t n, cxent_vec fill) {
@@ -285,18 +301,24 @@ CXENT_INLINE cxent_wide cxent_widen(cxent_vec x, int half) {
 #endif
 }
 
-CXENT_INLINE cxent_wide cxent_load_wide(const double* p) { cxent_wide x; memcpy(&x, p, sizeof x); return x; }
+CXENT_INLINE cxent_wide cxent_load_wide(const double* p) {
+    cxent_wide x;
+    memcpy(&x, p, sizeof x);
+    return x;
+}
 CXENT_INLINE void cxent_store_wide(double* p, cxent_wide x) { memcpy(p, &x, sizeof x); }
 
 /* W booleans, each a byte, as 1 and 0. */
 CXENT_INLINE cxent_vec cxent_load_booleans(const void* p) {
-    cxent_bytes bytes; memcpy(&bytes, p, sizeof bytes);
+    cxent_bytes bytes;
+    memcpy(&bytes, p, sizeof bytes);
     return CXENT_CONVERT(CXENT_CONVERT(bytes, cxent_truths), cxent_vec);
 }
 
 /* W small labels as numbers. */
 CXENT_INLINE cxent_vec cxent_load_labels(const int64_t* p) {
-    cxent_labels labels; memcpy(&labels, p, sizeof labels);
+    cxent_labels labels;
+    memcpy(&labels, p, sizeof labels);
     return CXENT_CONVERT(CXENT_CONVERT(labels, cxent_truths), cxent_vec);
 }
 
