@@ -10,8 +10,14 @@ trap 'rm -rf "$work"' EXIT
 git clone --quiet "$root" "$work/cxent"
 cd "$work/cxent"
 python3 -m venv "$work/env"
-"$work/env/bin/pip" install --quiet pytest pytest-cov hypothesis ml_dtypes mpmath scipy scikit-learn pandas Cython \
-    "setuptools>=77"
+"$work/env/bin/python" > "$work/needs.txt" << 'END'
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    declared = tomllib.load(file)
+needs = declared["build-system"]["requires"] + declared["project"]["optional-dependencies"]["test"]
+print(*needs, sep="\n")
+END
+"$work/env/bin/pip" install --quiet pytest-cov --requirement "$work/needs.txt"
 echo "== the kernels, without optimisation and with counters"
 CXENT_BUILD_LEVELS=$level CXENT_LINE_NUMBERS=1 CFLAGS="-O0 --coverage" LDFLAGS=--coverage \
     "$work/env/bin/python" setup.py --quiet build_ext --inplace

@@ -9,7 +9,14 @@ trap 'rm -rf "$work"' EXIT
 git clone --quiet "$root" "$work/cxent"
 cd "$work/cxent"
 python3 -m venv "$work/env"
-"$work/env/bin/pip" install --quiet pytest hypothesis ml_dtypes mpmath scipy scikit-learn pandas Cython "setuptools>=77"
+"$work/env/bin/python" > "$work/needs.txt" << 'END'
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    declared = tomllib.load(file)
+needs = declared["build-system"]["requires"] + declared["project"]["optional-dependencies"]["test"]
+print(*needs, sep="\n")
+END
+"$work/env/bin/pip" install --quiet --requirement "$work/needs.txt"
 echo "== the kernels, with both sanitizers"
 CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" \
     LDFLAGS="-fsanitize=address,undefined" "$work/env/bin/python" setup.py --quiet build_ext --inplace
