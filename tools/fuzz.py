@@ -77,7 +77,8 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
         generator = np.random.default_rng(data.ConsumeIntInRange(0, 255))
         target = generator.integers(0, max(1, classes + data.ConsumeBool()), rows).astype(data.PickValueInList(LABELS))
     if data.ConsumeBool():
-        options["weight"] = array(data, (classes,), np.float64)
+        weight = array(data, (classes,), np.float64)
+        options["weight"] = np.where(np.abs(weight) < 1e-6, 0, weight)  # (products of tiny numbers may be 0, or not)
     if data.ConsumeBool():
         options["ignore_index"] = data.ConsumeIntInRange(-2, 3)
     options["reduction"] = data.PickValueInList(["mean", "sum", "none", "median"])

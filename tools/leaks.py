@@ -15,6 +15,7 @@ import numpy as np
 
 import cxent
 
+ALLOWED_REFERENCES = 1000
 ALLOWED = 1 << 20
 
 
@@ -68,16 +69,24 @@ def refused(call: Callable[[], Any]) -> None:
     sys.exit("bad input was accepted")
 
 
+def count_of_references() -> int:
+    """Of all objects, which only a debug build of Python counts."""
+    return sys.gettotalrefcount() if hasattr(sys, "gettotalrefcount") else 0
+
+
 def main() -> None:
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    before = 0
+    before = references = 0
     for number, call in zip(range(wanted), calls(), strict=False):
         if number == wanted // 10:
-            before = resident_bytes()
+            before, references = resident_bytes(), count_of_references()
         call()
     grown = resident_bytes() - before
     print(f"{wanted:,} calls on the {cxent.kernels.serving.name} kernels: the process grew by {grown / 1024:,.0f} kB")
-    sys.exit(grown > ALLOWED)
+    kept = count_of_references() - references
+    if kept:
+        print(f"references: {kept:+,}")
+    sys.exit(grown > ALLOWED or kept > ALLOWED_REFERENCES)
 
 
 if __name__ == "__main__":
