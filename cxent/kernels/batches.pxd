@@ -42,7 +42,7 @@ ctypedef void (*Compute)(Call* call) noexcept nogil
 cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
     """What of x and of the results is to be prefetched beside a batch."""
     find_ahead(&call.batch, &call.x, &beside.x)
-    beside.kept.start = NULL
+    beside.kept.start, beside.kept.line, beside.kept.run = NULL, 0, 0
     if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
         find_ahead(&call.batch, &call.out, &beside.kept)
     beside.pending.lines = 0
