@@ -36,6 +36,8 @@ import collections, pathlib
 lines = collections.defaultdict(dict)  # of each room: the number of a line, and whether it was reached
 for report in pathlib.Path().glob("*.gcov"):
     for line in report.read_text(errors="replace").splitlines():
+        if line.count(":") < 2:  # of a branch or a function
+            continue
         count, number, text = line.split(":", 2)
         if number.strip() == "0":
             room = text.removeprefix("Source:").rsplit("/", 1)[-1] if text.startswith("Source:") else room
