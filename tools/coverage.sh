@@ -27,14 +27,15 @@ echo "== the suite"
 CXENT_ISA=$level "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov "${@:2}"
 
 echo "== lines of the kernels"
-find build -name '*.gcda' | while read -r counts; do
-    gcov --object-file "$counts" --preserve-paths "$counts" > /dev/null 2>&1
+find "$PWD/build" -name '*.gcda' | while read -r counts; do # (each report of its own, for they have the same names)
+    folder=$(mktemp -d "$work/report.XXXX")
+    (cd "$folder" && gcov "$counts" > "$folder/log" 2>&1)
 done
-python3 - << 'END'
-import collections, pathlib
+python3 - "$work" << 'END'
+import collections, pathlib, sys
 
 lines = collections.defaultdict(dict)  # of each room: the number of a line, and whether it was reached
-for report in pathlib.Path().glob("*.gcov"):
+for report in pathlib.Path(sys.argv[1]).glob("report.*/*.gcov"):
     for line in report.read_text(errors="replace").splitlines():
         if line.count(":") < 2:  # of a branch or a function
             continue
