@@ -27,9 +27,10 @@ echo "== the suite"
 CXENT_ISA=$level "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov "${@:2}"
 
 echo "== lines of the kernels"
-find "$PWD/build" -name '*.gcda' | while read -r counts; do # (each report of its own, for they have the same names)
-    folder=$(mktemp -d "$work/report.XXXX")
-    (cd "$folder" && gcov "$counts" > "$folder/log" 2>&1)
+find build -name '*.gcda' | while read -r counts; do
+    gcov --object-file "$counts" --preserve-paths "$counts" > /dev/null 2>&1
+    folder=$(mktemp -d "$work/report.XXXX") # of its own, for the reports of two modules have the same names
+    mv ./*.gcov "$folder"
 done
 python3 - "$work" << 'END'
 import collections, pathlib, sys
