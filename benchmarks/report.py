@@ -61,6 +61,7 @@ ROOMS = """
 | `measure.py` | interleaved rounds, quartiles, rows that are run again |
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
+| `accuracy.py` | how many digits are right, beside the peers: a table of its own |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """
 

@@ -354,8 +354,6 @@ def thread_count(workers: SupportsIndex) -> int:
     """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1."""
     if type(workers) is int and workers == 1:  # in small calls every check counts
         return 1
-    if type(workers) is int and workers > 1:
-        return min(workers, _workers.usable_cpus())
     count = _integer(workers, "workers", "accepted is an integer")
     cpus = _workers.usable_cpus()
     if count == 0 or count < -cpus:

@@ -3,21 +3,10 @@
 # tools/coverage.sh [level: baseline, v3 or v4] [arguments of pytest]
 set -euo pipefail
 level=${1:-v3}
-root=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC1091,SC2154 # (which sets $work)
+source "$(dirname "$0")/fresh_checkout.sh"
 
-git clone --quiet "$root" "$work/cxent"
-cd "$work/cxent"
-python3 -m venv "$work/env"
-"$work/env/bin/python" > "$work/needs.txt" << 'END'
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    declared = tomllib.load(file)
-needs = declared["build-system"]["requires"] + declared["project"]["optional-dependencies"]["test"]
-print(*needs, sep="\n")
-END
-"$work/env/bin/pip" install --quiet pytest-cov --requirement "$work/needs.txt"
+"$work/env/bin/pip" install --quiet pytest-cov
 echo "== the kernels, without optimisation and with counters"
 levels=$([ "$level" = baseline ] && echo baseline || echo "baseline,$level") # (some tests want the baseline too)
 CXENT_BUILD_LEVELS=$levels CXENT_LINE_NUMBERS=1 CFLAGS="-O0 --coverage" LDFLAGS=--coverage \

@@ -2,15 +2,12 @@
 # The suite on a debug build of Python, which checks reference counts and memory, and a count of references over many calls:
 # tools/debug_python.sh [interpreter] [arguments of pytest]. Debian has the interpreter in python3-dbg.
 set -euo pipefail
+# shellcheck disable=SC1091,SC2034,SC2154 # (which reads $python and sets $work)
 python=${1:-python3.11d}
-root=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+source "$(dirname "$0")/fresh_checkout.sh"
 
-git clone --quiet "$root" "$work/cxent"
-cd "$work/cxent"
-"$python" -m venv "$work/env"
-"$work/env/bin/pip" install --quiet --editable ".[test]"
+"$work/env/bin/python" setup.py --quiet build_ext --inplace
+export PYTHONPATH=$PWD
 echo "== references"
 "$work/env/bin/python" tools/leaks.py 100000
 echo "== the suite"

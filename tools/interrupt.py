@@ -1,7 +1,7 @@
 """Ctrl-C during long calls leaves the process usable: ``python tools/interrupt.py [interrupts]``.
 
-An interrupt is raised when the call it falls into has ended. The next call must have the same result as ever, and its
-threads must still be there.
+An interrupt is raised when the call it falls into has ended. The next call, over the same
+threads, must have the same result as ever.
 """
 
 from __future__ import annotations

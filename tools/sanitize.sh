@@ -2,21 +2,9 @@
 # The suite with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels: tools/sanitize.sh [arguments of pytest].
 # Needs GCC's sanitizers, and the packages of the [test] extra. Ends with an error at the first report.
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+# shellcheck disable=SC1091,SC2154 # (which sets $work)
+source "$(dirname "$0")/fresh_checkout.sh"
 
-git clone --quiet "$root" "$work/cxent"
-cd "$work/cxent"
-python3 -m venv "$work/env"
-"$work/env/bin/python" > "$work/needs.txt" << 'END'
-import tomllib
-with open("pyproject.toml", "rb") as file:
-    declared = tomllib.load(file)
-needs = declared["build-system"]["requires"] + declared["project"]["optional-dependencies"]["test"]
-print(*needs, sep="\n")
-END
-"$work/env/bin/pip" install --quiet --requirement "$work/needs.txt"
 echo "== the kernels, with both sanitizers"
 CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer" \
     LDFLAGS="-fsanitize=address,undefined" "$work/env/bin/python" setup.py --quiet build_ext --inplace
