@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # How much of the source the suite reaches: lines of the Python layer by coverage.py, and lines of the kernels by gcov.
 # tools/coverage.sh [level: baseline, v3 or v4] [arguments of pytest]
+# shellcheck disable=SC1091,SC2034,SC2154 # (what is sourced reads $python and sets $work)
 set -euo pipefail
 level=${1:-v3}
-# shellcheck disable=SC1091,SC2154 # (which sets $work)
 source "$(dirname "$0")/fresh_checkout.sh"
 
 "$work/env/bin/pip" install --quiet pytest-cov

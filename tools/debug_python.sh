@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The suite on a debug build of Python, which checks reference counts and memory, and a count of references over many calls:
 # tools/debug_python.sh [interpreter] [arguments of pytest]. Debian has the interpreter in python3-dbg.
+# shellcheck disable=SC1091,SC2034,SC2154 # (what is sourced reads $python and sets $work)
 set -euo pipefail
-# shellcheck disable=SC1091,SC2034,SC2154 # (which reads $python and sets $work)
 python=${1:-python3.11d}
 source "$(dirname "$0")/fresh_checkout.sh"
 

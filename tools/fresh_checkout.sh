@@ -5,7 +5,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 git clone --quiet "$root" "$work/cxent"
-cd "$work/cxent"
+cd "$work/cxent" || exit
 "${python:-python3}" -m venv "$work/env"
 "$work/env/bin/python" > "$work/needs.txt" << 'END'
 import tomllib

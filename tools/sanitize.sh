@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The suite with AddressSanitizer and UndefinedBehaviorSanitizer in the kernels: tools/sanitize.sh [arguments of pytest].
 # Needs GCC's sanitizers, and the packages of the [test] extra. Ends with an error at the first report.
+# shellcheck disable=SC1091,SC2034,SC2154 # (what is sourced reads $python and sets $work)
 set -euo pipefail
-# shellcheck disable=SC1091,SC2154 # (which sets $work)
 source "$(dirname "$0")/fresh_checkout.sh"
 
 echo "== the kernels, with both sanitizers"
