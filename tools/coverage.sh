@@ -8,8 +8,9 @@ source "$(dirname "$0")/fresh_checkout.sh"
 
 "$work/env/bin/pip" install --quiet pytest-cov
 echo "== the kernels, without optimisation and with counters"
+sed -i 's/"-O3"/"-O0"/; s/"-Os"/"-O0"/' setup.py # (else a line that was compiled away counts as none)
 levels=$([ "$level" = baseline ] && echo baseline || echo "baseline,$level") # (some tests want the baseline too)
-CXENT_BUILD_LEVELS=$levels CXENT_LINE_NUMBERS=1 CFLAGS="-O0 --coverage" LDFLAGS=--coverage \
+CXENT_BUILD_LEVELS=$levels CXENT_LINE_NUMBERS=1 CFLAGS=--coverage LDFLAGS=--coverage \
     "$work/env/bin/python" setup.py --quiet build_ext --inplace
 
 echo "== the suite"
@@ -17,26 +18,21 @@ CXENT_ISA=$level "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov "
 
 echo "== lines of the kernels"
 find build -name '*.gcda' | while read -r counts; do
-    gcov --object-file "$counts" --preserve-paths "$counts" > /dev/null 2>&1
-    folder=$(mktemp -d "$work/report.XXXX") # of its own, for the reports of two modules have the same names
-    mv ./*.gcov "$folder"
-done
-python3 - "$work" << 'END'
-import collections, pathlib, sys
+    gcov --json-format --stdout --object-file "$counts" "$counts"
+done > "$work/lines.json"
+python3 - "$work/lines.json" << 'END'
+import collections, json, pathlib, sys
 
-lines = collections.defaultdict(dict)  # of each room: the number of a line, and whether it was reached
-for report in pathlib.Path(sys.argv[1]).glob("report.*/*.gcov"):
-    for line in report.read_text(errors="replace").splitlines():
-        if line.count(":") < 2:  # of a branch or a function
-            continue
-        count, number, text = line.split(":", 2)
-        if number.strip() == "0":
-            room = text.removeprefix("Source:").rsplit("/", 1)[-1] if text.startswith("Source:") else room
-        elif count.strip() != "-":
-            reached = not count.strip().startswith(("#", "="))
-            lines[room][int(number)] = lines[room].get(int(number), False) or reached
-for room in sorted(room for room in lines if room.endswith((".pxd", ".pyx", ".pxi", ".h"))):
-    missed = [number for number, reached in sorted(lines[room].items()) if not reached]
-    share = 1 - len(missed) / len(lines[room])
-    print(f"{room:20s} {len(lines[room]):5d} lines, {share:6.1%} reached; not", *missed)
+reached = collections.defaultdict(dict)  # of each room: the number of a line, and whether any module reached it
+for report in pathlib.Path(sys.argv[1]).read_text().splitlines():
+    for file in json.loads(report)["files"]:
+        room = reached[pathlib.Path(file["file"]).name]
+        for line in file["lines"]:
+            number = line["line_number"]
+            room[number] = room.get(number, False) or line["count"] > 0
+for room, lines in sorted(reached.items()):
+    if room.endswith((".pxd", ".pyx", ".pxi", ".h")) and (pathlib.Path("cxent/kernels") / room).exists():
+        missed = [number for number, was_reached in sorted(lines.items()) if not was_reached]
+        share = 1 - len(missed) / len(lines)
+        print(f"{room:20s} {len(lines):5d} lines, {share:6.1%} reached; not", *missed)
 END
