@@ -21,7 +21,7 @@ from cxent.kernels.math cimport expm1, log, log1p
 from cxent.kernels.rows cimport (
     INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Labels, Values, Weights,
     are_finite as all_finite, are_in_range, can_divide, exponent_to_one, find_largest_weights, power_of_two,
-    sum_weights, values_at,
+    sum_of_numbers, sum_weights, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (
@@ -218,17 +218,11 @@ def log_softmax_backward(
 
 cdef void complete_loss(Call* call) noexcept nogil:
     """What follows from the target, its weights and the options."""
-    cdef Weights weights
-    cdef double sums[2]
     call.has_losses = True
     if call.loss.w != NULL:
         call.y.direct = False  # targets are weighted in a tile
         if call.loss.smoothing != 0:
-            memset(&weights, 0, sizeof(Weights))
-            weights.row_weights = values_at(call.loss.w, sizeof(real), 0)
-            weights.outer, weights.inner = call.batch.classes, 1
-            sum_weights(&weights, 1, 1, sums)
-            call.loss.w_sum = sums[1]
+            call.loss.w_sum = sum_of_numbers(call.loss.w, call.batch.classes)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False  # and logits changed in one
     if call.loss.softcap != 0 and call.out.origin != NULL:

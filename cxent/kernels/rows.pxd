@@ -4,8 +4,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, u
 from libc.string cimport memcpy
 
 from .simd cimport (
-    FLOAT64, HALVES, W, broadcast, equal, flattened, load, load_labels, load_wide, real, select, store, store_wide, vec,
-    wide,
+    FLOAT64, HALVES, LANES, VECTORS, W, broadcast, broadcast_wide, equal, flattened, load, load_first, load_labels,
+    load_wide, real, select, store, store_wide, vec, wide, widen,
 )
 from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, row_at, store_as
 
@@ -341,8 +341,45 @@ cdef inline double power_of_two(int k) noexcept nogil:
 
 
 cdef inline bint are_finite(const real* x, Py_ssize_t n) noexcept nogil:
-    cdef int outside = 0
+    cdef real zeros[W]
+    cdef vec number
+    cdef vec zero = broadcast(0)
     cdef Py_ssize_t k
-    for k in range(n):
-        outside |= x[k] - x[k] != 0
-    return outside == 0
+    for k in range((n + W - 1) // W):
+        number = load_first(x + k * W, n - k * W, broadcast(0))
+        zero = zero + (number - number)     # NaN for what is not finite
+    store(zeros, zero)
+    for k in range(W):
+        if zeros[k] != 0:
+            return False
+    return True
+
+
+cdef inline double sum_of_numbers(const real* x, Py_ssize_t n) noexcept nogil:
+    """In as many lanes as 64 bytes hold numbers, each with Knuth's two-sum in float64."""
+    cdef double value[LANES]
+    cdef double lost[LANES]
+    cdef wide total[VECTORS * HALVES]
+    cdef wide rest[VECTORS * HALVES]
+    cdef wide number, sum, added
+    cdef vec numbers
+    cdef Py_ssize_t k, v, half, i
+    for i in range(VECTORS * HALVES):
+        total[i] = rest[i] = broadcast_wide(0)
+    for k in range((n + LANES - 1) // LANES):
+        for v in range(VECTORS):
+            numbers = load_first(x + k * LANES + v * W, n - k * LANES - v * W, broadcast(0))
+            for half in range(HALVES):
+                i = v * HALVES + half
+                number = widen(numbers, half)
+                sum = total[i] + number
+                added = sum - total[i]
+                rest[i] = rest[i] + ((total[i] - (sum - added)) + (number - added))
+                total[i] = sum
+    for i in range(VECTORS * HALVES):
+        store_wide(value + i * (W // HALVES), total[i])
+        store_wide(lost + i * (W // HALVES), rest[i])
+    for k in range(1, LANES):
+        add_number(value[k], &value[0], &lost[0])
+        lost[0] += lost[k]
+    return value[0] + lost[0] if value[0] - value[0] == 0 else value[0]
