@@ -48,9 +48,9 @@ def rows_by_classes(group: str, *sizes: tuple[int, int]) -> list[Shape]:
 SMALL, CACHED, LARGE = "small and middle", "in the caches", "past the caches"
 _SHAPES = [
     *rows_by_classes(
-        SMALL, (1, 10), (8, 10), (32, 10), (50, 10), (256, 10), (1_024, 10), (32, 100), (256, 100), (1_024, 100)
+        SMALL, (1, 10), (8, 10), (32, 10), (50, 10), (256, 10), (1_024, 10), (1, 100), (8, 100), (32, 100), (256, 100)
     ),
-    *rows_by_classes(SMALL, (32, 1_000), (256, 1_000), (1_024, 1_000)),
+    *rows_by_classes(SMALL, (1_024, 100), (32, 1_000), (256, 1_000), (1_024, 1_000)),
     *rows_by_classes(CACHED, (20_000, 3), (6_000, 10), (640, 33), (640, 100), (64, 257), (64, 1_000), (16, 5_003)),
     *rows_by_classes(CACHED, (4, 32_000)),
     # From one of these to the next there are at most four times as many classes.

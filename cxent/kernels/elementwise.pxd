@@ -17,7 +17,8 @@ from .simd cimport (
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
 from .terms cimport for_step, for_strip
 from .tiles cimport (
-    MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, row_at, store_rows, whole_lines,
+    MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
+    whole_lines,
 )
 
 cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
@@ -227,7 +228,10 @@ cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, const Batch* 
     else:
         store_block(copy, BLOCK * sizeof(real), block)
         for k in range(min(<Py_ssize_t> W, batch.rows - row)):
-            memcpy(line + k * stride, copy + k * BLOCK, present * sizeof(real))
+            if present == BLOCK:    # (a size that compilers know is a move, any other a call)
+                memcpy(line + k * stride, copy + k * BLOCK, BLOCK * sizeof(real))
+            else:
+                memcpy(line + k * stride, copy + k * BLOCK, present * sizeof(real))
 
 
 cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
@@ -304,7 +308,7 @@ cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pe
 cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                              const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
     """The formula's results to the array: at once, or while the next batch is computed."""
-    if are_lines(batch, out) and out.storage == NATIVE:
+    if are_lines(batch, out) and out.storage == NATIVE and not are_few_lines(batch, out):
         apply_chosen(True, formula, batch, x, y, w, of, out)
     elif out.streamed and not batch.columns and batch.rows == 1 and (formula == SCALE or formula == SHIFT):
         pending.form = SCALED if formula == SCALE else SHIFTED  # as it is written

@@ -42,7 +42,7 @@ from .tiles cimport MOST_IN_ROWS, Batch, Block
 cdef enum:
     CHUNK = 32                  # steps of a row that are computed together, where there are two loops
     STEPS = GROUP // VECTORS    # of a row, whose exponentials are computed together, likewise
-    STRIPS = 2                  # of columns, in the same way
+    GROUP_OF_COLUMNS = 2 * VECTORS  # vectors of columns, in the same way
     ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
 
 cdef enum:      # the company of a loop of exponentials, beside the maxima of the next batch
@@ -117,35 +117,36 @@ cdef inline void take_exponentials(Terms terms, int company, Py_ssize_t steps, S
     take_group(terms, company, steps % STEPS, groups * STEPS * LANES, of, shift, beside, largest)
 
 
-cdef inline void take_group_of_columns(int lift, bint busy, Py_ssize_t strips, const real* x, const real* shift,
+cdef inline void take_group_of_columns(int lift, bint busy, Py_ssize_t vectors, const real* x, const real* shift,
                                        real* e, Beside* beside) noexcept nogil:
-    """The exponentials of a class in a few strips, likewise."""
-    cdef vec group[STRIPS * VECTORS]
+    """The exponentials of a class in a few vectors of rows, likewise."""
+    cdef vec group[GROUP_OF_COLUMNS]
     cdef Py_ssize_t _strip, n
-    for _strip in range(strips if busy else 0):
+    for _strip in range(vectors // VECTORS if busy else 0):
         move_line(beside)
-    for n in range(strips * VECTORS):
+    for n in range(vectors):
         group[n] = load(x + n * W) - load(shift + n * W)
-    exp_each(group, strips * VECTORS, lift)
-    for n in range(strips * VECTORS):
+    exp_each(group, vectors, lift)
+    for n in range(vectors):
         store(e + n * W, group[n])
 
 
 cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* batch, const Terms_of_batch* of,
                                               Beside* beside) noexcept nogil:
-    """The same over all strips of a batch in columns, class by class."""
+    """The same over all vectors of a batch in columns that have rows, class by class."""
     cdef const real* x = of.x.start
     cdef real* e = of.kept.start
-    cdef Py_ssize_t groups = batch.strips // STRIPS
-    cdef Py_ssize_t left = batch.strips % STRIPS
+    cdef Py_ssize_t vectors = (batch.rows + W - 1) // W
+    cdef Py_ssize_t groups = vectors // GROUP_OF_COLUMNS
+    cdef Py_ssize_t left = vectors % GROUP_OF_COLUMNS
     cdef Py_ssize_t c, group, at
     for c in range(batch.classes):
         if busy:
             begin_run(beside, c)
         for group in range(groups):
-            at = group * STRIPS * LANES
-            take_group_of_columns(lift, busy, STRIPS, x + at, of.shift + at, e + at, beside)
-        at = groups * STRIPS * LANES
+            at = group * GROUP_OF_COLUMNS * W
+            take_group_of_columns(lift, busy, GROUP_OF_COLUMNS, x + at, of.shift + at, e + at, beside)
+        at = groups * GROUP_OF_COLUMNS * W
         take_group_of_columns(lift, busy, left, x + at, of.shift + at, e + at, beside)
         x += of.x.step
         e += of.kept.step

@@ -138,6 +138,11 @@ cdef inline bint are_lines(const Batch* batch, const Rows* rows) noexcept nogil:
     return batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize
 
 
+cdef inline bint are_few_lines(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Whether an array of this dtype has so few rows that most columns have none."""
+    return are_lines(batch, rows) and rows.storage == NATIVE and batch.total <= W // 4
+
+
 cdef inline char* row_at(const Batch* batch, const Rows* rows, Py_ssize_t row) noexcept nogil:
     """Where a row of the array starts."""
     if batch.inner == 1:
@@ -281,6 +286,21 @@ cdef inline void turn_group(const char* lines, Py_ssize_t stride, Py_ssize_t len
                 store(columns + (c + k) * pitch, block[k])
 
 
+cdef inline void copy_few_lines(const Batch* batch, const Rows* rows, Block block, bint to_tile) noexcept nogil:
+    """All lines of such an array to columns, number by number, or back. Columns without a line are like the first."""
+    cdef real* line
+    cdef Py_ssize_t r, c
+    for r in range(batch.rows):
+        line = <real*> row_at(batch, rows, r)
+        for c in range(batch.classes):
+            if not to_tile:
+                line[c] = block.start[r + c * block.step]
+            elif r == 0:
+                store(block.start + c * block.step, broadcast(line[c]))
+            else:
+                block.start[r + c * block.step] = line[c]
+
+
 cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
                       Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
     """Lines to columns. The `whole` first are read where they are, if of this dtype; others are copied before."""
@@ -294,7 +314,7 @@ cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_
             continue
         present = min(<Py_ssize_t> W, count - group * W)
         if present < W:
-            memset(copy, 0, W * length * sizeof(real))
+            memset(copy + present * length, 0, (W - present) * length * sizeof(real))
         copy_lines(storage, <char*> start, stride, present, length, copy, True)
         turn_group(<const char*> copy, length * sizeof(real), length, columns + group * W, pitch)
 
@@ -365,7 +385,10 @@ cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil
     cdef Py_ssize_t c
     if rows.direct:
         return block
-    if are_lines(batch, rows):
+    if are_few_lines(batch, rows):
+        copy_few_lines(batch, rows, block, True)
+        present = W
+    elif are_lines(batch, rows):
         turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows,
              whole_lines(batch.end - batch.first, batch.classes, are_adjacent(batch, rows)), batch.classes,
              block.start, block.step)
@@ -382,7 +405,9 @@ cdef inline void store_rows(const Batch* batch, const Rows* rows, Block block) n
     """The numbers of a block to the array, if they are not there already."""
     if rows.direct:
         return
-    if are_lines(batch, rows):
+    if are_few_lines(batch, rows):
+        copy_few_lines(batch, rows, block, False)
+    elif are_lines(batch, rows):
         turn_back(rows.storage, block.start, block.step, row_at(batch, rows, batch.first), rows.outer_stride,
                   batch.rows, batch.classes)
     else:
