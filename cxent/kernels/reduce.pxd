@@ -37,7 +37,7 @@ from .terms cimport (
     DIFFERENCES, EXPONENTIALS, FACTORS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TANGENTS, TARGETS, Terms,
     Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
 )
-from .tiles cimport MOST_IN_ROWS, Batch, Block
+from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
 
 cdef enum:
     CHUNK = 32                  # steps of a row that are computed together, where there are two loops
@@ -150,6 +150,20 @@ cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* 
         take_group_of_columns(lift, busy, left, x + at, of.shift + at, e + at, beside)
         x += of.x.step
         e += of.kept.step
+
+
+cdef inline void take_exponentials_of_few(int lift, const Batch* batch, const Terms_of_batch* of) noexcept nogil:
+    """The same of a row or two, as rows: of a vector of columns they would fill one number or two."""
+    cdef real row[SHORT + LANES]
+    cdef Py_ssize_t r, c, k
+    for r in range(batch.rows):
+        for c in range(batch.classes):
+            row[c] = of.x.start[r + c * of.x.step]
+        for k in range((batch.classes + W - 1) // W):
+            store(row + k * W, exp(load_first(row + k * W, batch.classes - k * W, broadcast(0))
+                                   - broadcast(of.shift[r]), lift))
+        for c in range(batch.classes):
+            of.kept.start[r + c * of.kept.step] = row[c]
 
 
 cdef inline void terms_at(Terms terms, bint one_loop, int company, const Batch* batch, Strip of, Py_ssize_t step,
@@ -368,7 +382,9 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
 cdef inline void sum_as_columns(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
                                 real** results) noexcept nogil:
     if has_exponentials(terms):
-        if busy:
+        if batch.rows <= W // 8 and batch.classes <= SHORT:
+            take_exponentials_of_few(lift_of(terms), batch, of)
+        elif busy:
             take_exponentials_of_columns(lift_of(terms), True, batch, of, beside)
         else:
             take_exponentials_of_columns(lift_of(terms), False, batch, of, beside)
