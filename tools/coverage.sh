@@ -13,7 +13,7 @@ CXENT_LINE_NUMBERS=1 CFLAGS=--coverage LDFLAGS=--coverage "$work/env/bin/python"
     --inplace
 
 echo "== the suite"
-CXENT_ISA=$level "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov "${@:2}"
+CXENT_ISA=$level PYTHONPATH=$PWD "$work/env/bin/python" -m pytest -q -p no:cacheprovider --cov "${@:2}"
 
 echo "== lines of the kernels"
 find build -name '*.gcda' | while read -r counts; do
