@@ -68,9 +68,13 @@ def cross_entropy(
     ``loss = lse(x) - x_y`` for a class index y, and ``loss = Q * lse(x) - sum_j q_j x_j`` for class probabilities q,
     with ``Q = sum_j q_j``; lse is the `logsumexp`. The options make of this::
 
-        x_j  = u_j / temperature, or with a cap  x_j = softcap * tanh(u_j / (temperature * softcap)),   u the logits
-        q'_j = weight_j * ((1 - label_smoothing) * q_j + label_smoothing / C),   q one-hot for a class index
-        loss = s * (sum_j q'_j * lse(x) - sum_j q'_j x_j) + s * z_loss * lse(x)^2,   s the row's sample_weight
+        x_j  = u_j / temperature
+               or, with a cap, softcap * tanh(u_j / (temperature * softcap))
+        q'_j = weight_j * ((1 - label_smoothing) * q_j + label_smoothing / C)
+        loss = s * (sum_j q'_j * lse(x) - sum_j q'_j x_j)
+               + s * z_loss * lse(x)^2
+
+    with u the logits, q one-hot for a class index, and s the row's sample_weight.
 
     Parameters
     ----------
@@ -238,7 +242,8 @@ def cross_entropy_with_grad(
     and ``Q = sum_j q_j``. With reduction "mean" this is divided by the number of rows. The options, which
     `cross_entropy` explains, make of this::
 
-        dloss/dx_j = s / D * (sum_k q'_k * p_j - q'_j) + s / Dz * 2 * z_loss * lse(x) * p_j
+        dloss/dx_j = s / D * (sum_k q'_k * p_j - q'_j)
+                     + s / Dz * 2 * z_loss * lse(x) * p_j
         dloss/du_j = (1 - (x_j / softcap)^2) / temperature * dloss/dx_j
 
     Parameters

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -74,9 +75,12 @@ def _choose(wanted: str) -> Kernels:
             continue
         if name != "python":
             return kernels
+    remedy = "To build them, install a C compiler and run `pip install .` in the source of cxent"
+    source = Path(__file__).parent.parent.parent
+    if (source / "setup.py").exists():
+        remedy = f"Python found the source of cxent in {source} first: start it elsewhere, or run `pip install -e .` there"
     warnings.warn(
-        "cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. "
-        "To build them, install a C compiler and run `pip install .` in the source of cxent",
+        "cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. " + remedy,
         RuntimeWarning,
         stacklevel=2,
     )

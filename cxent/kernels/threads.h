@@ -31,7 +31,11 @@ typedef volatile long cxent_atomic;
 
 static inline double cxent_microseconds(void) {
     struct timespec now;
+#ifdef _WIN32
     timespec_get(&now, TIME_UTC);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now); /* (nobody can set it back, which would make a spin longer) */
+#endif
     return 1e6 * (double) now.tv_sec + 1e-3 * (double) now.tv_nsec;
 }
 
