@@ -80,7 +80,7 @@ def _choose(wanted: str) -> Kernels:
     if (source / "setup.py").exists():
         remedy = f"Python found the source of cxent in {source} first: start it elsewhere, or run `pip install -e .` there"
     warnings.warn(
-        "cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. " + remedy,
+        f"cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. {remedy}",
         RuntimeWarning,
         stacklevel=2,
     )
