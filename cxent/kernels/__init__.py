@@ -78,7 +78,9 @@ def _choose(wanted: str) -> Kernels:
     remedy = "To build them, install a C compiler and run `pip install .` in the source of cxent"
     source = Path(__file__).parent.parent.parent
     if (source / "setup.py").exists():
-        remedy = f"Python found the source of cxent in {source} first: start it elsewhere, or run `pip install -e .` there"
+        remedy = (
+            f"Python found the source of cxent in {source} first: start it elsewhere, or run `pip install -e .` there"
+        )
     warnings.warn(
         f"cxent's compiled kernels are missing, so the pure-NumPy ones are used, which are many times slower. {remedy}",
         RuntimeWarning,
