@@ -20,7 +20,9 @@ OPERATIONS = [
     "loss+grad, smoothed",
     "loss, soft",
     "loss+grad, soft",
+    "scores, top 10",
 ]
+TOP = 10
 HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp"]  # of losses peers return half precision
 WIDE_DTYPES = ["float32", "float64"]
 DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
@@ -98,7 +100,9 @@ class Case:
         self.out: Any = None if self.small else np.empty_like(self.x)
 
     def operations(self, wanted: Iterable[str]) -> list[str]:
-        return [operation for operation in wanted if not self.half or operation in HALF_OPERATIONS]
+        """Those of the wanted that this case has: fewer of half precision, and no top 10 of fewer classes."""
+        few = self.classes < TOP
+        return [o for o in wanted if (not self.half or o in HALF_OPERATIONS) and not (few and o == "scores, top 10")]
 
     def along(self, weight: Any) -> Any:
         """Class weights in a shape that broadcasts to that of the logits."""

@@ -29,7 +29,8 @@ must (a loss writes less), *{EXP}* is the kernels' own exponential of as many nu
 speed to theirs (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. A tilde:
 the copy strayed by more than {STRAYS:.0%} however often the row was run, so something else ran on the machine. "Soft"
 targets are probabilities, the others class indices; "smoothed" has class weights and label smoothing; "masked" has a
-mask of the logits' shape. A dash: not computed.
+mask of the logits' shape; "scores" are log-probabilities of labels and the ten most likely classes (cxent finds ranks
+and entropies too). A dash: not computed.
 """
 
 INDEX = """\

@@ -9,11 +9,21 @@ from ._cross_entropy import (
     cross_entropy_with_hess,
 )
 from ._from_probs import cross_entropy_from_probs, cross_entropy_from_probs_with_grad
+from ._linear import (
+    LinearGradients,
+    linear_cross_entropy,
+    linear_cross_entropy_with_grad,
+    linear_token_logprobs,
+)
+from ._scoring import Perplexity, TokenLogprobs, perplexity, token_logprobs
 from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, softmax_backward, softmax_jacobian
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "LinearGradients",
+    "Perplexity",
+    "TokenLogprobs",
     "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
@@ -21,11 +31,16 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "linear_cross_entropy",
+    "linear_cross_entropy_with_grad",
+    "linear_token_logprobs",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "perplexity",
     "show_config",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
+    "token_logprobs",
 ]

@@ -480,18 +480,13 @@ def _of_logits(
     lse = layout.empty_row_results(loss.dtype) if return_lse else None
     total = 0.0
     if layout.row_count > 0:
-        total = kernels.serving.of(x.dtype).cross_entropy(
+        total = loss.compute(
             as_stored(layout.view(x)),
-            loss.target,
-            loss.class_weights,
-            loss.row_weights,
-            loss.options,
-            loss.row_losses,
-            lse,
-            None if grad is None else as_stored(grad),
-            None if hess is None else as_stored(hess),
-            grad is not None and exceeds_cache(grad),
             threads,
+            lse=lse,
+            grad=None if grad is None else as_stored(grad),
+            hess=None if hess is None else as_stored(hess),
+            past_caches=grad is not None and exceeds_cache(grad),
         )
     return (
         loss.reduced(total),

@@ -104,6 +104,11 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
                 found += cxent.cross_entropy_with_hess(x, target, **given)
                 found.append(cxent.cross_entropy_hvp(x, target, g, **given))
         yield f"loss, {name}", found
+    ids = (uniform((*row_shape, 2), 8) * classes).astype(np.int64)
+    found = []
+    for name in ("plain", "temperature", "softcap"):
+        found += cxent.token_logprobs(x, ids, axis=axis, top_k=min(classes, 5), workers=workers, **OPTIONS[name])
+    yield "scores", found
     predicted = q + dtype(0.125)
     yield (
         "from_probs",
@@ -123,7 +128,8 @@ def hashes(dtype: str, layout: str, workers: int, chosen: Sequence[int] = CLASSE
         for group, arrays in results(DTYPES[dtype], layout, classes, workers):
             digest = hashlib.sha256()
             for array in map(np.array, arrays):
-                array[np.isnan(array)] = np.nan
+                if array.dtype.kind != "i":
+                    array[np.isnan(array)] = np.nan
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
             found[f"{classes} {group}"] = digest.hexdigest()[:12]
     return found

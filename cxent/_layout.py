@@ -61,13 +61,20 @@ class _Order:
         self._is_natural = axes == self._inverse == sorted(axes)
 
     def apply(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """The array with its axes in this order, and then in `shape`."""
-        return array.reshape(shape) if self._is_natural else array.transpose(self._axes).reshape(shape)
+        """The array with its axes in this order, and then in `shape`; axes beyond these stay at the end."""
+        n = len(self._axes)
+        shape += array.shape[n:]
+        return array.reshape(shape) if self._is_natural else _first_axes(array, self._axes).reshape(shape)
 
-    def undo(self, array: Array) -> Array:
-        """The inverse of `apply`."""
-        array = array.reshape(self._shape)
-        return array if self._is_natural else array.transpose(self._inverse)
+    def undo(self, array: Array, ndim: int) -> Array:
+        """The inverse of `apply`, of what has `ndim` dimensions now, and axes beyond these."""
+        array = array.reshape((*self._shape, *array.shape[ndim:]))
+        return array if self._is_natural else _first_axes(array, self._inverse)
+
+
+def _first_axes(array: Array, axes: list[int]) -> Array:
+    """The array with its first axes in this order."""
+    return array.transpose((*axes, *range(len(axes), array.ndim)))
 
 
 class Layout:
@@ -108,16 +115,16 @@ class Layout:
         return self._order.apply(array, self._view_shape)
 
     def row_view(self, array: Array) -> Array:
-        """An array of the rows' shape as ``(outer, inner)``."""
+        """An array of the rows' shape as ``(outer, inner)``; with k numbers for each row, ``(outer, inner, k)``."""
         return self._row_order.apply(array, self._row_view_shape)
 
-    def empty_row_results(self, dtype: DTypeLike) -> Array:
-        """Memory for one result per row, as ``(outer, inner)``."""
-        return np.empty(self._row_view_shape, dtype)
+    def empty_row_results(self, dtype: DTypeLike, *count: int) -> Array:
+        """Memory for one result per row, as ``(outer, inner)``, or for `count` as ``(outer, inner, count)``."""
+        return np.empty(self._row_view_shape + count, dtype)
 
     def row_results(self, row_view: Array) -> RowResults:
-        """What the caller gets of one result per row; a scalar for a row without other axes."""
-        results = self._row_order.undo(row_view)
+        """What the caller gets of one result per row, or of several; a scalar for a row without other axes."""
+        results = self._row_order.undo(row_view, 2)
         return results if results.ndim else results[()]
 
     def output(
@@ -151,10 +158,10 @@ class Layout:
     def result(self, output: Array, out: Array | None, dtype: np.dtype[Any]) -> Array:
         """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
         if out is None:
-            array = narrowed(self._order.undo(output), dtype)
+            array = narrowed(self._order.undo(output, 3), dtype)
             return array if array.ndim else array[()]
         if not np.may_share_memory(output, out):
-            out[...] = narrowed(self._order.undo(output), dtype)
+            out[...] = narrowed(self._order.undo(output, 3), dtype)
         return out
 
 

@@ -45,6 +45,36 @@ class CheckedLoss(NamedTuple):
         """What a kernel reads beside the logits."""
         return [a for a in (self.target, self.class_weights, self.row_weights) if a is not None]
 
+    def compute(
+        self,
+        logits: Array,
+        threads: int,
+        *,
+        rows: slice = slice(None),
+        lse: Array | None = None,
+        grad: Array | None = None,
+        hess: Array | None = None,
+        past_caches: bool = False,
+    ) -> float:
+        """The sum of the losses of these logits, those of some rows; also what is wanted of all rows or of these.
+
+        Logits, gradient and Hessian are of the rows, and the others of all: the losses and logsumexps of each row.
+        """
+        total: float = kernels.serving.of(self.dtype).cross_entropy(
+            logits,
+            self.target[rows],
+            self.class_weights,
+            _of_rows(self.row_weights, rows),
+            self.options,
+            _of_rows(self.row_losses, rows),
+            _of_rows(lse, rows),
+            grad,
+            hess,
+            past_caches,
+            threads,
+        )
+        return total
+
     def reduced(self, total: float) -> RowResults:
         """The loss that the caller gets, of the sum that a kernel returns."""
         if self.row_losses is not None:
@@ -86,6 +116,10 @@ def checked_loss(
         (ignored, given.label_smoothing, given.z_loss, given.softcap, given.temperature, *divisors),
         layout.empty_row_results(dtype) if given.reduction == "none" else None,
     )
+
+
+def _of_rows(array: Array | None, rows: slice) -> Array | None:
+    return None if array is None else array[rows]
 
 
 def scalar(total: float, dtype: type[np.floating]) -> Scalar:

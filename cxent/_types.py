@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, Required, SupportsIndex, TypeAlias, TypedDict
 
 import numpy as np
@@ -24,6 +25,9 @@ Real: TypeAlias = float | np.floating[Any] | np.integer[Any]
 
 Out: TypeAlias = Array | None
 """Where to put a result."""
+
+Progress: TypeAlias = Callable[[int, int], object] | bool | None
+"""What is told how many rows are done, and of how many; True: a bar."""
 
 Combined: TypeAlias = Literal["mean", "sum"]
 PerRow: TypeAlias = Literal["none"]

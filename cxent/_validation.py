@@ -176,10 +176,30 @@ def checked_target(
             f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
             "accepted for these are integers: convert it with astype(int)"
         )
+    return _indices(target, "target", layout, ignore_index)
+
+
+def checked_ids(value: ArrayLike, layout: Layout, ignore_index: int | None, several: bool = True) -> Indices:
+    """Ids of classes as ``(outer, inner, k)``, of which there may be several for each row."""
+    ids = plain_array(value, "ids")
+    shape = layout.row_shape
+    if ids.shape != shape and not (several and ids.shape[:-1] == shape and ids.ndim > len(shape)):
+        more = ", and one axis more for several candidates of each row" if several else ""
+        raise ValueError(f"ids has shape {ids.shape}; accepted for logits of shape {layout.shape} are {shape}{more}")
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"ids has dtype {ids.dtype}; accepted are integers")
+    indices = _indices(ids, "ids", layout, ignore_index)
+    return indices if ids.ndim > len(shape) else Indices(indices.view[:, :, np.newaxis], indices.ignored)
+
+
+def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | None) -> Indices:
+    """Class indices as kernels take them; each is a class, or ignored."""
     labels = _readable(target, target.dtype.newbyteorder("=") if target.dtype.kind in "iu" else _INT64)
     indices = Indices(layout.row_view(labels), _as_label(ignore_index, target.dtype))
-    if not kernels.serving.float64.labels_in_range(indices.view, layout.classes, indices.ignored):
-        raise IndexError(_first_outside(target, layout.classes, ignore_index, name))
+    outer, inner, *several = indices.view.shape
+    view = indices.view.reshape(outer * inner, *several) if several else indices.view
+    if not kernels.serving.float64.labels_in_range(view, layout.classes, indices.ignored):
+        raise IndexError(_first_outside(target, argument, layout.classes, ignore_index))
     return indices
 
 
@@ -240,7 +260,7 @@ def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
     return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 
 
-def _first_outside(target: Array, classes: int, ignore_index: int | None, name: str) -> str:
+def _first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:
     place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
     found = target[tuple(place)]
     if ignore_index is not None:
@@ -248,7 +268,7 @@ def _first_outside(target: Array, classes: int, ignore_index: int | None, name: 
     else:
         more = f" (rows that shall not count: ignore_index={found})" if found < 0 else ""
     at = f"[{', '.join(map(str, place))}]" if target.ndim else ""
-    return f"target{at} is {found}; accepted are class indices from 0 to {classes - 1}{more}"
+    return f"{argument}{at} is {found}; accepted are class indices from 0 to {classes - 1}{more}"
 
 
 # Options
@@ -328,6 +348,24 @@ def real_number(value: object, name: str, accepted: str, accepts: Callable[[floa
 
 def integer_or_none(value: SupportsIndex | None, name: str) -> int | None:
     return None if value is None else _integer(value, name, "accepted are an integer and None")
+
+
+def integer_in_range(value: SupportsIndex, name: str, most: int) -> int:
+    """An integer from 0 to `most`."""
+    accepted = f"accepted is an integer from 0 to {most}"
+    number = _integer(value, name, accepted)
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} is {number}; {accepted}")
+    return number
+
+
+def positive_integer(value: SupportsIndex, name: str) -> int:
+    """An integer from 1 on."""
+    accepted = "accepted is a positive integer"
+    number = _integer(value, name, accepted)
+    if number < 1:
+        raise ValueError(f"{name} is {number}; {accepted}")
+    return number
 
 
 def single_axis(axis: SupportsIndex) -> int:

@@ -44,6 +44,18 @@ html_theme_options = {
     "header_links_before_dropdown": 4,
 }
 # (These pages have none below them, and so nothing to navigate.)
-PAGES = ["maths", "losses", "inputs", "threads", "recipes", "coming_from", "numbers", "speed", "design"]
+PAGES = [
+    "maths",
+    "losses",
+    "scoring",
+    "large_vocabularies",
+    "inputs",
+    "threads",
+    "recipes",
+    "coming_from",
+    "numbers",
+    "speed",
+    "design",
+]
 html_sidebars = {page: [] for page in PAGES}
 html_show_sourcelink = False

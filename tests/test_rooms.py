@@ -12,8 +12,8 @@ import cxent
 KERNELS = Path(__file__).parent.parent / "cxent" / "kernels"
 # Each cimports from those before it alone.
 ROOMS = [
-    "simd", "math", "sums", "tiles", "stores", "maxima", "terms", "reduce", "elementwise", "rows", "losses", "threads",
-    "batches", "softmax", "cross_entropy",
+    "simd", "math", "sums", "tiles", "stores", "maxima", "terms", "selection", "reduce", "elementwise", "rows",
+    "losses", "threads", "batches", "softmax", "cross_entropy", "scoring",
 ]  # fmt: skip
 
 

@@ -30,6 +30,26 @@ def test_softmax_functions() -> None:
     assert len(lse_and_sign) == 2
 
 
+def test_scores() -> None:
+    scores = cxent.token_logprobs(X, Y, top_k=np.int64(1))
+    assert_type(scores, cxent.TokenLogprobs)
+    assert_type(scores.logprob, Any)
+    assert scores.top_ids is not None
+    assert_type(scores.top_ids, Array)
+    nll, tokens, value = cxent.perplexity(X, Y, temperature=2)
+    assert_type((nll, tokens, value), tuple[float, int, float])
+    assert type(tokens) is int
+
+
+def test_linear_layers() -> None:
+    loss, gradients = cxent.linear_cross_entropy_with_grad(X, X, [0, 1], bias=[0, 1], chunk_bytes=np.int64(100))[:2]
+    assert_type(loss, Any)
+    assert isinstance(gradients, cxent.LinearGradients)
+    assert_type(gradients.bias, Array | None)
+    assert_type(cxent.linear_token_logprobs(X, X, [0, 1], progress=False), cxent.TokenLogprobs)
+    assert loss > 0
+
+
 def test_losses() -> None:
     loss = cxent.cross_entropy(X, Y)
     assert_type(loss, Scalar)

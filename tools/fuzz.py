@@ -58,6 +58,8 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
             "cross_entropy_with_grad",
             "cross_entropy_with_hess",
             "cross_entropy_from_probs_with_grad",
+            "token_logprobs",
+            "perplexity",
         ]
     )
     options: dict[str, Any] = {"axis": axis}
@@ -70,12 +72,23 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
         output = array(data, shape, dtype)
         return name, [x, -np.abs(output) if output.dtype.kind == "f" else output], options
     classes = shape[axis] if -len(shape) <= axis < len(shape) else 1
-    if data.ConsumeBool():
+    of_tokens = name in ("token_logprobs", "perplexity")
+    if data.ConsumeBool() and not of_tokens:
         target = np.abs(np.nan_to_num(array(data, shape, np.float64), posinf=9.0, neginf=9.0))
     else:
         rows = tuple(np.delete(shape, axis)) if -len(shape) <= axis < len(shape) else shape
         generator = np.random.default_rng(data.ConsumeIntInRange(0, 255))
         target = generator.integers(0, max(1, classes + data.ConsumeBool()), rows).astype(data.PickValueInList(LABELS))
+    if of_tokens:
+        if name == "token_logprobs":
+            target = target if data.ConsumeBool() else np.stack([target, target // 2], axis=-1)
+            options["top_k"] = data.ConsumeIntInRange(0, 5)
+        if data.ConsumeBool():
+            options["ignore_index"] = data.ConsumeIntInRange(-2, 3)
+        if data.ConsumeBool():
+            options["temperature"] = data.PickValueInList([1.0, 0.5, 3.0, 0.0])
+            options["softcap"] = data.PickValueInList([None, 5.0, 30.0])
+        return name, [x, target], options
     if data.ConsumeBool():
         weight = array(data, (classes,), np.float64)
         options["weight"] = np.where(np.abs(weight) < 1e-6, 0, weight)  # (products of tiny numbers may be 0, or not)
@@ -105,7 +118,9 @@ def outcome(kernels: Any, name: str, given: list[Any], options: dict[str, Any]) 
         return type(error), str(error)
     finally:
         cxent.kernels.serving = FAST
-    return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
+    parts = result if isinstance(result, tuple) else (result,)
+    with np.errstate(over="ignore"):  # (a perplexity, a float, is as good as the logits' dtype)
+        return [np.asarray(np.float32(part) if type(part) is float else part) for part in parts if part is not None]
 
 
 def largest(x: np.ndarray[Any, Any]) -> float:
@@ -115,7 +130,7 @@ def largest(x: np.ndarray[Any, Any]) -> float:
 
 
 def agree(found: Any, expected: Any, unit: float) -> bool:
-    """The same exception; or the same dtypes, shapes and special values, and numbers that are close.
+    """The same exception; or the same dtypes, shapes, integers and special values, and numbers that are close.
 
     `unit` is the size of terms that may cancel.
     """
@@ -124,6 +139,10 @@ def agree(found: Any, expected: Any, unit: float) -> bool:
     for a, b in zip(found, expected, strict=True):
         if a.dtype != b.dtype or a.shape != b.shape:
             return False
+        if a.dtype.kind == "i":
+            if not np.array_equal(a, b):
+                return False
+            continue
         precision = 1e-2 if a.dtype.itemsize == 2 else 2e-4 if a.dtype.itemsize == 4 else 1e-9
         near = max(precision * max(largest(b), unit), 2 * float(np.finfo(a.dtype).smallest_subnormal))
         if not np.allclose(a.astype(float), b.astype(float), rtol=precision, atol=near, equal_nan=True):

@@ -43,6 +43,8 @@ def calls() -> Iterator[Callable[[], Any]]:
         lambda: cxent.cross_entropy_with_hess(x, labels),
         lambda: cxent.cross_entropy_hvp(x, labels, x),
         lambda: cxent.cross_entropy_from_probs_with_grad(soft, labels),
+        lambda: cxent.token_logprobs(x, labels, top_k=2),
+        lambda: cxent.perplexity(x, labels, ignore_index=1),
         lambda: cxent.softmax([[1.0, 2.0], [3.0, 4.0]], workers=2),
     ]
     bad = [
@@ -54,6 +56,7 @@ def calls() -> Iterator[Callable[[], Any]]:
         lambda: cxent.cross_entropy(x, labels, weight=weight[:3]),
         lambda: cxent.cross_entropy(x, labels, temperature=0.0),
         lambda: cxent.logsumexp(["a"]),
+        lambda: cxent.token_logprobs(x, labels, top_k=1000),
     ]
     while True:
         yield from good

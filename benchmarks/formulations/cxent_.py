@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, Case, Formulations
+from cases import SMOOTHING, TOP, Case, Formulations
 
 NAME = "cxent"
 DISTRIBUTION = "cxent"
@@ -26,4 +26,5 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [lambda: cxent.cross_entropy_with_grad(x, y, axis=axis, out=out, **smoothed)],
         "loss, soft": [lambda: cxent.cross_entropy(x, q, axis=axis, **workers)],
         "loss+grad, soft": [lambda: cxent.cross_entropy_with_grad(x, q, axis=axis, out=out, **workers)],
+        "scores, top 10": [lambda: cxent.token_logprobs(x, y, axis=axis, top_k=TOP, **workers)[0]],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from cases import SMOOTHING, Call, Case, Formulations
+from cases import SMOOTHING, TOP, Call, Case, Formulations
 
 NAME = "JAX"
 DISTRIBUTION = "jax"
@@ -51,10 +51,16 @@ def formulations(case: Case) -> Formulations:
     def soft_loss_and_grad(x: Any, q: Any) -> tuple[Any, Any]:
         return soft_loss(x, q), (jax.nn.softmax(x, axis) - q) / rows
 
+    def scores(x: Any, y: Any) -> tuple[Any, Any]:
+        log_p = jax.nn.log_softmax(x, axis)
+        top = jax.lax.top_k(jnp.moveaxis(log_p, axis, -1), TOP)
+        return jnp.take_along_axis(log_p, jnp.expand_dims(y, axis), axis).squeeze(axis), top
+
     def timed(function: Callable[..., Any], *arguments: Any) -> Call:
         compiled = jax.jit(function)  # at its first call, which is not timed
         return lambda: jax.block_until_ready(compiled(*arguments))
 
+    scores_and_top = timed(scores, x, y)
     return {
         "softmax": [timed(lambda x: jax.nn.softmax(x, axis), x)],
         "softmax, masked": [timed(lambda x, mask: jax.nn.softmax(x, axis, where=mask), x, mask)],
@@ -65,4 +71,5 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [timed(jax.value_and_grad(smoothed_loss), x, y), timed(smoothed_loss_and_grad, x, y)],
         "loss, soft": [timed(soft_loss, x, q)],
         "loss+grad, soft": [timed(jax.value_and_grad(soft_loss), x, q), timed(soft_loss_and_grad, x, q)],
+        "scores, top 10": [lambda: scores_and_top()[0]],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, Case, Formulations, without
+from cases import SMOOTHING, TOP, Case, Formulations, without
 
 NAME = "NumPy"
 DISTRIBUTION = "numpy"
@@ -68,6 +68,12 @@ def formulations(case: Case) -> Formulations:
         p /= case.rows
         return loss, p
 
+    def scores() -> Any:
+        lse = logsumexp()
+        ids = np.take(np.argpartition(x, -TOP, axis), range(-TOP, 0), axis)
+        np.take_along_axis(x, ids, axis).argsort(axis)
+        return (np.take_along_axis(x, y, axis) - lse).squeeze(axis)
+
     return {
         "softmax": [lambda: softmax()[0]],
         "softmax, masked": [masked_softmax],
@@ -78,4 +84,5 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [smoothed_loss_and_grad],
         "loss, soft": [lambda: (logsumexp().squeeze(axis) - np.vecdot(q, x, axis=axis)).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
+        "scores, top 10": [scores],
     }

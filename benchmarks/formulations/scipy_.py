@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, Case, Formulations, without
+from cases import SMOOTHING, TOP, Case, Formulations, without
 
 NAME = "SciPy"
 DISTRIBUTION = "scipy"
@@ -50,6 +50,12 @@ def formulations(case: Case) -> Formulations:
         p /= case.rows
         return loss, p
 
+    def scores() -> Any:
+        log_p = special.log_softmax(x, axis)
+        ids = np.take(np.argpartition(log_p, -TOP, axis), range(-TOP, 0), axis)
+        np.take_along_axis(log_p, ids, axis).argsort(axis)
+        return np.take_along_axis(log_p, y, axis).squeeze(axis)
+
     return {
         "softmax": [lambda: special.softmax(x, axis)],
         "softmax, masked": [lambda: special.softmax(np.where(case.mask, x, x.dtype.type(-np.inf)), axis)],
@@ -60,4 +66,5 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [smoothed_loss_and_grad],
         "loss, soft": [lambda: -np.vecdot(q, special.log_softmax(x, axis), axis=axis).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
+        "scores, top 10": [scores],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, Case, Formulations
+from cases import SMOOTHING, TOP, Case, Formulations
 
 NAME = "PyTorch"
 DISTRIBUTION = "torch"
@@ -55,6 +55,16 @@ def formulations(case: Case) -> Formulations:
         loss = -torch.dot(q.view(-1), p.view(-1)) / case.rows
         return loss, p.exp_().sub_(q).div_(case.rows)
 
+    def scores() -> Any:
+        log_p = torch.log_softmax(x, axis, **out)
+        log_p.topk(TOP, axis)
+        return log_p.gather(axis, y.unsqueeze(axis)).squeeze(axis)
+
+    def scores_of_logits() -> Any:
+        lse = torch.logsumexp(x, axis, keepdim=True)
+        x.topk(TOP, axis)[0].sub_(lse)
+        return (x.gather(axis, y.unsqueeze(axis)) - lse).squeeze(axis)
+
     return {
         "softmax": [lambda: torch.softmax(x, axis, **out)],
         "softmax, masked": [lambda: torch.softmax(x.masked_fill(hidden, float("-inf")), axis, **out)],
@@ -69,4 +79,5 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [lambda: autograd(y, weight=w, label_smoothing=SMOOTHING), smoothed_by_hand],
         "loss, soft": [lambda: cross_entropy(x, q)],
         "loss+grad, soft": [lambda: autograd(q), soft_by_hand],
+        "scores, top 10": [scores, scores_of_logits],
     }

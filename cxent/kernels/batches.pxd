@@ -7,7 +7,7 @@ cleans up. A large call has parts, runs of its rows, which threads may compute s
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memset
 
-from .losses cimport Loss
+from .losses cimport Loss, Scores
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport fence, real
@@ -27,6 +27,7 @@ cdef struct Call:
     Rows hess           # the second such result, or none
     Rows spare          # a tile alone: for dx/du of a softcap, or exponentials beside x; or none
     Loss loss
+    Scores scores
     Values values       # one result for each row, or none
     Next_maxima next
     Unshifted unshifted

@@ -435,4 +435,5 @@ def evaluate(
                 store_first(&out[k * W], value, n - k * W)
 
 
+include "scores.pxi"
 include "plain.pxi"

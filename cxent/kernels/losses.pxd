@@ -39,6 +39,16 @@ cdef struct Loss:
     Values losses
     Values lse
 
+cdef struct Scores:         # what scoring is given and what it wants, beside a loss's; a row's results lie side by side
+    Labels ids
+    Py_ssize_t id_stride    # in bytes
+    Py_ssize_t candidates   # of each row
+    Py_ssize_t top_k
+    real* logprob
+    int64_t* rank
+    int64_t* top_id
+    real* top_logprob
+
 cdef struct Row_numbers:    # what is known of the rows of a batch; t is the target row of probabilities, else w
     real top[MOST_ROWS]             # x_m, the largest
     real limit[MOST_ROWS]           # the logsumexp, if x_m is infinite; else 0

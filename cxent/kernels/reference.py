@@ -238,6 +238,39 @@ def cross_entropy(
     return float(loss.sum())
 
 
+@np.errstate(all="ignore")
+def token_logprobs(
+    x: Array,
+    ids: Array,
+    options: tuple[int | None, float, float],
+    logprob: Array,
+    rank: Array,
+    entropy: Array,
+    lse: Array,
+    top_id: Array | None,
+    top_logprob: Array | None,
+    threads: int,
+) -> None:
+    ignored, cap, temperature = options
+    u = _rows(x)
+    m, shifted, _ = _capped(u, cap, temperature)
+    e, rest = _exponentials(shifted)
+    log_sum = np.log1p(rest) + (m - m)  # NaN for a row without probabilities
+    entropy[...] = (log_sum - _sum(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
+    lse[...] = (m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, _limit(u, m)))[..., 0]
+    log_p = (shifted - log_sum).astype(lse.dtype)
+    counted = ids != ignored
+    id = np.where(counted, ids, 0).astype(np.int64)
+    logprob[...] = np.where(counted, np.take_along_axis(log_p, id, axis=-1), 0)
+    for k in range(ids.shape[-1]):
+        rank[..., k] = 1 + np.count_nonzero(u > np.take_along_axis(u, id[..., k : k + 1], axis=-1), axis=-1)
+    rank[~counted | np.isnan(logprob)] = 0
+    if top_id is not None and top_logprob is not None:
+        top_id[...] = np.argsort(-u, axis=-1, kind="stable")[..., : top_id.shape[-1]]
+        top_logprob[...] = np.take_along_axis(log_p, top_id, axis=-1)
+        top_id[np.isnan(log_sum[..., 0])] = -1
+
+
 def _limit(x: Array, m: Array) -> Array:
     """The logsumexp of rows with an infinite maximum."""
     return np.where(np.isnan(x).any(axis=-1, keepdims=True), np.nan, m)

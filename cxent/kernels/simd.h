@@ -218,6 +218,20 @@ CXENT_INLINE cxent_bits cxent_count(cxent_bits n, cxent_mask mask) {
 #endif
 }
 
+/* Bit k is set where the mask is in lane k. */
+CXENT_INLINE unsigned cxent_lanes_of(cxent_mask mask) {
+#if CXENT_VECTOR_BYTES == 64 || CXENT_W == 1
+    return (unsigned) mask;
+#elif CXENT_VECTOR_BYTES == 32
+    return (unsigned) CXENT_OP(movemask)((cxent_vec) mask);
+#else
+    unsigned lanes = 0;
+    for (int k = 0; k < CXENT_W; k++)
+        lanes |= (mask[k] ? 1u : 0u) << k;
+    return lanes;
+#endif
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
 CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) {

@@ -39,6 +39,7 @@ cdef extern from "simd.h" nogil:
     vec unless "cxent_unless"(mask chosen, vec a) noexcept
 
     bits count "cxent_count"(bits n, mask chosen) noexcept
+    unsigned int lanes_of "cxent_lanes_of"(mask chosen) noexcept
 
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept

@@ -1,0 +1,271 @@
+"""Scores of tokens: what language models are judged by, from their logits."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import kernels
+from ._layout import Layout, as_stored, layout_of
+from ._types import Array, Real, RowResults
+from ._validation import (
+    checked_ids,
+    computed_dtype,
+    floating_array,
+    integer_in_range,
+    loss_options,
+    require_classes,
+    thread_count,
+)
+
+
+class TokenLogprobs(NamedTuple):
+    """What `token_logprobs` returns."""
+
+    logprob: RowResults
+    """Log-probabilities of the ids, in their shape and in the dtype in which the logits are computed."""
+    rank: RowResults
+    """1 + the number of larger logits: 1 is the greedy choice."""
+    entropy: RowResults
+    """Of each row, in nats."""
+    logsumexp: RowResults
+    """Of each row."""
+    top_ids: Array | None
+    """Those of the `top_k` largest logits of each row in descending order, in the rows' shape and one axis more."""
+    top_logprobs: Array | None
+    """Their log-probabilities."""
+
+
+class Perplexity(NamedTuple):
+    """What `perplexity` returns."""
+
+    nll: float
+    """The negative log-likelihoods, summed, in nats."""
+    tokens: int
+    """How many tokens count."""
+    perplexity: float
+    """``exp(nll / tokens)``."""
+
+
+class ScoreArrays(NamedTuple):
+    """Memory for these results, as kernels take it."""
+
+    logprob: Array
+    rank: Array
+    entropy: Array
+    lse: Array
+    top_id: Array | None
+    top_logprob: Array | None
+
+    @classmethod
+    def empty(cls, layout: Layout, dtype: np.dtype[Any], candidates: int, top_k: int) -> ScoreArrays:
+        return cls(
+            layout.empty_row_results(dtype, candidates),
+            layout.empty_row_results(np.int64, candidates),
+            layout.empty_row_results(dtype),
+            layout.empty_row_results(dtype),
+            layout.empty_row_results(np.int64, top_k) if top_k else None,
+            layout.empty_row_results(dtype, top_k) if top_k else None,
+        )
+
+    def part(self, rows: slice) -> ScoreArrays:
+        """That for some rows."""
+        parts: list[Any] = [None if array is None else array[rows] for array in self]
+        return ScoreArrays(*parts)
+
+    def results(self, layout: Layout, several: bool) -> TokenLogprobs:
+        """What the caller gets; of one candidate a row, or of several."""
+        logprob, rank, *others = self
+        if not several:
+            logprob, rank = logprob[:, :, 0], rank[:, :, 0]
+        return TokenLogprobs(*(None if a is None else layout.row_results(a) for a in (logprob, rank, *others)))
+
+
+def token_logprobs(
+    logits: ArrayLike,
+    ids: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
+    softcap: Real | None = None,
+    ignore_index: SupportsIndex | None = None,
+    workers: SupportsIndex = 1,
+) -> TokenLogprobs:
+    """Log-probabilities and ranks of tokens, and the entropy and the top k of each row, in one pass over the logits.
+
+    ``logprob = (x_y - m) - log1p(r)`` for the id y, with m the largest of the row's C logits and r the sum of the other
+    ``exp(x_j - m)``; ``entropy = -sum_j p_j log(p_j)`` with p the softmax. Nothing of the size of the logits is
+    allocated: they may be a memory map that is larger than the memory.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits, of any shape with at least one class; dtypes as in `softmax`.
+    ids : array_like of int
+        One id for each row, in the shape of the logits without the class axis; or several candidates for each row, in
+        that shape and one axis more at the end. Each is from 0 to C-1.
+    axis : int, default -1
+        The class axis.
+    top_k : int, default 0
+        How many of each row's largest logits to return, from 0 to C. Of equal ones the lower id comes first.
+    temperature : float, default 1
+        What logits are divided by, from 1e-30 to 1e30. It changes no rank.
+    softcap : float, optional
+        The bound that logits approach smoothly, as in `cross_entropy`. It changes no rank.
+    ignore_index : int, optional
+        An id that does not count: its logprob and its rank are 0.
+    workers : int, default 1
+        As in `softmax`.
+
+    Returns
+    -------
+    TokenLogprobs
+        A named tuple of logprob, rank, entropy, logsumexp, top_ids and top_logprobs. The last two are None if `top_k`
+        is 0. What is of one row without other axes is a scalar.
+
+    Raises
+    ------
+    TypeError
+        If the logits are no real numbers of a dtype above, the ids are not integers, or an option is not a number.
+    ValueError
+        If shapes do not match, there are rows without classes, an option is out of its range, or `workers` is 0 or
+        below -CPUs.
+    IndexError
+        If an id is not in 0..C-1, nor `ignore_index`; it names the first.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    See Also
+    --------
+    perplexity : Of a whole text.
+
+    Notes
+    -----
+    A row with NaN or +inf, or of -inf alone, has no probabilities: its log-probabilities and its entropy are NaN, its
+    ranks 0 and its top ids -1. Log-probabilities are within 4 units in the last place, plus the rounding of
+    ``x_y - m``. The entropy is a sum of positive terms alone, ``log1p(r) + sum_j p_j (m - x_j)``, so that it keeps
+    its digits where the row is confident.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import token_logprobs
+    >>> logits = np.array([[2.0, 1.0, 0.0], [0.0, 4.0, 0.0]])
+    >>> scores = token_logprobs(logits, [0, 2], top_k=2)
+    >>> scores.logprob
+    array([-0.40760596, -4.0359763 ])
+    >>> scores.rank
+    array([1, 2])
+    >>> scores.entropy
+    array([0.83239558, 0.17732368])
+    >>> scores.top_ids
+    array([[0, 1],
+           [1, 0]])
+
+    Two candidates for each row:
+
+    >>> token_logprobs(logits, [[0, 1], [1, 2]]).logprob
+    array([[-0.40760596, -1.40760596],
+           [-0.0359763 , -4.0359763 ]])
+    """
+    threads = thread_count(workers)
+    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, options.axis)
+    require_classes(layout, options.axis, "logits")
+    checked = checked_ids(ids, layout, options.ignore_index)
+    several = np.ndim(ids) > len(layout.row_shape)
+    k = integer_in_range(top_k, "top_k", layout.classes)
+
+    scores = ScoreArrays.empty(layout, computed_dtype(x.dtype), checked.view.shape[2], k)
+    if layout.row_count:
+        kernels.serving.of(x.dtype).token_logprobs(
+            as_stored(layout.view(x)),
+            checked.view,
+            (checked.ignored, options.softcap, options.temperature),
+            *scores,
+            threads,
+        )
+    return scores.results(layout, several)
+
+
+def perplexity(
+    logits: ArrayLike,
+    ids: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    temperature: Real = 1.0,
+    softcap: Real | None = None,
+    ignore_index: SupportsIndex | None = None,
+    workers: SupportsIndex = 1,
+) -> Perplexity:
+    """The perplexity of a text under the logits of a language model.
+
+    ``perplexity = exp(nll / tokens)``, with ``nll = -sum log p_y`` over the tokens that count. Nothing of the size of
+    the logits is allocated: they may be a memory map that is larger than the memory.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits, one row for each token; dtypes as in `softmax`.
+    ids : array_like of int
+        The tokens, in the shape of the logits without the class axis. Each is from 0 to C-1.
+    axis : int, default -1
+        The class axis.
+    temperature, softcap : float, optional
+        As in `cross_entropy`.
+    ignore_index : int, optional
+        An id that does not count, as that of padding.
+    workers : int, default 1
+        As in `softmax`.
+
+    Returns
+    -------
+    Perplexity
+        A named tuple of nll, tokens and perplexity, in float64. Texts are joined by adding the first two. Without
+        tokens the perplexity is NaN.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `token_logprobs`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import perplexity
+    >>> nll, tokens, value = perplexity(np.zeros((3, 50)), [7, 1, -1], ignore_index=-1)
+    >>> tokens
+    2
+    >>> round(value, 6)
+    50.0
+    """
+    threads = thread_count(workers)
+    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, options.axis)
+    require_classes(layout, options.axis, "logits")
+    checked = checked_ids(ids, layout, options.ignore_index, several=False)
+    labels = checked.view[:, :, 0]
+    nll = 0.0
+    if layout.row_count:
+        nll = kernels.serving.of(x.dtype).cross_entropy(
+            as_stored(layout.view(x)),
+            labels,
+            None,
+            None,
+            (checked.ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0),
+            None,
+            None,
+            None,
+            None,
+            False,
+            threads,
+        )
+    tokens = labels.size if checked.ignored is None else int(np.count_nonzero(labels != checked.ignored))
+    with np.errstate(over="ignore"):
+        return Perplexity(nll, tokens, float(np.exp(np.float64(nll) / tokens)) if tokens else math.nan)

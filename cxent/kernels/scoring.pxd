@@ -1,0 +1,118 @@
+"""What scoring wants of logits, in one pass: log-probabilities of candidates, their ranks, entropy, and the top k."""
+
+from libc.stdint cimport int64_t
+
+from .batches cimport Call
+from .cross_entropy cimport change_logits, sum_shifted
+from .elementwise cimport unlifted
+from .losses cimport Row_numbers, Scores, compute_lse
+from .math cimport NAN, log1p
+from .maxima cimport max_rows
+from .rows cimport Labels, put_values, take_labels
+from .selection cimport choose_largest, count_larger
+from .simd cimport W, broadcast, load, real, store, vec
+from .softmax cimport find_limits, sum_exponentials_m1, take_terms
+from .terms cimport TARGETS, Terms_of_batch
+from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
+
+
+cdef inline void take_candidates(Call* call, Py_ssize_t k, int64_t* id) noexcept nogil:
+    """The k-th candidate of each row; -1 where it is not to count."""
+    cdef Labels ids = call.scores.ids
+    cdef Py_ssize_t r
+    ids.at.origin += k * call.scores.id_stride
+    take_labels(&call.batch, &ids, id)
+    for r in range(call.batch.rows if call.loss.ignoring else 0):
+        if id[r] == call.loss.ignored:
+            id[r] = -1
+
+
+cdef inline void take_at_ids(const Batch* batch, Block x, const int64_t* id, real* number) noexcept nogil:
+    """The number of each row at its candidate, or its first where that does not count."""
+    cdef Py_ssize_t r
+    for r in range(batch.rows):
+        number[r] = number_at(batch, x, r, max(<int64_t> 0, id[r]))[0]
+
+
+cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
+    """1 + how many logits are larger."""
+    cdef int64_t id[MOST_ROWS]
+    cdef int64_t larger[MOST_ROWS]
+    cdef real number[MOST_ROWS]
+    cdef Scores* scores = &call.scores
+    cdef Py_ssize_t k, r
+    for k in range(scores.candidates):
+        take_candidates(call, k, id)
+        take_at_ids(&call.batch, x, id, number)
+        count_larger(&call.batch, x, number, larger)
+        for r in range(call.batch.rows):
+            scores.rank[(call.batch.first + r) * scores.candidates + k] = 1 + larger[r]
+
+
+cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* log_sum) noexcept nogil:
+    """(x_y - m) - log1p(r); 0, as their rank, for candidates that do not count, and no rank where it is NaN."""
+    cdef int64_t id[MOST_ROWS]
+    cdef real number[MOST_ROWS]
+    cdef Scores* scores = &call.scores
+    cdef Py_ssize_t k, r, at
+    for k in range(scores.candidates):
+        take_candidates(call, k, id)
+        take_at_ids(&call.batch, x, id, number)
+        for r in range(call.batch.rows):
+            at = (call.batch.first + r) * scores.candidates + k
+            scores.logprob[at] = (number[r] - m[r]) - log_sum[r] if id[r] >= 0 else 0
+            if id[r] < 0 or scores.logprob[at] != scores.logprob[at]:
+                scores.rank[at] = 0
+
+
+cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum) noexcept nogil:
+    """The log-probabilities of the largest; of rows that have none, NaN, and no ids."""
+    cdef Scores* scores = &call.scores
+    cdef Py_ssize_t r, k, at
+    for r in range(call.batch.rows):
+        for k in range(scores.top_k):
+            at = (call.batch.first + r) * scores.top_k + k
+            if log_sum[r] != log_sum[r]:
+                scores.top_logprob[at], scores.top_id[at] = NAN, -1
+            else:
+                scores.top_logprob[at] = (number_at(&call.batch, x, r, scores.top_id[at])[0] - m[r]) - log_sum[r]
+
+
+cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
+    """With r = sumexp_m1 and p = exp(x - m) / (1 + r): the entropy -sum(p log(p)) is log1p(r) - sum(p (x - m))."""
+    cdef Batch* batch = &call.batch
+    cdef Scores* scores = &call.scores
+    cdef real m[MOST_ROWS]
+    cdef real entropy[MOST_ROWS]
+    cdef real log_sum[MOST_ROWS]
+    cdef Row_numbers n
+    cdef Terms_of_batch of
+    cdef Block x = load_rows(batch, &call.x)
+    cdef vec rest
+    cdef Py_ssize_t group, r
+    max_rows(batch, &call.x, x, &call.next, m)
+    rank_candidates(call, x)
+    for r in range(batch.rows if scores.top_k > 0 else 0):
+        choose_largest(batch, x, r, scores.top_k, scores.top_logprob + (batch.first + r) * scores.top_k,
+                       scores.top_id + (batch.first + r) * scores.top_k)
+    for r in range(batch.rows):
+        n.top[r] = m[r]
+        n.limit[r] = 0
+    if call.loss.softcap == 0:
+        find_limits(batch, x, m, n.limit)
+    if call.loss.softcap != 0 or call.loss.temperature != 1:
+        change_logits(call, x, m, &n)
+    take_terms(call, x, x, m, &of)
+    of.kept = block_of(batch, &call.spare)
+    sum_exponentials_m1(call, &of, m, &n)
+    compute_lse(batch, &n)
+    sum_shifted(call, TARGETS, x, of.kept, m, &n, n.weight, n.shifted)  # (the exponentials in the place of targets)
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        rest = load(n.sumexp_m1 + r)
+        store(log_sum + r, log1p(rest))
+        store(entropy + r, log1p(rest) - unlifted(load(n.shifted + r)) / (broadcast(n.c) * (broadcast(1) + rest)))
+    put_logprobs(call, x, m, log_sum)
+    put_top(call, x, m, log_sum)
+    put_values(batch, &call.values, entropy)
+    put_values(batch, &call.loss.lse, n.lse)

@@ -1,0 +1,200 @@
+"""Losses and scores of a linear layer's outputs, some rows at a time: against those of the whole logits."""
+
+import builtins
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from helpers import FLOATS, HALVES, central_differences, unchanged
+
+import cxent
+from cxent import linear_cross_entropy, linear_cross_entropy_with_grad, linear_token_logprobs
+
+N, D, V = 37, 11, 83
+ROW = V * 8  # bytes of a row of logits in float64
+OPTIONS = {
+    "plain": {},
+    "class_weight": {"class_weight": True},
+    "sample_weight": {"sample_weight": True},
+    "ignore_index": {"ignore_index": 3},
+    "label_smoothing": {"label_smoothing": 0.1},
+    "z_loss": {"z_loss": 0.01},
+    "softcap": {"softcap": 3.0},
+    "temperature": {"temperature": 0.7},
+}
+OPTIONS["all"] = {name: value for options in OPTIONS.values() for name, value in options.items()}
+
+
+def arrays(dtype=np.float64):
+    rng = np.random.default_rng(0)
+    hidden, weight, bias = rng.standard_normal((N, D)), rng.standard_normal((V, D)), rng.standard_normal(V)
+    return hidden.astype(dtype), weight.astype(dtype), bias.astype(dtype), rng.integers(0, 9, N), rng.random((N, V))
+
+
+def with_weights(options):
+    """The options with their weights, as linear functions and as others take them."""
+    rng = np.random.default_rng(1)
+    given = dict(options)
+    if "sample_weight" in given:
+        given["sample_weight"] = rng.random(N) - 0.2
+    others = dict(given)
+    if "class_weight" in given:
+        given["class_weight"] = rng.random(V) + 0.5
+        del others["class_weight"]
+        others["weight"] = given["class_weight"]
+    return given, others
+
+
+def by_chain_rule(hidden, matrix, bias, target, **options):
+    loss, grad, lse = cxent.cross_entropy_with_grad(hidden @ matrix.T + bias, target, return_lse=True, **options)
+    return loss, (grad @ matrix, grad.T @ hidden, grad.sum(0)), lse
+
+
+@pytest.mark.parametrize("rows", [1, 5, 36, 37, 1000])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_losses_and_gradients(name, soft, reduction, rows):
+    hidden, weight, bias, labels, q = arrays()
+    options = {k: v for k, v in OPTIONS[name].items() if not (soft and k == "ignore_index")}
+    given, others = with_weights(options)
+    target = q if soft else labels
+    with unchanged(hidden, weight, bias, target):
+        loss, gradients, lse = linear_cross_entropy_with_grad(
+            hidden, weight, target, bias=bias, reduction=reduction, return_lse=True, chunk_bytes=rows * ROW, **given
+        )
+        alone = linear_cross_entropy(
+            hidden, weight, target, bias=bias, reduction=reduction, chunk_bytes=rows * ROW, **given
+        )
+    expected = by_chain_rule(hidden, weight, bias, target, reduction=reduction, **others)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(alone, loss, rtol=1e-14)
+    for found, wanted in zip(gradients, expected[1], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(lse, expected[2], rtol=1e-12)
+
+
+def test_gradients_by_differences():
+    hidden, weight, bias, labels, _ = arrays()
+    hidden, weight, bias, labels = hidden[:3], weight[:9], bias[:9], labels[:3]
+    _, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, bias=bias, chunk_bytes=1)
+    losses = [
+        (lambda h: linear_cross_entropy(h, weight, labels, bias=bias), hidden),
+        (lambda w: linear_cross_entropy(hidden, w, labels, bias=bias), weight),
+        (lambda b: linear_cross_entropy(hidden, weight, labels, bias=b), bias),
+    ]
+    for (loss, at), found in zip(losses, gradients, strict=True):
+        np.testing.assert_allclose(found, central_differences(loss, at), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("weight_dtype", [*FLOATS, *HALVES])
+def test_dtypes(dtype, weight_dtype, monkeypatch):
+    monkeypatch.setattr("cxent._linear._BLOCK_BYTES", 10 * D * 4)  # weights in blocks of ten classes
+    hidden, weight, bias, labels, _ = arrays()
+    hidden, weight = hidden.astype(dtype), weight.astype(weight_dtype)
+    computed = np.float64 if np.float64 in (dtype, weight_dtype) else np.float32
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, chunk_bytes=9 * ROW)
+    assert loss.dtype == computed
+    assert (gradients.hidden.dtype, gradients.weight.dtype, gradients.bias) == (dtype, weight_dtype, None)
+    expected = by_chain_rule(hidden.astype(float), weight.astype(float), 0 * bias, labels)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    for found, wanted in zip(gradients[:2], expected[1], strict=False):
+        rtol = {2: 1e-2, 4: 1e-4, 8: 1e-10}[found.itemsize]
+        np.testing.assert_allclose(found.astype(float), wanted, rtol=rtol, atol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 100])
+@pytest.mark.parametrize("candidates", [None, 3])
+def test_scores(candidates, rows):
+    hidden, weight, bias, labels, _ = arrays()
+    ids = labels if candidates is None else np.stack([labels, labels + 1, labels + 50], axis=1)
+    options = {"top_k": 5, "temperature": 0.8, "softcap": 20.0, "ignore_index": 4}
+    found = linear_token_logprobs(hidden, weight, ids, bias=bias, chunk_bytes=rows * ROW, **options)
+    expected = cxent.token_logprobs(hidden @ weight.T + bias, ids, **options)
+    for value, wanted in zip(found, expected, strict=True):
+        assert value.dtype == wanted.dtype
+        np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_a_layer_without_rows_or_without_a_bias():
+    loss, gradients = linear_cross_entropy_with_grad(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, int))
+    assert np.isnan(loss)
+    assert (gradients.hidden.shape, gradients.weight.tolist(), gradients.bias) == ((0, 4), [[0] * 4] * 3, None)
+    assert linear_token_logprobs(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, int)).logprob.shape == (0,)
+
+
+def test_rows_with_nan_are_alone():
+    hidden, weight, _, labels, _ = arrays()
+    hidden[5, 2] = np.nan
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, reduction="none", chunk_bytes=4 * ROW)
+    assert np.isnan(loss).tolist() == [row == 5 for row in range(N)]
+    assert np.isnan(gradients.hidden).all(axis=1).tolist() == [row == 5 for row in range(N)]
+
+
+def test_progress():
+    hidden, weight, _, labels, _ = arrays()
+    calls = []
+    linear_cross_entropy(
+        hidden, weight, labels, chunk_bytes=10 * ROW, progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(10, N), (20, N), (30, N), (37, N)]
+
+
+def test_a_bar(capsys):
+    pytest.importorskip("tqdm")
+    hidden, weight, _, labels, _ = arrays()
+    linear_token_logprobs(hidden, weight, labels, chunk_bytes=10 * ROW, progress=True)
+    assert "37/37" in capsys.readouterr().err
+
+
+def test_a_bar_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ImportError, match="progress is True, which needs tqdm"):
+        linear_cross_entropy(np.zeros((2, 3)), np.zeros((4, 3)), [0, 1], progress=True)
+
+
+def test_what_a_callable_raises_ends_the_call():
+    def refuse(done, total):
+        raise builtins.RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        linear_cross_entropy(np.zeros((2, 3)), np.zeros((4, 3)), [0, 1], progress=refuse)
+
+
+BAD = {
+    "hidden of one dimension": (dict(hidden=np.zeros(3)), ValueError, r"hidden has shape \(3,\)"),
+    "another D": (dict(weight=np.zeros((4, 5))), ValueError, r"weight has shape \(4, 5\); accepted for hidden"),
+    "weight of one dimension": (dict(weight=np.zeros(3)), ValueError, "weight has shape"),
+    "another V": (dict(bias=np.zeros(3)), ValueError, r"bias has shape \(3,\); accepted is \(4,\)"),
+    "another N": (dict(target=[0, 1, 2]), ValueError, r"has shape \(3,\); accepted for logits of shape \(2, 4\)"),
+    "a label too large": (dict(target=[0, 4]), IndexError, r"\[1\] is 4"),
+    "no bytes": (dict(chunk_bytes=0), ValueError, "chunk_bytes is 0; accepted is a positive integer"),
+    "half a byte": (dict(chunk_bytes=0.5), TypeError, "chunk_bytes is 0.5"),
+    "no progress": (dict(progress="yes"), TypeError, "progress is 'yes'"),
+    "complex": (dict(hidden=np.zeros((2, 3), complex)), TypeError, "hidden has dtype complex128"),
+    "no classes": (dict(weight=np.zeros((0, 3))), ValueError, "no classes"),
+}
+
+
+@pytest.mark.parametrize("function", [linear_cross_entropy, linear_cross_entropy_with_grad, linear_token_logprobs])
+@pytest.mark.parametrize(("given", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input(given, error, message, function):
+    arguments = {"hidden": np.zeros((2, 3)), "weight": np.zeros((4, 3)), "target": [0, 1], **given}
+    positional = [arguments.pop(name) for name in ("hidden", "weight", "target")]
+    with pytest.raises(error, match=message):
+        function(*positional, **arguments)
+
+
+def test_memory(kernels):
+    if kernels.name == "python":
+        pytest.skip("the pure-NumPy kernels work on copies")
+    hidden, weight = np.zeros((500, 16), np.float32), np.zeros((20_000, 16), np.float32)
+    labels = np.zeros(500, int)
+    tracemalloc.start()
+    _, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, chunk_bytes=1 << 21)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    returned = gradients.hidden.nbytes + gradients.weight.nbytes
+    assert peak < returned + (1 << 21) + (1 << 21)  # a chunk, and a block of weights; the logits are 40 MB

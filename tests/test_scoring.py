@@ -1,0 +1,286 @@
+"""Scores of tokens: against their definitions, exact values, and the log-softmax."""
+
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+from helpers import FLOATS, HALVES, RTOL, assert_same_bits, assert_within_ulps, ulps_off, unchanged
+from hypothesis import given
+from hypothesis import strategies as st
+from layouts import logits_and_axes
+from mpmath import mp, mpf
+
+import cxent
+from cxent import perplexity, token_logprobs
+
+# Around steps, stretches, the forms of batches, and counts that a vector cannot hold.
+CLASSES = [1, 2, 3, 10, 16, 63, 64, 65, 100, 127, 128, 129, 191, 192, 257, 1000, 5003]
+
+
+def scores_by_definition(logits, ids, k=0, axis=-1, temperature=1.0, softcap=None):
+    """Log-probabilities, ranks, entropies, logsumexps, and the top k, in float64 on rows with the classes last."""
+    raw = np.moveaxis(np.asarray(logits, np.float64), axis, -1)
+    x = raw / temperature if softcap is None else softcap * np.tanh(raw / (temperature * softcap))
+    m = x.max(axis=-1, keepdims=True)
+    lse = m + np.log(np.exp(x - m).sum(axis=-1, keepdims=True))
+    log_p = x - lse
+    at = np.asarray(ids, np.int64)[..., np.newaxis] if np.ndim(ids) < raw.ndim else np.asarray(ids, np.int64)
+    logprob = np.take_along_axis(log_p, at, axis=-1)
+    rank = 1 + (raw[..., np.newaxis, :] > np.take_along_axis(raw, at, axis=-1)[..., np.newaxis]).sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        entropy = -np.where(log_p == -np.inf, 0, np.exp(log_p) * log_p).sum(axis=-1)
+    top_ids = np.argsort(-raw, axis=-1, kind="stable")[..., :k]
+    top = np.take_along_axis(log_p, top_ids, axis=-1)
+    shape = np.shape(ids)
+    return logprob.reshape(shape), rank.reshape(shape), entropy, lse[..., 0], top_ids, top
+
+
+@pytest.mark.parametrize("classes", CLASSES)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scores(dtype, classes, axis):
+    rng = np.random.default_rng(classes)
+    logits = np.round(3 * rng.standard_normal((37, classes) if axis else (classes, 37)), 1).astype(dtype)  # with ties
+    ids = rng.integers(0, classes, 37)
+    k = min(classes, 7)
+    with unchanged(logits, ids):
+        found = token_logprobs(logits, ids, axis=axis, top_k=k)
+    logprob, rank, entropy, lse, top_ids, top = scores_by_definition(logits, ids, k, axis)
+    computed = np.float64 if dtype is np.float64 else np.float32
+    assert found.logprob.dtype == found.entropy.dtype == found.logsumexp.dtype == found.top_logprobs.dtype == computed
+    rtol = RTOL[np.dtype(computed).name]
+    np.testing.assert_allclose(found.logprob, logprob, rtol=rtol, atol=rtol)
+    np.testing.assert_array_equal(found.rank, rank)
+    np.testing.assert_allclose(found.entropy, entropy, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(found.logsumexp, lse, rtol=rtol)
+    np.testing.assert_array_equal(found.top_ids, top_ids)
+    np.testing.assert_allclose(found.top_logprobs, top, rtol=rtol, atol=rtol)
+
+
+@given(st.data())
+def test_any_layout(data):
+    logits, axis = data.draw(logits_and_axes())
+    rows = np.delete(logits.shape, axis % logits.ndim)
+    classes = logits.shape[axis]
+    candidates = data.draw(st.sampled_from([None, 0, 1, 3]))
+    shape = tuple(rows) if candidates is None else (*rows, candidates)
+    ids = np.random.default_rng(1).integers(0, classes, shape).astype(data.draw(st.sampled_from("bHiqQ")))
+    k = data.draw(st.integers(0, min(classes, 5)))
+    found = token_logprobs(logits, ids, axis=axis, top_k=k)
+    expected = scores_by_definition(logits, ids, k, axis)
+    np.testing.assert_allclose(found.logprob, expected[0], rtol=3e-5, atol=3e-5)
+    np.testing.assert_array_equal(found.rank, expected[1])
+    assert np.shape(found.entropy) == np.shape(found.logsumexp) == tuple(rows)
+    assert found.top_ids is None if k == 0 else found.top_ids.shape == (*rows, k)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.3}, {"softcap": 5.0}, {"temperature": 2.0, "softcap": 30.0}])
+@pytest.mark.parametrize("classes", [10, 257, 1000])
+def test_options(options, classes):
+    rng = np.random.default_rng(0)
+    logits = 8 * rng.standard_normal((20, classes))
+    ids = rng.integers(0, classes, (20, 4))
+    found = token_logprobs(logits, ids, top_k=3, **options)
+    for value, expected in zip(found, scores_by_definition(logits, ids, 3, **options), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_ranks_are_of_the_logits_themselves():
+    scores = token_logprobs([40.0, 41.0, 42.0], [0, 1, 2], softcap=1.0, top_k=3)  # all of them 1.0 with the cap
+    assert scores.rank.tolist() == [3, 2, 1]
+    assert scores.top_ids.tolist() == [2, 1, 0]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("gap", [0, 1, 17, 40, 80])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_confident_rows_keep_their_digits(dtype, gap, offset):
+    row = np.array([offset, offset - gap, offset - gap - 1], dtype)
+    found = token_logprobs(row, [0, 1, 2], top_k=3)
+    x = [mpf(float(number)) for number in row]
+    lse = mp.log(sum(map(mp.exp, x)))
+    log_p = [number - lse for number in x]
+    entropy = -sum(mp.exp(number) * number for number in log_p)
+    assert ulps_off(found.entropy, entropy, entropy, dtype) <= 6
+    assert_within_ulps(found.logprob, log_p, [4 + gap] * 3)
+    assert_same_bits(found.top_logprobs, found.logprob)
+
+
+@pytest.mark.parametrize("classes", [5, 130, 3000])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_log_probabilities_are_those_of_log_softmax(dtype, classes):
+    rng = np.random.default_rng(0)
+    logits = (5 * rng.standard_normal((50, classes))).astype(dtype)
+    ids = rng.integers(0, classes, (50, 3))
+    found = token_logprobs(logits, ids)
+    log_p = cxent.log_softmax(logits)
+    np.testing.assert_allclose(found.logprob, np.take_along_axis(log_p, ids, axis=-1), rtol=4 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(found.logsumexp, cxent.logsumexp(logits), rtol=2 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "mixed"])
+@pytest.mark.parametrize("classes", [90, 1000])
+@pytest.mark.parametrize("k", [1, 2, 5, 64, 90])
+def test_top_k_of_any_order(k, classes, order):
+    row = {
+        "ascending": np.arange(classes),
+        "descending": -np.arange(classes),
+        "equal": np.zeros(classes),
+        "mixed": np.random.default_rng(0).integers(0, 9, classes),
+    }[order].astype(np.float32)
+    found = token_logprobs(row, 0, top_k=k)
+    np.testing.assert_array_equal(found.top_ids, np.argsort(-row, kind="stable")[:k])
+    assert_same_bits(found.top_logprobs, token_logprobs(row, found.top_ids).logprob)
+
+
+def test_all_of_a_row():
+    row = np.random.default_rng(0).standard_normal(300)
+    found = token_logprobs(row, np.arange(300), top_k=300)
+    assert sorted(found.rank.tolist()) == list(range(1, 301))
+    np.testing.assert_array_equal(found.top_ids, np.argsort(-row))
+
+
+@pytest.mark.parametrize("classes", [3, 200])
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf"])
+def test_rows_without_probabilities(wrong, classes):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((30, classes))
+    ids = rng.integers(0, classes, 30)
+    right = token_logprobs(logits, ids, top_k=2)
+    logits[7] = -np.inf if wrong == "-inf" else logits[7]
+    logits[7, 2] = float(wrong)
+    found = token_logprobs(logits, ids, top_k=2)
+    others = np.arange(30) != 7
+    for value, before in zip(found, right, strict=True):
+        assert_same_bits(value[others], before[others])
+    assert np.isnan(found.logprob[7]) and np.isnan(found.entropy[7]) and np.isnan(found.top_logprobs[7]).all()
+    assert found.rank[7] == 0 and found.top_ids[7].tolist() == [-1, -1]
+    np.testing.assert_array_equal(found.logsumexp[7], float(wrong))
+
+
+def test_impossible_classes():
+    found = token_logprobs([[0.0, -np.inf, 0.0]], [[0, 1, 2]], top_k=3)
+    np.testing.assert_allclose(found.logprob, [[-np.log(2), -np.inf, -np.log(2)]])
+    assert found.rank.tolist() == [[1, 3, 1]]
+    assert found.top_ids.tolist() == [[0, 2, 1]]
+    np.testing.assert_allclose(found.entropy, np.log(2))
+
+
+def test_ignored_ids():
+    found = token_logprobs(np.eye(3), [[0, -1], [-1, 1], [2, 2]], ignore_index=-1, top_k=1)
+    assert found.rank.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert (found.logprob == 0).tolist() == [[False, True], [True, False], [False, False]]
+    assert found.top_ids.tolist() == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("shape", [(300, 10), (40, 1000), (3, 20_000)])
+def test_any_number_of_threads(shape, share_small_calls):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal(shape).astype(np.float32)
+    ids = rng.integers(0, shape[1], (shape[0], 2))
+    share_small_calls(1000)
+    alone = token_logprobs(logits, ids, top_k=5)
+    for value, expected in zip(token_logprobs(logits, ids, top_k=5, workers=3), alone, strict=True):
+        assert_same_bits(value, expected)
+
+
+def test_scalars():
+    found = token_logprobs([1.0, 2.0, 3.0], 2)
+    assert isinstance(found.logprob, np.float64) and isinstance(found.rank, np.int64)
+    assert found.top_ids is found.top_logprobs is None
+
+
+def test_empty():
+    found = token_logprobs(np.zeros((0, 4)), np.zeros((0, 3), int), top_k=2)
+    assert (found.logprob.shape, found.rank.shape, found.entropy.shape) == ((0, 3), (0, 3), (0,))
+    assert found.top_ids.shape == found.top_logprobs.shape == (0, 2)
+    assert token_logprobs(np.zeros((2, 4)), np.zeros((2, 0), int)).logprob.shape == (2, 0)
+
+
+def test_perplexity():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((6, 20, 50)).astype(np.float32)
+    ids = rng.integers(0, 50, (6, 20))
+    ids[:, 15:] = -1
+    nll, tokens, value = perplexity(logits, ids, ignore_index=-1, temperature=0.9)
+    logprob = token_logprobs(logits, ids, ignore_index=-1, temperature=0.9).logprob
+    assert tokens == 90
+    np.testing.assert_allclose(nll, -logprob.sum(dtype=np.float64), rtol=1e-6)
+    np.testing.assert_allclose(value, np.exp(nll / 90))
+    assert (type(nll), type(tokens), type(value)) == (float, int, float)
+
+
+def test_perplexity_of_what_is_impossible_and_of_nothing():
+    assert perplexity([[0.0, -np.inf]], [1]) == (np.inf, 1, np.inf)
+    assert perplexity([[0.0, -1e6]], [1]).perplexity == np.inf
+    nll, tokens, value = perplexity(np.zeros((0, 5)), np.zeros(0, int))
+    assert (nll, tokens) == (0, 0) and np.isnan(value)
+
+
+BAD = {
+    "ids of another shape": (dict(ids=[0, 1, 2]), ValueError, "ids has shape"),
+    "ids that are no integers": (dict(ids=[0.0, 1.0]), TypeError, "ids has dtype float64"),
+    "an id too large": (dict(ids=[0, 5]), IndexError, r"ids\[1\] is 5"),
+    "a candidate too large": (dict(ids=[[0, 1], [2, -3]]), IndexError, r"ids\[1, 1\] is -3"),
+    "top_k too large": (dict(top_k=6), ValueError, "top_k is 6; accepted is an integer from 0 to 5"),
+    "top_k below 0": (dict(top_k=-1), ValueError, "top_k is -1"),
+    "top_k no integer": (dict(top_k=1.5), TypeError, "top_k is 1.5"),
+    "top_k a boolean": (dict(top_k=True), TypeError, "top_k is True"),
+    "no temperature": (dict(temperature=0), ValueError, "temperature is 0"),
+    "no softcap": (dict(softcap=-1), ValueError, "softcap is -1"),
+    "no such axis": (dict(axis=2), np.exceptions.AxisError, "axis 2"),
+    "no workers": (dict(workers=0), ValueError, "workers is 0"),
+    "complex logits": (dict(logits=np.zeros((2, 5), complex)), TypeError, "logits has dtype complex128"),
+    "no classes": (dict(logits=np.zeros((2, 0))), ValueError, "no classes"),
+}
+
+
+@pytest.mark.parametrize(("given", "error", "message"), BAD.values(), ids=BAD)
+def test_bad_input(given, error, message):
+    with pytest.raises(error, match=message):
+        token_logprobs(**{"logits": np.zeros((2, 5)), "ids": [0, 1], **given})
+    if "top_k" not in given and np.ndim(given.get("ids", 0)) < 2:
+        with pytest.raises(error, match=message):
+            perplexity(**{"logits": np.zeros((2, 5)), "ids": [0, 1], **given})
+
+
+def test_a_text_has_one_token_a_row():
+    with pytest.raises(ValueError, match=r"ids has shape \(2, 2\); accepted for logits of shape \(2, 5\) are \(2,\)"):
+        perplexity(np.zeros((2, 5)), [[0, 1], [2, 3]])
+
+
+def test_nothing_of_the_size_of_the_logits_is_allocated(kernels):
+    if kernels.name == "python":
+        pytest.skip("the pure-NumPy kernels work on copies")
+    logits = np.zeros((50, 100_000), np.float32)
+    for call in (lambda: token_logprobs(logits, np.zeros(50, int), top_k=10), lambda: perplexity(logits, [0] * 50)):
+        call()
+        tracemalloc.start()
+        call()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 3 * logits[0].nbytes  # (a row at a time)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate, as Linux does")
+def test_a_memory_map_is_read_in_place(kernels, tmp_path):
+    """2 GB of logits, where a process may have 64 MB beyond what it has: what it reads stays the file's."""
+    if kernels.name == "python":
+        pytest.skip("the pure-NumPy kernels work on copies")
+    import resource
+
+    logits = np.memmap(tmp_path / "logits", np.float32, "w+", shape=(4000, 128_256))  # (a file without contents)
+    logits[3999, 7] = 5
+    with open("/proc/self/status") as file:
+        data = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data + (64 << 20), before[1]))
+    try:
+        found = token_logprobs(logits, np.full(4000, 7), top_k=1)
+        total = perplexity(logits, np.full(4000, 7))
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+    assert found.top_ids[-1] == 7 and found.rank[-1] == 1
+    np.testing.assert_allclose(total.nll, -found.logprob.sum(dtype=np.float64), rtol=1e-6)
