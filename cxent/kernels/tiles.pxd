@@ -301,8 +301,8 @@ cdef inline void copy_few_lines(const Batch* batch, const Rows* rows, Block bloc
                 block.start[r + c * block.step] = line[c]
 
 
-cdef inline void turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
-                      Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
+cdef inline flattened turn(Storage storage, const char* lines, Py_ssize_t stride, Py_ssize_t count, Py_ssize_t whole,
+                           Py_ssize_t length, real* columns, Py_ssize_t pitch) noexcept nogil:
     """Lines to columns. The `whole` first are read where they are, if of this dtype; others are copied before."""
     cdef real copy[W * SHORT + BLOCK]
     cdef const char* start
