@@ -13,7 +13,12 @@ KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=o
 # What must be inlined says so in the source, and so does what must be a vector. Beside that, -O3 would make modules a
 # third larger, and no faster (0.96 to 1.04). Loops that begin anywhere have 0.86 to 1.0 of the speed on a Zen 2, as
 # chance has it; jumps may go anywhere.
-KERNEL_FLAGS += ["-fno-unswitch-loops", "-fno-tree-vectorize", "-fno-ipa-cp-clone", "--param=max-inline-insns-single=30"]
+KERNEL_FLAGS += [
+    "-fno-unswitch-loops",
+    "-fno-tree-vectorize",
+    "-fno-ipa-cp-clone",
+    "--param=max-inline-insns-single=30",
+]
 KERNEL_FLAGS += ["-falign-loops=64", "-falign-jumps=1", "-falign-labels=1"]
 OTHER_FLAGS = ["-Os"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)

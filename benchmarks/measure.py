@@ -76,7 +76,7 @@ def straying(timings: dict[str, Timing], usual: float) -> float:
 def measure_rows(tasks: dict[str, Contenders], budget: float) -> dict[str, tuple[dict[str, Timing], float]]:
     """For each operation over the same arrays its timings, and how far the copy control strayed in the best run."""
     timings = {operation: measure(contenders, budget) for operation, contenders in tasks.items()}
-    usual = statistics.median(t[COPY].median for t in timings.values())
+    usual = statistics.median(t[COPY].median for t in timings.values()) if timings else 0.0
     for _ in range(AGAIN):
         for operation, contenders in tasks.items():
             if straying(timings[operation], usual) > STRAYS:

@@ -9,7 +9,7 @@ from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
 from .rows cimport Labels, put_values, take_labels
-from .selection cimport choose_largest, count_larger
+from .selection cimport choose_of_batch, count_larger
 from .simd cimport W, broadcast, load, real, store, vec
 from .softmax cimport find_limits, sum_exponentials_m1, take_terms
 from .terms cimport TARGETS, Terms_of_batch
@@ -92,9 +92,8 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
     rank_candidates(call, x)
-    for r in range(batch.rows if scores.top_k > 0 else 0):
-        choose_largest(batch, x, r, scores.top_k, scores.top_logprob + (batch.first + r) * scores.top_k,
-                       scores.top_id + (batch.first + r) * scores.top_k)
+    choose_of_batch(batch, x, scores.top_k, scores.top_logprob + batch.first * scores.top_k,
+                    scores.top_id + batch.first * scores.top_k)
     for r in range(batch.rows):
         n.top[r] = m[r]
         n.limit[r] = 0

@@ -1,15 +1,16 @@
 """Which numbers of a row are large: how many are larger than one of them, and the k largest in their order.
 
 The k largest so far are a heap, whose first is the last of them in their order: numbers that are not larger are passed
-over, a stretch at a time, so that a row costs little more than a look at it, and never a sort.
+over, a stretch at a time, so that a row costs little more than a look at it, and never a sort. Of rows in columns, a
+few rounds over all classes find one after the other, in many rows at once.
 """
 
 from libc.stdint cimport int64_t
 
 from .math cimport INFINITY, number_of
 from .simd cimport (
-    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, greater, lanes_of, load, load_first, maximum,
-    real, store, vec,
+    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first,
+    maximum, real, select, store, vec,
 )
 from .terms cimport for_strip
 from .tiles cimport Batch, Block, number_at
@@ -17,6 +18,7 @@ from .tiles cimport Batch, Block, number_at
 cdef enum:
     COUNTED = 4096          # steps, of which a lane's count is a number of float32
     STRETCH = 4 * LANES     # classes that are passed over at once
+    FEW_ROUNDS = 16         # of more largest numbers, a heap of each row is sooner found
 
 cdef extern from * nogil:
     const int64_t AFTER_ALL "INT64_MAX"     # an id that comes after all others
@@ -161,3 +163,48 @@ cdef inline void choose_largest(const Batch* batch, Block x, Py_ssize_t row, Py_
         number, number_id = value[n], id[n]
         value[n], id[n] = value[0], id[0]
         sift(value, id, n, 0, number, number_id)
+
+
+cdef inline void choose_round(const Batch* batch, const real* x, Py_ssize_t step, vec* last,
+                              vec* last_id) noexcept nogil:
+    """The number that comes after the last in the order of each column, and its class; -1 if there is none."""
+    cdef vec lowest = broadcast(-INFINITY)
+    cdef vec best = lowest
+    cdef vec best_id = broadcast(-1)
+    cdef vec number, id, after
+    cdef Py_ssize_t c
+    for c in range(batch.classes):
+        number, id = load(x + c * step), broadcast(<real> c)
+        after = select(greater(last[0], number), number, lowest)
+        after = select(equal(last[0], number), select(greater(id, last_id[0]), number, lowest), after)
+        best_id = select(greater(after, best), id, best_id)
+        best = maximum(after, best)
+    last[0], last_id[0] = best, best_id
+
+
+cdef inline void choose_in_columns(const Batch* batch, Block x, Py_ssize_t k, real* value, int64_t* id) noexcept nogil:
+    """The same of rows that are columns, W at a time: k rounds over their classes."""
+    cdef real numbers[W]
+    cdef real ids[W]
+    cdef vec last, last_id
+    cdef Py_ssize_t group, n, r, lane
+    for group in range((batch.rows + W - 1) // W):
+        last, last_id = broadcast(INFINITY), broadcast(<real> batch.classes)
+        for n in range(k):
+            choose_round(batch, x.start + group * W, x.step, &last, &last_id)
+            store(numbers, last)
+            store(ids, last_id)
+            for lane in range(min(<Py_ssize_t> W, batch.rows - group * W)):
+                r = group * W + lane
+                value[r * k + n], id[r * k + n] = numbers[lane], <int64_t> ids[lane]
+
+
+cdef inline void choose_of_batch(const Batch* batch, Block x, Py_ssize_t k, real* value, int64_t* id) noexcept nogil:
+    """The k largest numbers of each row in descending order, and their classes."""
+    cdef bint in_columns = batch.columns and k <= FEW_ROUNDS
+    cdef Py_ssize_t r
+    if in_columns:
+        choose_in_columns(batch, x, k, value, id)
+    for r in range(batch.rows if k > 0 else 0):
+        if not in_columns or id[r * k + k - 1] < 0:    # (classes of -inf come last, and are in no round)
+            choose_largest(batch, x, r, k, value + r * k, id + r * k)
