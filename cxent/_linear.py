@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, NamedTuple, SupportsIndex, Unpack, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,7 +14,19 @@ from . import kernels
 from ._layout import layout_of, narrowed
 from ._losses import checked_loss
 from ._scoring import ScoreArrays, TokenLogprobs
-from ._types import Array, Progress, Real, Reduction, RowResults
+from ._types import (
+    Array,
+    Combined,
+    LinearMaybeLse,
+    LinearNoLse,
+    LinearWithLse,
+    PerRow,
+    Progress,
+    Real,
+    Reduction,
+    RowResults,
+    Scalar,
+)
 from ._validation import (
     checked_ids,
     computed_dtype,
@@ -38,6 +50,49 @@ class LinearGradients(NamedTuple):
     bias: Array | None
 
 
+@overload
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    **options: Unpack[LinearNoLse],
+) -> Scalar: ...
+@overload
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: PerRow,
+    **options: Unpack[LinearNoLse],
+) -> RowResults: ...
+@overload
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    **options: Unpack[LinearWithLse],
+) -> tuple[Scalar, RowResults]: ...
+@overload
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: PerRow,
+    **options: Unpack[LinearWithLse],
+) -> tuple[RowResults, RowResults]: ...
+@overload
+def linear_cross_entropy(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    **options: Unpack[LinearMaybeLse],
+) -> Any: ...
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -56,7 +111,7 @@ def linear_cross_entropy(
     chunk_bytes: SupportsIndex = _CHUNK_BYTES,
     progress: Progress = None,
     workers: SupportsIndex = 1,
-) -> RowResults:
+) -> Any:
     """Cross-entropy of a linear layer's outputs, which are never all in memory.
 
     ``cross_entropy(hidden @ weight.T + bias, target)``, some rows at a time.
@@ -129,6 +184,49 @@ def linear_cross_entropy(
     return loss.reduced(total) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
 
 
+@overload
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    **options: Unpack[LinearNoLse],
+) -> tuple[Scalar, LinearGradients]: ...
+@overload
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: PerRow,
+    **options: Unpack[LinearNoLse],
+) -> tuple[RowResults, LinearGradients]: ...
+@overload
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    **options: Unpack[LinearWithLse],
+) -> tuple[Scalar, LinearGradients, RowResults]: ...
+@overload
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    *,
+    reduction: PerRow,
+    **options: Unpack[LinearWithLse],
+) -> tuple[RowResults, LinearGradients, RowResults]: ...
+@overload
+def linear_cross_entropy_with_grad(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    target: ArrayLike,
+    **options: Unpack[LinearMaybeLse],
+) -> tuple[Any, ...]: ...
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike,
     weight: ArrayLike,

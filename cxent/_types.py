@@ -77,6 +77,35 @@ class MaybeLse(LogitOptions, total=False):
     reduction: Reduction
 
 
+class LinearOptions(TypedDict, total=False):
+    """Those of the losses of a linear layer's outputs."""
+
+    bias: ArrayLike | None
+    class_weight: ArrayLike | None
+    sample_weight: ArrayLike | None
+    ignore_index: SupportsIndex | None
+    label_smoothing: Real
+    z_loss: Real
+    softcap: Real | None
+    temperature: Real
+    chunk_bytes: SupportsIndex
+    progress: Progress
+    workers: SupportsIndex
+
+
+class LinearNoLse(LinearOptions, total=False):
+    return_lse: Literal[False]
+
+
+class LinearWithLse(LinearOptions, total=False):
+    return_lse: Required[Literal[True]]
+
+
+class LinearMaybeLse(LinearOptions, total=False):
+    return_lse: Required[bool]
+    reduction: Reduction
+
+
 # What `show_config` returns.
 
 

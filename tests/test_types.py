@@ -42,10 +42,15 @@ def test_scores() -> None:
 
 
 def test_linear_layers() -> None:
-    loss, gradients = cxent.linear_cross_entropy_with_grad(X, X, [0, 1], bias=[0, 1], chunk_bytes=np.int64(100))[:2]
-    assert_type(loss, Any)
-    assert isinstance(gradients, cxent.LinearGradients)
-    assert_type(gradients.bias, Array | None)
+    loss = cxent.linear_cross_entropy(X, X, [0, 1], class_weight=[1, 2], progress=lambda done, total: None)
+    assert_type(loss, Scalar)
+    assert_type(cxent.linear_cross_entropy(X, X, [0, 1], reduction="none"), Any)
+    assert_type(cxent.linear_cross_entropy(X, X, [0, 1], return_lse=True), tuple[Scalar, Any])
+    with_grad = cxent.linear_cross_entropy_with_grad(X, X, [0, 1], bias=[0, 1], chunk_bytes=np.int64(100))
+    assert_type(with_grad, tuple[Scalar, cxent.LinearGradients])
+    assert_type(with_grad[1].bias, Array | None)
+    with_lse = cxent.linear_cross_entropy_with_grad(X, X, [0, 1], reduction="none", return_lse=True)
+    assert_type(with_lse, tuple[Any, cxent.LinearGradients, Any])
     assert_type(cxent.linear_token_logprobs(X, X, [0, 1], progress=False), cxent.TokenLogprobs)
     assert loss > 0
 
