@@ -92,6 +92,18 @@ def test_ranks_are_of_the_logits_themselves():
     assert scores.top_ids.tolist() == [2, 1, 0]
 
 
+@pytest.mark.parametrize("classes", [5, 100, 300])
+def test_an_infinite_logit_with_a_cap_is_the_largest(classes):
+    row = np.random.default_rng(0).standard_normal(classes)
+    row[[1, 3]] = np.inf
+    scores = token_logprobs([row, row[::-1]], [3, 0], softcap=30.0, top_k=3)
+    order = np.argsort(-row, kind="stable")
+    assert scores.top_ids[0].tolist() == order[:3].tolist()
+    assert scores.top_ids[1, :2].tolist() == [classes - 4, classes - 2]
+    assert scores.rank[0] == 1
+    np.testing.assert_allclose(scores.logprob[0], -np.log(2), rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("gap", [0, 1, 17, 40, 80])
 @pytest.mark.parametrize("offset", [0, 1000])

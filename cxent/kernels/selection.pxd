@@ -189,7 +189,7 @@ cdef inline void choose_in_columns(const Batch* batch, Block x, Py_ssize_t k, re
     cdef vec last, last_id
     cdef Py_ssize_t group, n, r, lane
     for group in range((batch.rows + W - 1) // W):
-        last, last_id = broadcast(INFINITY), broadcast(<real> batch.classes)
+        last, last_id = broadcast(INFINITY), broadcast(-1)
         for n in range(k):
             choose_round(batch, x.start + group * W, x.step, &last, &last_id)
             store(numbers, last)
