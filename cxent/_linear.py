@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from . import kernels
 from ._layout import layout_of, narrowed
-from ._losses import checked_loss
+from ._losses import CheckedLoss, checked_loss
 from ._scoring import ScoreArrays, TokenLogprobs
 from ._types import (
     Array,
@@ -177,11 +177,8 @@ def linear_cross_entropy(
     options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
     layer = _Layer(hidden, weight, bias, chunk_bytes)
     loss = checked_loss(layer.stand_in, "logits", target, class_weight, sample_weight, options)
-    lse = loss.layout.empty_row_results(loss.dtype) if return_lse else None
-    total = 0.0
-    for rows, logits in layer.chunks(progress):
-        total += loss.compute(logits, threads, rows=rows, lse=lse)
-    return loss.reduced(total) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
+    results = layer.loss(loss, return_lse, progress, threads, with_grad=False)
+    return results if return_lse else results[0]
 
 
 @overload
@@ -291,13 +288,8 @@ def linear_cross_entropy_with_grad(
     options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
     layer = _Layer(hidden, weight, bias, chunk_bytes)
     loss = checked_loss(layer.stand_in, "logits", target, class_weight, sample_weight, options)
-    lse = loss.layout.empty_row_results(loss.dtype) if return_lse else None
-    total = 0.0
-    for rows, logits in layer.chunks(progress):
-        total += loss.compute(logits, threads, rows=rows, lse=lse, grad=logits)
-        layer.add_gradients(rows, logits)
-    results = (loss.reduced(total), layer.gradients())
-    return results if lse is None else (*results, loss.layout.row_results(lse))
+    total, *lse = layer.loss(loss, return_lse, progress, threads, with_grad=True)
+    return (total, layer.gradients(), *lse)
 
 
 def linear_token_logprobs(
@@ -406,6 +398,18 @@ class _Layer:
             yield rows, logits[:, :, np.newaxis]
             report(rows.stop, n)
 
+    def loss(
+        self, loss: CheckedLoss, return_lse: bool, progress: Progress, threads: int, *, with_grad: bool
+    ) -> tuple[RowResults, ...]:
+        """The loss of the outputs, and the logsumexps, if they are wanted; gradients are added up."""
+        lse = loss.layout.empty_row_results(loss.dtype) if return_lse else None
+        total = 0.0
+        for rows, logits in self.chunks(progress):
+            total += loss.compute(logits, threads, rows=rows, lse=lse, grad=logits if with_grad else None)
+            if with_grad:
+                self._add_gradients(rows, logits)
+        return (loss.reduced(total),) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
+
     def _hidden(self, rows: slice) -> Array:
         return self.hidden[rows].astype(self.dtype, copy=False)
 
@@ -418,7 +422,7 @@ class _Layer:
         if self.bias is not None:
             logits += self.bias.astype(self.dtype, copy=False)
 
-    def add_gradients(self, rows: slice, logits_grad: Array) -> None:
+    def _add_gradients(self, rows: slice, logits_grad: Array) -> None:
         """Of a chunk, whose gradient with respect to its logits is given as (rows, V, 1)."""
         g = logits_grad[:, :, 0]
         by_hidden, by_weight, by_bias = self._sums

@@ -50,19 +50,19 @@ class CheckedLoss(NamedTuple):
         logits: Array,
         threads: int,
         *,
-        rows: slice = slice(None),
+        rows: slice | None = None,
         lse: Array | None = None,
         grad: Array | None = None,
         hess: Array | None = None,
         past_caches: bool = False,
     ) -> float:
-        """The sum of the losses of these logits, those of some rows; also what is wanted of all rows or of these.
+        """The sum of the losses of these logits, which are of some rows or of all; writes what else is wanted.
 
-        Logits, gradient and Hessian are of the rows, and the others of all: the losses and logsumexps of each row.
+        Logits, gradient and Hessian are arrays of these rows; the losses and logsumexps of each row, of all.
         """
         total: float = kernels.serving.of(self.dtype).cross_entropy(
             logits,
-            self.target[rows],
+            self.target if rows is None else self.target[rows],
             self.class_weights,
             _of_rows(self.row_weights, rows),
             self.options,
@@ -118,8 +118,8 @@ def checked_loss(
     )
 
 
-def _of_rows(array: Array | None, rows: slice) -> Array | None:
-    return None if array is None else array[rows]
+def _of_rows(array: Array | None, rows: slice | None) -> Array | None:
+    return array if array is None or rows is None else array[rows]
 
 
 def scalar(total: float, dtype: type[np.floating]) -> Scalar:

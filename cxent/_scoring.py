@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import kernels
 from ._layout import Layout, as_stored, layout_of
+from ._losses import CheckedLoss
 from ._types import Array, Real, RowResults
 from ._validation import (
     checked_ids,
@@ -251,21 +252,9 @@ def perplexity(
     require_classes(layout, options.axis, "logits")
     checked = checked_ids(ids, layout, options.ignore_index, several=False)
     labels = checked.view[:, :, 0]
-    nll = 0.0
-    if layout.row_count:
-        nll = kernels.serving.of(x.dtype).cross_entropy(
-            as_stored(layout.view(x)),
-            labels,
-            None,
-            None,
-            (checked.ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0),
-            None,
-            None,
-            None,
-            None,
-            False,
-            threads,
-        )
+    given = (checked.ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
+    loss = CheckedLoss(layout, computed_dtype(x.dtype), labels, None, None, given, None)
+    nll = loss.compute(as_stored(layout.view(x)), threads) if layout.row_count else 0.0
     tokens = labels.size if checked.ignored is None else int(np.count_nonzero(labels != checked.ignored))
     with np.errstate(over="ignore"):
         return Perplexity(nll, tokens, float(np.exp(np.float64(nll) / tokens)) if tokens else math.nan)
