@@ -18,7 +18,8 @@ Tried: one loop on AVX2, 0.86 of the speed, and worse the further it is unrolled
 loops fall out of the cache of decoded operations), while two loops on AVX-512 have 0.95; one loop with plain partial
 sums of four steps on AVX2, 0.97; the tail of a row first, 1.0; the tails after all rows of a batch, 0.93 to 1.05;
 chunks half or twice as long, 0.98 to 1.0; the first halves of four exponentials before the second in the one loop of
-AVX-512 on a Zen 5, 1.0 to 1.07 in the caches, 0.92 to 1.0 beyond; the maxima counted in float32 like any other term, 0.96 to 0.99; removed in
+AVX-512 on a Zen 5, 1.0 to 1.07 in the caches, 0.92 to 1.0 beyond; the maxima counted in float32 like any other term,
+0.96 to 0.99; removed in
 the loop of the exponentials, where these are not kept, 0.94; batches of half as many rows beyond the caches, where L1
 has 32 kB, 0.93 to 1.0.
 In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.

@@ -104,7 +104,7 @@ cdef inline void begin_heap(real limit, Py_ssize_t k, real* value, int64_t* id) 
 
 cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k, real* value,
                             int64_t* id) noexcept nogil:
-    """A number that at least k of the row are not below: the k-th of the largest in parts of it, 2 k of them or more."""
+    """A number that at least k of the row are not below: the k-th of the largest in 2 k parts of it."""
     cdef Py_ssize_t parts = 2 * k // LANES + 1
     cdef Py_ssize_t steps = batch.steps // parts
     cdef real maxima[W]
