@@ -8,6 +8,7 @@ from ._cross_entropy import (
     cross_entropy_with_grad,
     cross_entropy_with_hess,
 )
+from ._divergence import js_divergence, js_divergence_with_grad, kl_divergence, kl_divergence_with_grad
 from ._from_probs import cross_entropy_from_probs, cross_entropy_from_probs_with_grad
 from ._linear import (
     LinearGradients,
@@ -31,6 +32,10 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "js_divergence",
+    "js_divergence_with_grad",
+    "kl_divergence",
+    "kl_divergence_with_grad",
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "linear_token_logprobs",

@@ -109,6 +109,15 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
     for name in ("plain", "temperature", "softcap"):
         found += cxent.token_logprobs(x, ids, axis=axis, top_k=min(classes, 5), workers=workers, **OPTIONS[name])
     yield "scores", found
+    other = (x * dtype(0.75) + g).astype(dtype)
+    yield (
+        "divergences",
+        [
+            *cxent.kl_divergence_with_grad(x, other, axis=axis, reduction="none", workers=workers),
+            *cxent.kl_divergence_with_grad(x, other, axis=axis, direction="reverse", temperature=0.7, where=mask),
+            *cxent.js_divergence_with_grad(x, other, axis=axis, beta=0.3, sample_weight=sample_weight),
+        ],
+    )
     predicted = q + dtype(0.125)
     yield (
         "from_probs",

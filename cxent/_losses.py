@@ -96,6 +96,18 @@ def checked_loss(
     require_classes(layout, given.axis, name)
     dtype = computed_dtype(x.dtype)
     checked = checked_target(target, layout, name, dtype, given.ignore_index)
+    return weighted_loss(checked, layout, dtype, weight, sample_weight, given)
+
+
+def weighted_loss(
+    checked: Target,
+    layout: Layout,
+    dtype: np.dtype[np.floating],
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    given: LossOptions,
+) -> CheckedLoss:
+    """The same of a target that is checked."""
     ignored = checked.ignored if isinstance(checked, Indices) else None
     weights = (
         None if weight is None else class_weights(weight, layout.classes, dtype),

@@ -34,6 +34,9 @@ PerRow: TypeAlias = Literal["none"]
 Reduction: TypeAlias = Combined | PerRow
 """How the losses of the rows are combined, if they are."""
 
+Direction: TypeAlias = Literal["forward", "reverse"]
+"""Of a divergence: of p from q, or of q from p."""
+
 Convention: TypeAlias = Literal["xgboost", "lightgbm", "exact"]
 
 
@@ -75,6 +78,24 @@ class WithLse(LogitOptions, total=False):
 class MaybeLse(LogitOptions, total=False):
     return_lse: Required[bool]
     reduction: Reduction
+
+
+class DivergenceOptions(TypedDict, total=False):
+    """Those of both divergences."""
+
+    axis: SupportsIndex
+    temperature: Real
+    sample_weight: ArrayLike | None
+    where: ArrayLike | None
+    workers: SupportsIndex
+
+
+class KlOptions(DivergenceOptions, total=False):
+    direction: Direction
+
+
+class JsOptions(DivergenceOptions, total=False):
+    beta: Real
 
 
 class LinearOptions(TypedDict, total=False):

@@ -81,7 +81,11 @@ def test_kernel_modules_are_interchangeable():
     """The same functions in every one, with the same parameters."""
 
     def signatures(module):
-        functions = {name: f for name, f in vars(module).items() if callable(f) and name.islower() and name[0] != "_"}
+        functions = {
+            name: f
+            for name, f in vars(module).items()
+            if callable(f) and name.islower() and name[0] != "_" and not f.__module__.endswith("reference_rows")
+        }
         return {name: list(inspect.signature(f).parameters) for name, f in functions.items()}
 
     assert (

@@ -14,6 +14,7 @@ KERNELS = Path(__file__).parent.parent / "cxent" / "kernels"
 ROOMS = [
     "simd", "math", "sums", "tiles", "stores", "maxima", "terms", "selection", "reduce", "elementwise", "rows",
     "losses", "threads", "batches", "softmax", "cross_entropy", "scoring",
+    "divergence",
 ]  # fmt: skip
 
 

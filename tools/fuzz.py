@@ -60,6 +60,8 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
             "cross_entropy_from_probs_with_grad",
             "token_logprobs",
             "perplexity",
+            "kl_divergence_with_grad",
+            "js_divergence_with_grad",
         ]
     )
     options: dict[str, Any] = {"axis": axis}
@@ -71,6 +73,18 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
         x = np.nan_to_num(x, posinf=9.0, neginf=-9.0) if x.dtype.kind == "f" else x
         output = array(data, shape, dtype)
         return name, [x, -np.abs(output) if output.dtype.kind == "f" else output], options
+    if "divergence" in name:
+        other = array(data, shape, dtype)
+        if data.ConsumeBool():
+            options["where"] = array(data, shape, np.bool_)
+        if data.ConsumeBool():
+            options["temperature"] = data.PickValueInList([1.0, 0.5, 3.0, 0.0])
+        if name == "kl_divergence_with_grad":
+            options["direction"] = data.PickValueInList(["forward", "reverse", "both"])
+        else:
+            options["beta"] = data.PickValueInList([0.5, 0.1, 1.0])
+        options["reduction"] = data.PickValueInList(["mean", "sum", "none", "median"])
+        return name, [x, other], options
     classes = shape[axis] if -len(shape) <= axis < len(shape) else 1
     of_tokens = name in ("token_logprobs", "perplexity")
     if data.ConsumeBool() and not of_tokens:

@@ -45,6 +45,8 @@ def calls() -> Iterator[Callable[[], Any]]:
         lambda: cxent.cross_entropy_from_probs_with_grad(soft, labels),
         lambda: cxent.token_logprobs(x, labels, top_k=2),
         lambda: cxent.perplexity(x, labels, ignore_index=1),
+        lambda: cxent.kl_divergence_with_grad(x, x[::-1], where=x > -4, reduction="none"),
+        lambda: cxent.js_divergence(x, x[::-1].astype(np.float16)),
         lambda: cxent.softmax([[1.0, 2.0], [3.0, 4.0]], workers=2),
     ]
     bad = [
@@ -57,6 +59,7 @@ def calls() -> Iterator[Callable[[], Any]]:
         lambda: cxent.cross_entropy(x, labels, temperature=0.0),
         lambda: cxent.logsumexp(["a"]),
         lambda: cxent.token_logprobs(x, labels, top_k=1000),
+        lambda: cxent.js_divergence(x, soft, beta=1),
     ]
     while True:
         yield from good

@@ -21,13 +21,16 @@ cdef enum:
 cdef struct Call:
     Batch batch
     Rows x              # the first input
-    Rows y              # the second: a mask, a target; or none
+    Rows y              # the second: a target, the logits of q; or none
+    Rows mask           # what takes part, or none
     Rows v              # the third: a vector; or none
     Rows out            # the result that has x's shape, or none
     Rows hess           # the second such result, or none
     Rows spare          # a tile alone: for dx/du of a softcap, or exponentials beside x; or none
     Loss loss
     Scores scores
+    int comparison      # which divergence
+    double beta         # of a mixture
     Values values       # one result for each row, or none
     Next_maxima next
     Unshifted unshifted
@@ -69,6 +72,7 @@ cdef inline Py_ssize_t give_tiles(Call* call, char* memory, Py_ssize_t tile_byte
     cdef Py_ssize_t given = 0
     give_tile(&call.x, memory, tile_bytes, &given)
     give_tile(&call.y, memory, tile_bytes, &given)
+    give_tile(&call.mask, memory, tile_bytes, &given)
     give_tile(&call.v, memory, tile_bytes, &given)
     give_tile(&call.hess, memory, tile_bytes, &given)
     give_tile(&call.spare, memory, tile_bytes, &given)

@@ -42,6 +42,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
     HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
     ZERO                    # 0
+    LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
 
 cdef struct Row_factors:    # for each row
     real a[MOST_ROWS]
@@ -98,6 +99,19 @@ cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
     return f.others * (e * (share * share))
 
 
+cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
+    """((x - y) / 2 - a - b) / c; a + b is the same of the largest. The rounding of the difference is added (Knuth's
+    two-sum), and that of two equal numbers is 0, also where these are infinite.
+    """
+    cdef vec half = broadcast(0.5), zero = broadcast(0)
+    cdef vec above = half * x
+    cdef vec below = -(half * y)
+    cdef vec sum = select(equal(x, y), zero, above + below)
+    cdef vec added = sum - above
+    cdef vec lost = (above - (sum - added)) + (below - added)
+    return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) / f.c
+
+
 cdef inline vec slope_at(vec e, Factors f) noexcept nogil:
     """a, and 0 where e is, since a is infinite if that of z_loss is too large. (A NaN stays one.)"""
     cdef vec at_zero = select(equal(f.a, f.a), broadcast(0), f.a)
@@ -149,13 +163,16 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return select(equal(result, zero), zero, -result / (y * f.a))
     if formula == ZERO:
         return zero
+    if formula == LOG_RATIO:
+        return log_ratio(x, y, f)
     p = f.a * x
     return select(equal(f.counts, zero), zero, f.b * (p * (y - f.c)))
 
 
 cdef inline bint uses_y(Formula formula) noexcept nogil:
     return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == SOFTMAX_BACKWARD
-            or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT)
+            or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT
+            or formula == LOG_RATIO)
 
 
 cdef inline bint uses_w(Formula formula) noexcept nogil:
@@ -332,6 +349,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(CAP, batch, x, y, w, of, out)
     elif formula == CAP_SLOPE:
         apply(CAP_SLOPE, batch, x, y, w, of, out)
+    elif formula == LOG_RATIO:
+        apply(LOG_RATIO, batch, x, y, w, of, out)
     elif formula == DIFFERENCE:
         apply(DIFFERENCE, batch, x, y, w, of, out)
     elif formula == GRADIENT_CLASSES:

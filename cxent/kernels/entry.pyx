@@ -100,7 +100,7 @@ cdef void begin_with(Call* call, x) except *:
 
 cdef void set_mask(Call* call, mask) except *:
     if mask is not None:
-        call.y = rows_of(&call.batch, mask)
+        call.mask = rows_of(&call.batch, mask)
         call.x.direct = False  # what takes no part is replaced in a tile
 
 
@@ -435,5 +435,6 @@ def evaluate(
                 store_first(&out[k * W], value, n - k * W)
 
 
+include "divergences.pxi"
 include "scores.pxi"
 include "plain.pxi"

@@ -163,7 +163,7 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
         if not (is_in_c_order(where, &plain_mask) and has_shape_of(&plain_mask, &plain_x)
                 and are_apart(&plain_mask, &plain_out)):
             return None
-        call.y = plain_rows(&call, &plain_mask)
+        call.mask = plain_rows(&call, &plain_mask)
         call.x.direct = False
     if of_log:
         call.spare.origin = call.x.origin

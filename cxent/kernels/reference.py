@@ -7,117 +7,62 @@ results are to be written, is the compiled ones' affair.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
-
-
-def _rows(x: Array) -> Array:
-    """(outer, classes, inner) as (outer, inner, classes), contiguous, in float64."""
-    if x.dtype == np.uint16:  # the bits of float16
-        x = x.view(np.float16)
-    elif x.dtype == np.int16:  # the bits of bfloat16, which are the upper half of those of float32
-        x = (x.astype(np.uint32) << 16).view(np.float32)
-    return np.ascontiguousarray(np.moveaxis(x, 1, 2), dtype=np.float64)
-
-
-def _store(rows: Array, out: Array) -> None:
-    """(outer, inner, classes) into (outer, classes, inner), rounded to the dtype of `out`."""
-    numbers = np.moveaxis(rows, 2, 1)
-    if out.dtype == np.uint16:
-        out.view(np.float16)[...] = numbers
-    elif out.dtype == np.int16:
-        bits = np.asarray(numbers, np.float32, order="C").view(np.uint32)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # of two the even one
-        out.view(np.uint16)[...] = np.where(np.isnan(numbers), 0x7FC0, nearest)
-    else:
-        out[...] = numbers
-
-
-def _sum(rows: Array) -> Array:
-    """The sum over the last axis, which stays: pairwise to the end, since equal terms round alike in a longer run."""
-    while (n := rows.shape[-1]) > 1:
-        half = rows[..., n // 2 :].copy()
-        half[..., : n // 2] += rows[..., : n // 2]
-        rows = half
-    return rows
-
-
-def _finite_sum(terms: Callable[[float], Array]) -> tuple[float, Array]:
-    """c, and the sum of terms that are multiples of it: 1/2, or less where the sum would be too large."""
-    total = _sum(terms(0.5))
-    return (0.5, total) if np.isfinite(total).all() else (2.0**-32, _sum(terms(2.0**-32)))
-
-
-def _shifted(x: Array) -> tuple[Array, Array]:
-    """The maximum m, and x - m."""
-    m = x.max(axis=-1, keepdims=True)
-    return m, x - m
-
-
-def _exponentials(shifted: Array) -> tuple[Array, Array]:
-    """exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
-    e = np.exp(shifted)
-    far = shifted < -512
-    below = _sum(np.where((shifted == 0) | far, 0, e))
-    if far.any():  # terms too small to be numbers are summed 512 higher up, where they are
-        below += np.exp(-512) * _sum(np.where(far, np.exp(shifted + 512), 0))
-    maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
-    return e, (maxima - 1) + below
-
-
-def _chosen(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
-    """The rows, with -inf where the mask is not set, and whether it leaves nothing of a row."""
-    rows = _rows(x)
-    if mask is None:
-        return rows, False
-    chosen = _rows(mask) != 0
-    return np.where(chosen, rows, -np.inf), ~chosen.any(axis=-1, keepdims=True)
+from .reference_divergence import divergence as divergence
+from .reference_rows import (
+    Array,
+    chosen_rows,
+    exponentials,
+    finite_sum,
+    rows_of,
+    shifted_by_max,
+    store,
+    sum_rows,
+)
 
 
 @np.errstate(all="ignore")
 def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
-    rows, empty = _chosen(x, mask)
-    e, rest = _exponentials(_shifted(rows)[1])
-    _store(np.where(empty, 0, e / (1 + rest)), out)
+    rows, empty = chosen_rows(x, mask)
+    e, rest = exponentials(shifted_by_max(rows)[1])
+    store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
-    rows, empty = _chosen(x, mask)
-    _, shifted = _shifted(rows)
-    _, rest = _exponentials(shifted)
-    _store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
+    rows, empty = chosen_rows(x, mask)
+    _, shifted = shifted_by_max(rows)
+    _, rest = exponentials(shifted)
+    store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
 
 
 @np.errstate(all="ignore")
 def logsumexp(x: Array, mask: Array | None, out: Array, threads: int) -> None:
-    m, shifted = _shifted(_chosen(x, mask)[0])
-    _, rest = _exponentials(shifted)
+    m, shifted = shifted_by_max(chosen_rows(x, mask)[0])
+    _, rest = exponentials(shifted)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
 @np.errstate(all="ignore")
 def softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
-    g, p = _rows(grad_output), _rows(output)
-    c, total = _finite_sum(lambda c: c * g * p)
-    _store(p * (c * g - total) / c, out)
+    g, p = rows_of(grad_output), rows_of(output)
+    c, total = finite_sum(lambda c: c * g * p)
+    store(p * (c * g - total) / c, out)
 
 
 @np.errstate(all="ignore")
 def log_softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
-    g, log_p = _rows(grad_output), _rows(output)
-    c, total = _finite_sum(lambda c: c * g)
-    _store((c * g - np.exp(log_p) * total) / c, out)
+    g, log_p = rows_of(grad_output), rows_of(output)
+    c, total = finite_sum(lambda c: c * g)
+    store((c * g - np.exp(log_p) * total) / c, out)
 
 
 def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array]:
     """The maximum m of x, x - m, and dx/du, for x = cap * tanh(u / (temperature * cap)), or u / temperature."""
-    top, shifted = _shifted(u)
+    top, shifted = shifted_by_max(u)
     if cap == 0:
         if temperature != 1:  # half differences, because the difference of two large numbers may be too large
             shifted = (u / 2 - top / 2) / (temperature / 2)
@@ -132,12 +77,12 @@ def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Arr
 
 @np.errstate(all="ignore")
 def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array, threads: int) -> None:
-    rows, factors = _rows(x), _rows(b)
+    rows, factors = rows_of(x), rows_of(b)
     m = rows.max(axis=-1, keepdims=True)
     level = np.where(np.isfinite(m), m, 0)
     terms = factors * np.exp(rows - level)
-    at_top = _sum(np.where(rows == m, terms, 0))
-    others = _sum(np.where(rows == m, 0, terms))
+    at_top = sum_rows(np.where(rows == m, terms, 0))
+    others = sum_rows(np.where(rows == m, 0, terms))
     total = at_top + others
     ratio = others / at_top
     log_total = np.where(np.abs(ratio) < 0.5, np.log(np.abs(at_top)) + np.log1p(ratio), np.log(np.abs(total)))
@@ -170,7 +115,7 @@ def _target_rows(
         w *= np.asarray(class_weights)
     even = smoothing / rows.shape[-1]
     if target.ndim == 3:
-        t = _rows(target)
+        t = rows_of(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
         return _TargetRows(counts, t, np.zeros(counts.shape, np.int64), np.zeros_like(counts))
     label = target.astype(np.int64)[..., np.newaxis]
@@ -195,17 +140,17 @@ def cross_entropy(
     threads: int,
 ) -> float:
     _, smoothing, z, cap, temperature, divisor, z_divisor = options
-    u = _rows(x)
+    u = rows_of(x)
     m, shifted, slope = _capped(u, cap, temperature)
-    e, rest = _exponentials(shifted)
+    e, rest = exponentials(shifted)
     share = 1 / (1 + rest)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, u)
 
     def difference(c: float) -> Array:
         return c * u - c * m if cap == 0 and temperature == 1 else c * shifted
 
-    c, total = _finite_sum(lambda c: np.where(t == 0, 0, t * difference(c)))
-    weight = _sum(t)
+    c, total = finite_sum(lambda c: np.where(t == 0, 0, t * difference(c)))
+    weight = sum_rows(t)
     loss = c * weight * np.log1p(rest) - total
     if target.ndim == 2:
         distance = np.take_along_axis(difference(c), label, axis=-1)
@@ -229,10 +174,10 @@ def cross_entropy(
             else:
                 g = np.where(at, np.where(at_top, g - at_label, weight * share * e - (t + at_label)), g)
         g = scale * g + (2 * z * z_scale * log_sum * share * e if z else 0)
-        _store(np.where(counts == 0, 0, slope * g), grad)
+        store(np.where(counts == 0, 0, slope * g), grad)
     if hess is not None:
         far = np.where(shifted == 0, rest * share, 1 - share * e)
-        _store(np.where(counts == 0, 0, slope**2 * scale * weight * share * e * far), hess)
+        store(np.where(counts == 0, 0, slope**2 * scale * weight * share * e * far), hess)
     if losses is not None:
         losses[...] = loss[..., 0]
     return float(loss.sum())
@@ -252,11 +197,11 @@ def token_logprobs(
     threads: int,
 ) -> None:
     ignored, cap, temperature = options
-    u = _rows(x)
+    u = rows_of(x)
     m, shifted, _ = _capped(u, cap, temperature)
-    e, rest = _exponentials(shifted)
+    e, rest = exponentials(shifted)
     log_sum = np.log1p(rest) + (m - m)  # NaN for a row without probabilities
-    entropy[...] = (log_sum - _sum(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
+    entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
     lse[...] = (m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, _limit(u, m)))[..., 0]
     log_p = (shifted - log_sum).astype(lse.dtype)
     counted = ids != ignored
@@ -288,16 +233,16 @@ def hessian_product(
     threads: int,
 ) -> None:
     _, _, _, _, temperature, divisor, _ = options
-    u, vector = _rows(x), _rows(v)
+    u, vector = rows_of(x), rows_of(v)
     _, shifted, _ = _capped(u, 0, temperature)
-    e, rest = _exponentials(shifted)
+    e, rest = exponentials(shifted)
     p = e / (1 + rest)
     counts, t, _, at_label = _target_rows(target, class_weights, row_weights, options, u)
-    weight = _sum(t) + at_label
+    weight = sum_rows(t) + at_label
     # H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
     vector = vector - np.take_along_axis(vector, u.argmax(axis=-1, keepdims=True), axis=-1)
     scale = counts * weight / temperature / temperature / divisor if divisor else 0 * counts
-    _store(np.where(counts == 0, 0, scale * (p * (vector - _sum(p * vector)))), out)
+    store(np.where(counts == 0, 0, scale * (p * (vector - sum_rows(p * vector)))), out)
 
 
 @np.errstate(all="ignore")
@@ -311,13 +256,13 @@ def from_probs(
     grad: Array | None,
     threads: int,
 ) -> float:
-    p = _rows(probs)
+    p = rows_of(probs)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, p)
     q = counts * (t + np.where(label == np.arange(p.shape[-1]), at_label, 0))
     divisor = options[5]
-    loss = -_sum(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
+    loss = -sum_rows(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
     if grad is not None:
-        _store(np.where(q == 0, 0, -q / (divisor * p)), grad)
+        store(np.where(q == 0, 0, -q / (divisor * p)), grad)
     if losses is not None:
         losses[...] = loss
     return float(loss.sum())

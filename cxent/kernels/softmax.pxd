@@ -36,21 +36,21 @@ cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
     cdef Row_factors unused
     cdef Block x = load_rows(&call.batch, &call.x)
     chosen[0] = x
-    if call.y.origin != NULL:
-        chosen[0] = load_rows(&call.batch, &call.y)
+    if call.mask.origin != NULL:
+        chosen[0] = load_rows(&call.batch, &call.mask)
         unused.a[0] = 0     # (compilers warn of a struct of which nothing is set)
         change_block(HIDE, &call.batch, x, chosen[0], NULL, &unused, x)
     return x
 
 
-cdef inline void level_empty_rows(Call* call, Block chosen, real* m) noexcept nogil:
+cdef inline void level_empty_rows(const Batch* batch, Block chosen, real* m) noexcept nogil:
     """m = 0 for rows of which the mask leaves nothing, so that their exponentials, and the sum of these, are 0."""
     cdef Py_ssize_t r, c
-    for r in range(call.batch.rows if call.y.origin != NULL else 0):
+    for r in range(batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0
-            for c in range(call.batch.classes):
-                if number_at(&call.batch, chosen, r, c)[0] != 0:
+            for c in range(batch.classes):
+                if number_at(batch, chosen, r, c)[0] != 0:
                     m[r] = -INFINITY
 
 
@@ -65,7 +65,8 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef Py_ssize_t group
     take_terms(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
-    level_empty_rows(call, chosen, m)
+    if call.mask.origin != NULL:
+        level_empty_rows(&call.batch, chosen, m)
     sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
     for group in range((call.batch.rows + W - 1) // W):
         store(factors.a + group * W, quotient(broadcast(1), load(sums + group * W)))  # (0 for an empty row)
@@ -95,7 +96,8 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     cdef Py_ssize_t group
     take_terms_beside(call, x, x, factors.a, &of)
     max_rows(&call.batch, &call.x, x, &call.next, factors.a)
-    level_empty_rows(call, chosen, factors.a)
+    if call.mask.origin != NULL:
+        level_empty_rows(&call.batch, chosen, factors.a)
     sum_exponentials_m1(call, &of, factors.a, &n)
     for group in range((call.batch.rows + W - 1) // W):
         rest = load(n.sumexp_m1 + group * W)

@@ -1,0 +1,387 @@
+"""Divergences of two softmaxes, as in distillation, and their gradients."""
+
+from __future__ import annotations
+
+from typing import Any, SupportsIndex, Unpack, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import kernels
+from ._layout import as_stored, layout_of
+from ._losses import weighted_loss
+from ._types import (
+    Array,
+    Combined,
+    Direction,
+    JsOptions,
+    KlOptions,
+    Out,
+    PerRow,
+    Real,
+    Reduction,
+    RowResults,
+    Scalar,
+)
+from ._validation import (
+    Probabilities,
+    common_dtype,
+    computed_dtype,
+    floating_array,
+    loss_options,
+    mask_like,
+    one_of,
+    real_number,
+    require_classes,
+    thread_count,
+)
+
+
+@overload
+def kl_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[KlOptions]
+) -> Scalar: ...
+@overload
+def kl_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[KlOptions]
+) -> RowResults: ...
+def kl_divergence(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    direction: Direction = "forward",
+    temperature: Real = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    workers: SupportsIndex = 1,
+) -> RowResults:
+    """Kullback-Leibler divergence of two softmaxes, in nats: what distillation makes small.
+
+    ``KL(p, q) = sum_j p_j log(p_j / q_j)`` with ``p = softmax(logits_p / temperature)``, the teacher's, and q, the
+    student's, likewise; with ``direction="reverse"`` it is KL(q, p).
+
+    Parameters
+    ----------
+    logits_p, logits_q : array_like
+        Logits, of one shape with at least one class; dtypes as in `softmax`. If their dtypes differ, the wider is
+        computed.
+    axis : int, default -1
+        The class axis.
+    direction : {"forward", "reverse"}, default "forward"
+        Forward, q is to cover all that p has; reverse, q is to be where p is.
+    temperature : float, default 1
+        What both logits are divided by, from 1e-30 to 1e30. Losses are not multiplied by its square, which is often
+        done to keep gradients as large.
+    sample_weight : array_like, optional
+        A weight for each row, of either sign, of a shape that broadcasts to that of the logits without the class axis.
+        A row of weight 0 does not count, whatever its logits are.
+    where : array_like of bool, optional
+        Which classes take part, of a shape that broadcasts to that of the logits. Of a row without any, the divergence
+        is 0.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the divergences of the rows are combined. The mean divides their sum by that of the weights, or by the
+        number of rows (PyTorch's "batchmean"; its "mean" divides by the number of logits).
+    workers : int, default 1
+        As in `softmax`.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        The divergence; with ``reduction="none"`` that of each row.
+
+    Raises
+    ------
+    TypeError
+        If the logits are no real numbers of a dtype above, `where` is not boolean, or an option is not a number.
+    ValueError
+        If shapes do not match, there are rows without classes, an option is out of its range, or `workers` is 0 or
+        below -CPUs.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    See Also
+    --------
+    kl_divergence_with_grad : With the gradient.
+    js_divergence : Of both to their mixture.
+
+    Notes
+    -----
+    The sum is computed as ``sum_j p_j (d_j + expm1(-d_j))`` with ``d = log(p / q)``, which is the same, since p and q
+    both sum to 1, and has no negative term. So a divergence is never negative, 0 for equal logits, and keeps its digits
+    where it is small. A class with ``q_j = 0 < p_j``, which a logit of -inf makes, makes it infinite; one that both
+    lack adds nothing. NaN and +inf make a row NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import kl_divergence
+    >>> teacher = np.array([[2.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
+    >>> student = np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 3.0]])
+    >>> kl_divergence(teacher, student, reduction="none")
+    array([0.26621671, 0.02360981])
+    >>> kl_divergence(teacher, teacher + 1e-7 * student)  # doctest: +ELLIPSIS
+    np.float64(7.669...e-16)
+    """
+    return _divergence(
+        _compared(direction), 0.0, logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
+    )[0]
+
+
+@overload
+def kl_divergence_with_grad(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    out: Out = None,
+    **options: Unpack[KlOptions],
+) -> tuple[Scalar, Array]: ...
+@overload
+def kl_divergence_with_grad(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[KlOptions]
+) -> tuple[RowResults, Array]: ...
+def kl_divergence_with_grad(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    direction: Direction = "forward",
+    temperature: Real = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> tuple[RowResults, Array]:
+    """Kullback-Leibler divergence, and its gradient with respect to the student's logits, in one pass.
+
+    ``grad = s / D * (q - p) / temperature``, and with ``direction="reverse"``
+    ``s / D * q * (log(q / p) - KL(q, p)) / temperature``, s being the row's weight, and D what the mean divides by, or
+    else 1.
+
+    Parameters
+    ----------
+    logits_p, logits_q, axis, direction, temperature, sample_weight, where, reduction, workers
+        As in `kl_divergence`. With ``reduction="none"`` the gradient is that of the sum.
+    out : ndarray, optional
+        Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be either of the
+        logits.
+
+    Returns
+    -------
+    loss : float32 or float64, or ndarray
+        As `kl_divergence` returns it.
+    grad : ndarray
+        The gradient, in the shape and dtype of `logits_q`; in float64 if `logits_p` is. It is `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `kl_divergence`, and if `out` has another shape or dtype, or is read-only.
+
+    Notes
+    -----
+    ``q - p`` is computed of ``d = log(p / q)`` too: it is 0 for equal logits, and has its digits for logits that are
+    nearly so. Where the reverse divergence is infinite, its gradient is not finite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import kl_divergence_with_grad
+    >>> loss, grad = kl_divergence_with_grad([[2.0, 1.0, 0.0]], [[1.0, 1.0, 1.0]])
+    >>> grad
+    array([[-0.33190762,  0.08860486,  0.24330276]])
+    """
+    return _divergence(
+        _compared(direction), 0.0, logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers,
+        out, with_grad=True,
+    )  # fmt: skip
+
+
+@overload
+def js_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[JsOptions]
+) -> Scalar: ...
+@overload
+def js_divergence(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[JsOptions]
+) -> RowResults: ...
+def js_divergence(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    beta: Real = 0.5,
+    temperature: Real = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    workers: SupportsIndex = 1,
+) -> RowResults:
+    """Jensen-Shannon divergence of two softmaxes, in nats: that of both to their mixture.
+
+    ``JS(p, q) = beta * KL(p, m) + (1 - beta) * KL(q, m)`` with ``m = beta * p + (1 - beta) * q``,
+    ``p = softmax(logits_p / temperature)``, and q likewise. It is finite for any p and q: at most log(2) for a beta of
+    1/2.
+
+    Parameters
+    ----------
+    logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
+        As in `kl_divergence`.
+    beta : float, default 0.5
+        The share of p in the mixture, between 0 and 1. Divided by it, the divergence approaches KL(p, q) as beta
+        approaches 0; divided by 1 - beta, KL(q, p) as beta approaches 1.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        The divergence; with ``reduction="none"`` that of each row.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `kl_divergence`, and if `beta` is not between 0 and 1.
+
+    See Also
+    --------
+    js_divergence_with_grad : With the gradient.
+
+    References
+    ----------
+    .. [1] J. Lin, "Divergence measures based on the Shannon entropy", IEEE Transactions on Information Theory 37, 1991.
+    .. [2] R. Agarwal et al., "On-policy distillation of language models: learning from self-generated mistakes", 2023.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import js_divergence
+    >>> js_divergence([[2.0, 1.0, 0.0]], [[1.0, 1.0, 1.0]], reduction="none")
+    array([0.0687116])
+    >>> apart = js_divergence([0.0, -np.inf], [-np.inf, 0.0])
+    >>> bool(np.isclose(apart, np.log(2)))
+    True
+    """
+    return _divergence(
+        "jensen-shannon", _share(beta), logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
+    )[0]
+
+
+@overload
+def js_divergence_with_grad(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    reduction: Combined = "mean",
+    out: Out = None,
+    **options: Unpack[JsOptions],
+) -> tuple[Scalar, Array]: ...
+@overload
+def js_divergence_with_grad(
+    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[JsOptions]
+) -> tuple[RowResults, Array]: ...
+def js_divergence_with_grad(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    beta: Real = 0.5,
+    temperature: Real = 1.0,
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> tuple[RowResults, Array]:
+    """Jensen-Shannon divergence, and its gradient with respect to the student's logits, in one pass.
+
+    ``grad = s / D * (1 - beta) * q * (log(q / m) - KL(q, m)) / temperature``, m being the mixture, s the row's weight,
+    and D what the mean divides by, or else 1.
+
+    Parameters
+    ----------
+    logits_p, logits_q, axis, beta, temperature, sample_weight, where, reduction, workers
+        As in `js_divergence`. With ``reduction="none"`` the gradient is that of the sum.
+    out : ndarray, optional
+        As in `kl_divergence_with_grad`.
+
+    Returns
+    -------
+    loss : float32 or float64, or ndarray
+        As `js_divergence` returns it.
+    grad : ndarray
+        As `kl_divergence_with_grad` returns it.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `js_divergence`, and if `out` has another shape or dtype, or is read-only.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import js_divergence_with_grad
+    >>> loss, grad = js_divergence_with_grad([[2.0, 1.0, 0.0]], [[1.0, 1.0, 1.0]])
+    >>> grad
+    array([[-0.07804134,  0.01306662,  0.06497473]])
+    """
+    return _divergence(
+        "jensen-shannon", _share(beta), logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers,
+        out, with_grad=True,
+    )  # fmt: skip
+
+
+def _compared(direction: Direction) -> str:
+    one_of(("forward", "reverse"), direction, "direction")
+    return direction
+
+
+def _share(beta: Real) -> float:
+    return real_number(beta, "beta", "a number between 0 and 1", lambda b: 0 < b < 1)
+
+
+def _divergence(
+    comparison: str,
+    beta: float,
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    axis: SupportsIndex,
+    temperature: Real,
+    sample_weight: ArrayLike | None,
+    where: ArrayLike | None,
+    reduction: Reduction,
+    workers: SupportsIndex,
+    out: Out = None,
+    with_grad: bool = False,
+) -> tuple[RowResults, Any]:
+    """The divergence, and the gradient, if it is wanted."""
+    threads = thread_count(workers)
+    options = loss_options(axis, reduction, None, temperature=temperature)
+    p, q = floating_array(logits_p, "logits_p"), floating_array(logits_q, "logits_q")
+    if p.shape != q.shape:
+        raise ValueError(f"logits_p has shape {p.shape} and logits_q {q.shape}; accepted are equal shapes")
+    dtype = computed_dtype(common_dtype(logits_p, p, logits_q, q))
+    p, q = (a if computed_dtype(a.dtype) == dtype else a.astype(dtype) for a in (p, q))
+    mask = mask_like(q, where)
+    layout = layout_of(q, options.axis)
+    require_classes(layout, options.axis, "logits_q")
+    loss = weighted_loss(Probabilities(as_stored(layout.view(p))), layout, dtype, None, sample_weight, options)
+    read = [p, q] if mask is None else [p, q, mask]
+    grad = layout.output(out, q.dtype, in_place=read) if with_grad else None
+    total = 0.0
+    if layout.row_count:
+        total = kernels.serving.of(dtype).divergence(
+            comparison,
+            beta,
+            loss.target,
+            as_stored(layout.view(q)),
+            None if mask is None else layout.view(mask).view(np.uint8),
+            loss.row_weights,
+            options.temperature,
+            loss.options[5],
+            loss.row_losses,
+            None if grad is None else as_stored(grad),
+            threads,
+        )
+    return loss.reduced(total), None if grad is None else layout.result(grad, out, q.dtype)

@@ -1,0 +1,294 @@
+"""Divergences of two softmaxes, p of x and q of y, and their gradients with respect to y.
+
+With d = log(p / q), the relative entropy sum(p d) is a small difference of large terms where p and q are alike. But p
+and q sum to 1, so that sum(q - p) = 0 may be added, and then no term is negative:
+
+    sum(p d) = sum(p f(d)),     f(d) = d + exp(-d) - 1
+
+An error that all d have in common changes this in second order alone. The Jensen-Shannon divergence is two such sums,
+of p and of q against their mixture. Each d comes from the logits, d = (x - y) - (m_x - m_y) - c, to which the rounding
+of both differences is added, and c from a sum of differences, not from a difference of logarithms:
+
+    c = log(sum(e_x) / sum(e_y)) = log1p(sum(e_x - e_y) / sum(e_y)),    e_x = exp(x - m_x),   e_y = exp(y - m_y)
+"""
+
+from libc.string cimport memcpy
+
+from .batches cimport Call
+from .cross_entropy cimport find_at_maxima
+from .elementwise cimport (
+    COUNTED, DIFFERENCE, DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, Row_factors, change_block, finish_rows, unlifted,
+)
+from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
+from .math cimport exp, expm1, lifted_one, log, log1p, product, quotient
+from .maxima cimport find_maxima
+from .reduce cimport clear, sum_rows
+from .rows cimport add_losses, fill, put_values, take_values
+from .simd cimport (
+    FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, fma, greater, load, load_first, mask, real, select, store,
+    store_first, vec,
+)
+from .softmax cimport level_empty_rows, take_terms
+from .stores cimport find_ahead
+from .sums cimport Sum, add, fold_sums, value_of
+from .terms cimport PRODUCTS, SUMEXP_M1, Terms_of_batch, for_strip
+from .tiles cimport MOST_ROWS, Batch, Block, Rows, block_of, load_rows
+
+cdef enum Comparison:       # of p and q, and what takes the place of d for the gradient
+    DIFFERENCES_OF_SUMS     # the sum of e_x - e_y;                    d itself
+    FORWARD                 # the relative entropy sum(p log(p / q));  q - p, times 2^LIFT
+    REVERSE                 # sum(q log(q / p));                       log(q / p)
+    JENSEN_SHANNON          # of both to the mixture m;                log(q / m),   m = beta p + (1 - beta) q
+
+cdef struct Row_shares:     # for each row
+    real p[MOST_ROWS]       # 1 / sum(e_x)
+    real q[MOST_ROWS]
+    real c[MOST_ROWS]
+
+
+cdef inline vec excess(vec d) noexcept nogil:
+    """(d + exp(-d) - 1) / d^2 for |d| <= 1: a polynomial, fitted for the least relative error (2^-28 and 2^-56)."""
+    cdef vec g
+    if FLOAT64:
+        g = fma(broadcast(-7.6797230715397916e-13), d, broadcast(1.163848154194278e-11))
+        g = fma(g, d, broadcast(-1.6059833948861098e-10))
+        g = fma(g, d, broadcast(2.0874456918548828e-9))
+        g = fma(g, d, broadcast(-2.5052090848850015e-8))
+        g = fma(g, d, broadcast(2.7557334829306238e-7))
+        g = fma(g, d, broadcast(-2.755731935186447e-6))
+        g = fma(g, d, broadcast(2.4801587247336238e-5))
+        g = fma(g, d, broadcast(-0.00019841269840858302))
+        g = fma(g, d, broadcast(0.0013888888888978509))
+        g = fma(g, d, broadcast(-0.0083333333333338782))
+        g = fma(g, d, broadcast(0.041666666666666113))
+        g = fma(g, d, broadcast(-0.16666666666666665))
+        return fma(g, d, broadcast(0.5))
+    g = fma(broadcast(-2.772283406e-6), d, broadcast(2.535482931e-5))
+    g = fma(g, d, broadcast(-0.0001984402362))
+    g = fma(g, d, broadcast(0.001388545198))
+    g = fma(g, d, broadcast(-0.008333310275))
+    g = fma(g, d, broadcast(0.04166673454))
+    g = fma(g, d, broadcast(-0.1666666701))
+    return fma(g, d, broadcast(0.4999999979))
+
+
+cdef inline vec entropy_term(vec a, vec b, vec d) noexcept nogil:
+    """a f(d) for d = log(a / b), which is not negative; also where a or b is 0 and d infinite."""
+    return select(greater(absolute(d), broadcast(1)), (b - a) + product(a, d), (a * (d * d)) * excess(d))
+
+
+cdef inline vec difference(vec a, vec b, vec d) noexcept nogil:
+    """a - b for d = log(a / b), with the digits that d has."""
+    return select(greater(d, broadcast(0)), -a, b) * expm1(-absolute(d))
+
+
+cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p, vec* log_q) noexcept nogil:
+    """log(p / m) and log(q / m) for m = beta p + beta_of_q q: by a log1p, each, if m is near to it."""
+    cdef mask p_is_larger = greater(d, broadcast(0))
+    cdef vec distance = absolute(d)
+    cdef vec ratio = exp(-distance, 0)      # of the smaller to the larger
+    cdef vec less = expm1(-distance)
+    cdef vec of_smaller = select(p_is_larger, beta_of_q, beta)
+    cdef vec of_larger = select(p_is_larger, beta, beta_of_q)
+    cdef vec fall = of_smaller * less
+    cdef vec rise = -(of_larger * less) / ratio
+    cdef vec larger = -select(greater(fall, broadcast(-0.5)), log1p(fall), log(fma(of_smaller, ratio, of_larger)))
+    cdef vec smaller = select(greater(broadcast(1), rise), -log1p(rise), larger - distance)
+    log_p[0] = select(p_is_larger, larger, smaller)
+    log_q[0] = select(p_is_larger, smaller, larger)
+
+
+cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, vec share_p, vec share_q, vec c, vec beta,
+                        vec beta_of_q) noexcept nogil:
+    """The term, and what takes the place of d; p and q are the exponentials times 2^LIFT."""
+    cdef vec zero = broadcast(0)
+    cdef vec ratio, m, log_p, log_q
+    if comparison == DIFFERENCES_OF_SUMS:
+        return difference(p, q, d[0])
+    p, q, ratio = share_p * p, share_q * q, d[0] - c
+    if comparison == FORWARD:
+        d[0] = -difference(p, q, ratio)
+        return entropy_term(unlifted(p), unlifted(q), ratio)
+    p, q = unlifted(p), unlifted(q)
+    if comparison == REVERSE:
+        d[0] = select(equal(q, zero), zero, -ratio)
+        return entropy_term(q, p, -ratio)
+    take_logs_of_mixture(ratio, beta, beta_of_q, &log_p, &log_q)
+    m = fma(beta, p, beta_of_q * q)
+    d[0] = select(equal(q, zero), zero, log_q)
+    return fma(beta, entropy_term(p, m, log_p), beta_of_q * entropy_term(q, m, log_q))
+
+
+cdef inline void compare_rows(Comparison comparison, const Batch* batch, Block p, Block q, Block d,
+                              const Row_shares* of, double beta, real* result) noexcept nogil:
+    """The sums of the terms of each row; the three blocks are tiles."""
+    cdef Sum sums[VECTORS]
+    cdef vec zero = broadcast(0)
+    cdef vec share_p, share_q, c, number
+    cdef Py_ssize_t strip, step, v, n, at
+    for strip in range(batch.strips):
+        clear(sums, VECTORS)
+        for step in range(batch.steps + (batch.tail > 0)):
+            for v in range(VECTORS):
+                n = W if step < batch.steps else batch.tail - v * W
+                if n <= 0:
+                    break
+                at = strip * p.strip + step * p.step + v * W
+                share_p = for_strip(of.p, batch, strip, v)
+                share_q = for_strip(of.q, batch, strip, v)
+                c = for_strip(of.c, batch, strip, v)
+                number = load_first(d.start + at, n, zero)
+                add(&sums[v], compare(comparison, load_first(p.start + at, n, zero), load_first(q.start + at, n, zero),
+                                      &number, share_p, share_q, c, broadcast(<real> beta),
+                                      broadcast(<real> (1 - beta))))
+                if comparison != DIFFERENCES_OF_SUMS:
+                    store_first(d.start + at, number, n)
+        for v in range(VECTORS if batch.columns else 0):
+            store(result + strip * LANES + v * W, value_of(sums[v]))
+        if not batch.columns:
+            result[strip] = fold_sums(sums)
+
+
+cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* m_x, const real* m_y,
+                                    Block d) noexcept nogil:
+    """d = ((x - y) - (m_x - m_y)) / temperature, by halves, since a difference may be too large."""
+    cdef Row_factors factors
+    cdef vec half = broadcast(0.5)
+    cdef vec top, other, sum, added
+    cdef Py_ssize_t group, r
+    fill(<real> (call.loss.temperature / 2), factors.c, MOST_ROWS)
+    for group in range((call.batch.rows + W - 1) // W):
+        r = group * W
+        top, other = half * load(m_x + r), -(half * load(m_y + r))
+        sum = top + other
+        added = sum - top
+        store(factors.a + r, sum)
+        store(factors.b + r, (top - (sum - added)) + (other - added))   # (Knuth's two-sum)
+    change_block(LOG_RATIO, &call.batch, x, y, NULL, &factors, d)
+
+
+cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, real* m, Row_numbers* n) noexcept nogil:
+    """exp((x - m) / temperature) 2^LIFT in the place of x, and their sums less the largest."""
+    cdef Terms_of_batch of
+    cdef Row_factors factors
+    cdef Py_ssize_t r
+    if call.loss.temperature != 1:
+        fill(<real> (call.loss.temperature / 2), factors.a, MOST_ROWS)
+        for r in range(call.batch.rows):
+            factors.b[r] = m[r]
+        change_block(DIVIDE, &call.batch, x, x, NULL, &factors, x)
+        fill(0, m, MOST_ROWS)
+    take_terms(call, x, x, m, &of)
+    find_ahead(&call.batch, rows, &of.beside.x)
+    of.kept = x
+    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima)
+    complete_sumexp_m1(&call.batch, m, n)
+
+
+cdef inline void complete_shares(const Batch* batch, const real* sumexp_m1_x, const real* sumexp_m1_y,
+                                 const real* differences, Row_shares* of) noexcept nogil:
+    """The shares and c; of rows that the mask leaves empty 0."""
+    cdef vec one = broadcast(1), zero = broadcast(0)
+    cdef vec rest_x, rest_y, ratio, c
+    cdef Py_ssize_t group, r
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        rest_x, rest_y = load(sumexp_m1_x + r), load(sumexp_m1_y + r)
+        ratio = unlifted(load(differences + r)) / (one + rest_y)
+        c = select(greater(broadcast(0.5), absolute(ratio)), log1p(ratio), log1p(rest_x) - log1p(rest_y))
+        store(of.p + r, quotient(one, one + rest_x))
+        store(of.q + r, quotient(one, one + rest_y))
+        store(of.c + r, select(equal(one + rest_x, zero), zero, c))
+
+
+cdef inline void subtract_mean(Call* call, Block q, Block d, const Row_shares* of, Row_factors* factors) noexcept nogil:
+    """a q (d - c), c = sum(a q d): d less that at the largest q, so that the digits are kept where q is near 1."""
+    cdef real shift[MOST_ROWS]
+    cdef real largest[MOST_ROWS]
+    cdef Terms_of_batch terms
+    cdef Py_ssize_t group, r
+    for group in range((call.batch.rows + W - 1) // W):
+        r = group * W
+        store(largest + r, lifted_one())
+        store(shift + r, unlifted(load(of.q + r)))
+    find_at_maxima(&call.batch, q, largest, d, factors.a)
+    fill(1, factors.counts, MOST_ROWS)
+    change_block(DIFFERENCE, &call.batch, d, d, NULL, factors, d)
+    take_terms(call, q, d, shift, &terms)
+    sum_rows(PRODUCTS, &call.batch, &terms, factors.c, NULL)
+    memcpy(factors.a, shift, sizeof(shift))
+
+
+cdef inline void put_divergence_gradient(Call* call, Block q, Block d, const Row_numbers* n,
+                                         const Row_shares* of) noexcept nogil:
+    """s / (D temperature) times q - p, or weight q (d - sum(q d)), d being a logarithm."""
+    cdef double weight = 1 - call.beta if call.comparison == JENSEN_SHANNON else 1
+    cdef vec scale = broadcast(weight * reciprocal(call.loss.divisor) / call.loss.temperature)
+    cdef Row_factors factors
+    cdef vec s
+    cdef Py_ssize_t group, r
+    if call.comparison != FORWARD:
+        subtract_mean(call, q, d, of, &factors)
+    for group in range((call.batch.rows + W - 1) // W):
+        r = group * W
+        s = load(n.row_weight + r)
+        store(factors.counts + r, s)
+        store(factors.b + r, scale * s)
+    if call.comparison == FORWARD:
+        memcpy(factors.a, factors.b, sizeof(factors.a))
+        finish_rows(COUNTED, &call.batch, d, d, NULL, &factors, &call.out, &call.pending)
+    else:
+        finish_rows(HESSIAN_PRODUCT, &call.batch, q, d, NULL, &factors, &call.out, &call.pending)
+
+
+cdef inline void divergence_batch(Call* call) noexcept nogil:
+    """The divergences of each row, and the gradients of their sum."""
+    cdef Batch* batch = &call.batch
+    cdef real m_x[MOST_ROWS]
+    cdef real m_y[MOST_ROWS]
+    cdef real sumexp_m1_x[MOST_ROWS]
+    cdef real sums[MOST_ROWS]
+    cdef Row_shares shares
+    cdef Row_factors unused
+    cdef Row_numbers n
+    cdef Block x = load_rows(batch, &call.x)
+    cdef Block y = load_rows(batch, &call.y)
+    cdef Block d = block_of(batch, &call.spare)
+    cdef Block mask
+    cdef Py_ssize_t r
+    shares.c[0] = unused.a[0] = 0   # (compilers warn of a struct of which nothing is set)
+    if call.mask.origin != NULL:
+        mask = load_rows(batch, &call.mask)
+        change_block(HIDE, batch, x, mask, NULL, &unused, x)
+        change_block(HIDE, batch, y, mask, NULL, &unused, y)
+    find_maxima(batch, x, 0, m_x)
+    find_maxima(batch, y, 0, m_y)
+    if call.mask.origin != NULL:
+        level_empty_rows(batch, mask, m_x)
+        level_empty_rows(batch, mask, m_y)
+    compute_log_ratios(call, x, y, m_x, m_y, d)
+    take_exponentials_of(call, &call.x, x, m_x, &n)
+    for r in range(batch.rows):
+        sumexp_m1_x[r] = n.sumexp_m1[r]
+    take_exponentials_of(call, &call.y, y, m_y, &n)
+    compare_rows(DIFFERENCES_OF_SUMS, batch, x, y, d, &shares, 0, sums)
+    complete_shares(batch, sumexp_m1_x, n.sumexp_m1, sums, &shares)
+    if call.comparison == FORWARD:
+        compare_rows(FORWARD, batch, x, y, d, &shares, 0, sums)
+    elif call.comparison == REVERSE:
+        compare_rows(REVERSE, batch, x, y, d, &shares, 0, sums)
+    else:
+        compare_rows(JENSEN_SHANNON, batch, x, y, d, &shares, call.beta, sums)
+    fill(1, n.row_weight, MOST_ROWS)
+    if call.loss.row_weights.origin != NULL:
+        take_values(batch, &call.loss.row_weights, n.row_weight)
+    for r in range(batch.rows):
+        n.loss[r] = 0
+        if n.row_weight[r] != 0:
+            n.loss[r] = reciprocal(call.loss.divisor) * (<double> n.row_weight[r] * sums[r])
+    if call.loss.losses.origin != NULL:
+        narrow_losses(batch, &n, m_x)
+        put_values(batch, &call.loss.losses, m_x)
+    add_losses(batch, n.loss, &call.total)
+    if call.out.origin != NULL:
+        put_divergence_gradient(call, y, d, &n, &shares)

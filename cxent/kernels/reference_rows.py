@@ -1,0 +1,74 @@
+"""What the kernels in pure NumPy share: rows with the classes last in float64, their sums, and their exponentials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def rows_of(x: Array) -> Array:
+    """(outer, classes, inner) as (outer, inner, classes), contiguous, in float64."""
+    if x.dtype == np.uint16:  # the bits of float16
+        x = x.view(np.float16)
+    elif x.dtype == np.int16:  # the bits of bfloat16, which are the upper half of those of float32
+        x = (x.astype(np.uint32) << 16).view(np.float32)
+    return np.ascontiguousarray(np.moveaxis(x, 1, 2), dtype=np.float64)
+
+
+def store(rows: Array, out: Array) -> None:
+    """(outer, inner, classes) into (outer, classes, inner), rounded to the dtype of `out`."""
+    numbers = np.moveaxis(rows, 2, 1)
+    if out.dtype == np.uint16:
+        out.view(np.float16)[...] = numbers
+    elif out.dtype == np.int16:
+        bits = np.asarray(numbers, np.float32, order="C").view(np.uint32)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16  # of two the even one
+        out.view(np.uint16)[...] = np.where(np.isnan(numbers), 0x7FC0, nearest)
+    else:
+        out[...] = numbers
+
+
+def sum_rows(rows: Array) -> Array:
+    """The sum over the last axis, which stays: pairwise to the end, since equal terms round alike in a longer run."""
+    while (n := rows.shape[-1]) > 1:
+        half = rows[..., n // 2 :].copy()
+        half[..., : n // 2] += rows[..., : n // 2]
+        rows = half
+    return rows
+
+
+def finite_sum(terms: Callable[[float], Array]) -> tuple[float, Array]:
+    """c, and the sum of terms that are multiples of it: 1/2, or less where the sum would be too large."""
+    total = sum_rows(terms(0.5))
+    return (0.5, total) if np.isfinite(total).all() else (2.0**-32, sum_rows(terms(2.0**-32)))
+
+
+def shifted_by_max(x: Array) -> tuple[Array, Array]:
+    """The maximum m, and x - m."""
+    m = x.max(axis=-1, keepdims=True)
+    return m, x - m
+
+
+def exponentials(shifted: Array) -> tuple[Array, Array]:
+    """exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
+    e = np.exp(shifted)
+    far = shifted < -512
+    below = sum_rows(np.where((shifted == 0) | far, 0, e))
+    if far.any():  # terms too small to be numbers are summed 512 higher up, where they are
+        below += np.exp(-512) * sum_rows(np.where(far, np.exp(shifted + 512), 0))
+    maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
+    return e, (maxima - 1) + below
+
+
+def chosen_rows(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
+    """The rows, with -inf where the mask is not set, and whether it leaves nothing of a row."""
+    rows = rows_of(x)
+    if mask is None:
+        return rows, False
+    chosen = rows_of(mask) != 0
+    return np.where(chosen, rows, -np.inf), ~chosen.any(axis=-1, keepdims=True)
