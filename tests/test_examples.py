@@ -1,0 +1,77 @@
+"""The example programs run, in a short form. (That of the README, train_digits.py, runs as a whole in .ci/run.)"""
+
+import re
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.once, pytest.mark.slow]
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def printed_by(tmp_path):
+    """A function that runs an example in an empty folder, and returns what it prints."""
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("tqdm")
+
+    def run(*command):
+        program, *arguments = command
+        command = [sys.executable, "-W", "error", EXAMPLES / program, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+def numbers(pattern, text):
+    return [float(number.replace(",", "")) for number in re.findall(pattern, text)]
+
+
+def is_png(path):
+    return path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_language_model_learns(printed_by, tmp_path):
+    printed = printed_by("train_language_model.py", "--steps", "50")
+    (types,) = numbers(r"of ([\d,]+) types", printed)
+    assert types >= 20_000
+    perplexities = numbers(r"perplexity ([\d.]+)", printed)
+    assert len(perplexities) == 11  # the first is that of word frequencies alone
+    assert all(b < a for a, b in pairwise(perplexities))
+    assert is_png(tmp_path / "language_model.png")
+
+
+def check_scores(printed, largest_rank):
+    perplexities = numbers(r"perplexity ([\d.]+)", printed)
+    assert len(perplexities) == 4
+    assert min(perplexities) > 1
+    shares = numbers(r"([\d.]+)%", printed)
+    assert len(shares) == 3
+    assert all(0 < share <= 100 for share in shares)
+    (rank,) = numbers(r"largest rank: ([\d,]+)", printed)
+    assert 1 < rank <= largest_rank
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say how much memory a process had")
+def test_a_text_is_scored(printed_by, tmp_path):
+    check_scores(printed_by("score_large_vocabulary.py", "--tokens", "120"), 128_256)
+    assert is_png(tmp_path / "scores.png")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say how much memory a process had")
+def test_given_logits_are_scored(printed_by, tmp_path):
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((70, 1000), np.float32)
+    ids = logits.argmax(axis=1)
+    ids[::2] = 7
+    np.save(tmp_path / "logits.npy", logits)
+    np.save(tmp_path / "ids.npy", ids)
+    check_scores(printed_by("score_large_vocabulary.py", "logits.npy", "ids.npy"), 1000)
+    assert is_png(tmp_path / "scores.png")
