@@ -1,6 +1,6 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
-from . import boosting
+from . import boosting, partial
 from ._config import show_config
 from ._cross_entropy import (
     cross_entropy,
@@ -42,6 +42,7 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
+    "partial",
     "perplexity",
     "show_config",
     "softmax",

@@ -60,6 +60,7 @@ class ScoreArrays(NamedTuple):
     lse: Array
     top_id: Array | None
     top_logprob: Array | None
+    state: Array | None = None  # of a part of the classes
 
     @classmethod
     def empty(cls, layout: Layout, dtype: np.dtype[Any], candidates: int, top_k: int) -> ScoreArrays:
@@ -79,7 +80,7 @@ class ScoreArrays(NamedTuple):
 
     def results(self, layout: Layout, several: bool) -> TokenLogprobs:
         """What the caller gets; of one candidate a row, or of several."""
-        logprob, rank, *others = self
+        logprob, rank, *others, _ = self
         if not several:
             logprob, rank = logprob[:, :, 0], rank[:, :, 0]
         return TokenLogprobs(*(None if a is None else layout.row_results(a) for a in (logprob, rank, *others)))

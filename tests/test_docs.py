@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cxent
-from cxent import _config, _cross_entropy, _from_probs, _linear, _scoring, _softmax, boosting
+from cxent import _config, _cross_entropy, _divergence, _from_probs, _linear, _scoring, _softmax, boosting, partial
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -16,7 +16,9 @@ WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
 
 
 @pytest.mark.parametrize(
-    "module", [_softmax, _cross_entropy, _from_probs, _linear, _scoring, _config, boosting], ids=lambda m: m.__name__
+    "module",
+    [_softmax, _cross_entropy, _from_probs, _linear, _scoring, _divergence, _config, boosting, partial],
+    ids=lambda m: m.__name__,
 )
 def test_docstrings(module):
     results = doctest.testmod(module)
@@ -40,8 +42,8 @@ def test_links_between_files_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name.islower() and name != "boosting"]
-FUNCTIONS.append(boosting.softmax_objective)
+FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name.islower() and name not in ("boosting", "partial")]
+FUNCTIONS += [boosting.softmax_objective, *(getattr(partial, name) for name in partial.__all__ if name.islower())]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)

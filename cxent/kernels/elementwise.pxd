@@ -9,7 +9,7 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, LIFT, exp_any, exp_less
+from .math cimport INFINITY, LIFT, exp, exp_any, exp_less, product
 from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
     select, store, store_block, store_first, store_square, vec,
@@ -42,6 +42,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
     HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
     ZERO                    # 0
+    EXPONENTIAL             # b exp(x - a),  and 0 where b is
     LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
 
 cdef struct Row_factors:    # for each row
@@ -163,6 +164,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return select(equal(result, zero), zero, -result / (y * f.a))
     if formula == ZERO:
         return zero
+    if formula == EXPONENTIAL:
+        return product(f.b, exp(x - f.a, 0))
     if formula == LOG_RATIO:
         return log_ratio(x, y, f)
     p = f.a * x
@@ -349,6 +352,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(CAP, batch, x, y, w, of, out)
     elif formula == CAP_SLOPE:
         apply(CAP_SLOPE, batch, x, y, w, of, out)
+    elif formula == EXPONENTIAL:
+        apply(EXPONENTIAL, batch, x, y, w, of, out)
     elif formula == LOG_RATIO:
         apply(LOG_RATIO, batch, x, y, w, of, out)
     elif formula == DIFFERENCE:

@@ -194,6 +194,7 @@ def token_logprobs(
     lse: Array,
     top_id: Array | None,
     top_logprob: Array | None,
+    state: Array | None,
     threads: int,
 ) -> None:
     ignored, cap, temperature = options
@@ -214,6 +215,15 @@ def token_logprobs(
         top_id[...] = np.argsort(-u, axis=-1, kind="stable")[..., : top_id.shape[-1]]
         top_logprob[...] = np.take_along_axis(log_p, top_id, axis=-1)
         top_id[np.isnan(log_sum[..., 0])] = -1
+    if state is not None:
+        state[...] = np.concatenate([m, rest + (m - m), sum_rows(np.where(e == 0, 0, e * shifted))], axis=-1)
+
+
+@np.errstate(all="ignore")
+def finish_part(x: Array, m: Array, b: Array, logarithms: bool, out: Array, past_caches: bool, threads: int) -> None:
+    rows = rows_of(x) - m[..., np.newaxis].astype(np.float64)
+    factor = b[..., np.newaxis].astype(np.float64)
+    store(rows - factor if logarithms else np.where(factor == 0, 0, factor * np.exp(rows)), out)
 
 
 def _limit(x: Array, m: Array) -> Array:

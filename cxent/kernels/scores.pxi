@@ -1,6 +1,7 @@
-"""The entry point of scoring."""
+"""The entry points of scoring, and of logits whose classes are in several places."""
 
 from cxent.kernels.scoring cimport token_logprobs_batch
+from cxent.kernels.softmax cimport part_of_log_softmax_batch, part_of_softmax_batch
 
 
 cdef void* start_of(array) except? NULL:
@@ -21,6 +22,7 @@ def token_logprobs(
     lse,                # OUT  (outer, inner)
     top_id,             # OUT  (outer, inner, top_k) of int64, or None
     top_logprob,        # OUT  (outer, inner, top_k), or None
+    state,              # OUT  (outer, inner, 3): m, r and sum(exp(x - m) * (x - m)) of x without options; or None
     int threads,        # IN   that may compute, at least 1
     /,
 ):
@@ -45,6 +47,34 @@ def token_logprobs(
     if top_id is not None:
         call.scores.top_k = top_id.shape[2]
         call.scores.top_id, call.scores.top_logprob = <int64_t*> start_of(top_id), <real*> start_of(top_logprob)
+    if state is not None:
+        call.scores.state = <real*> start_of(state)
     call.threads = threads
     with nogil:
         run(&call, token_logprobs_batch)
+
+
+def finish_part(
+    x,                  # IN   (outer, classes, inner), a part of the classes
+    const real[:, :] m,  # IN  (outer, inner), the maximum of all parts
+    const real[:, :] b,  # IN  (outer, inner)
+    bint logarithms,    # IN
+    out,                # OUT  (outer, classes, inner), may be x
+    bint past_caches,   # IN   whether `out` is to be written past the caches
+    int threads,        # IN   that may compute, at least 1
+    /,
+):
+    """out = b * exp(x - m), and 0 where b is; or, of logarithms, (x - m) - b."""
+    cdef Call call
+    begin_with(&call, x)
+    call.values = values_at(&m[0, 0], m.strides[0], m.strides[1])
+    call.loss.lse = values_at(&b[0, 0], b.strides[0], b.strides[1])
+    call.out = rows_of(&call.batch, out)
+    call.threads = threads
+    with nogil:
+        if past_caches:
+            stream_past_caches(&call.batch, &call.x, &call.out)
+        if logarithms:
+            run(&call, part_of_log_softmax_batch)
+        else:
+            run(&call, part_of_softmax_batch)

@@ -78,6 +78,14 @@ cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum
                 scores.top_logprob[at] = (number_at(&call.batch, x, r, scores.top_id[at])[0] - m[r]) - log_sum[r]
 
 
+cdef inline void put_state(Call* call, const real* m, const Row_numbers* n) noexcept nogil:
+    """What a part of the classes knows of a row."""
+    cdef real* state = call.scores.state + 3 * call.batch.first
+    cdef Py_ssize_t r
+    for r in range(call.batch.rows):
+        state[3 * r], state[3 * r + 1], state[3 * r + 2] = m[r], n.sumexp_m1[r], n.shifted[r] / n.c
+
+
 cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     """With r = sumexp_m1 and p = exp(x - m) / (1 + r): the entropy -sum(p log(p)) is log1p(r) - sum(p (x - m))."""
     cdef Batch* batch = &call.batch
@@ -109,9 +117,12 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)
+        store(n.shifted + r, unlifted(load(n.shifted + r)))
         store(log_sum + r, log1p(rest))
-        store(entropy + r, log1p(rest) - unlifted(load(n.shifted + r)) / (broadcast(n.c) * (broadcast(1) + rest)))
+        store(entropy + r, log1p(rest) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + rest)))
     put_logprobs(call, x, m, log_sum)
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)
     put_values(batch, &call.loss.lse, n.lse)
+    if scores.state != NULL:
+        put_state(call, m, &n)

@@ -2,13 +2,14 @@
 
 from .batches cimport Call, follows, look_ahead
 from .elementwise cimport (
-    HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
+    EXPONENTIAL, HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
+    leave,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
 from .math cimport INFINITY, NAN, log, log1p, quotient
 from .maxima cimport max_rows
 from .reduce cimport sum_rows
-from .rows cimport fill, put_values
+from .rows cimport fill, put_values, take_values
 from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
 from .stores cimport shift_later
 from .terms cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch
@@ -133,6 +134,26 @@ cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     sum_exponentials_m1(call, &of, n.top, &n)
     compute_lse(&call.batch, &n)
     put_values(&call.batch, &call.values, n.lse)
+
+
+cdef inline void part_of_softmax_batch(Call* call) noexcept nogil:
+    """out = b exp(x - m), and 0 where b is: a part of the classes, whose m and b are known from all."""
+    cdef Row_factors factors
+    cdef Block x = load_rows(&call.batch, &call.x)
+    cdef Block out = block_of(&call.batch, &call.out)
+    take_values(&call.batch, &call.values, factors.a)
+    take_values(&call.batch, &call.loss.lse, factors.b)
+    change_block(EXPONENTIAL, &call.batch, x, x, NULL, &factors, out)
+    leave(&call.batch, out, &call.out, &call.pending)
+
+
+cdef inline void part_of_log_softmax_batch(Call* call) noexcept nogil:
+    """out = (x - m) - b."""
+    cdef Row_factors factors
+    cdef Block x = load_rows(&call.batch, &call.x)
+    take_values(&call.batch, &call.values, factors.a)
+    take_values(&call.batch, &call.loss.lse, factors.b)
+    finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
 
 
 cdef inline void sum_infinite(const Batch* batch, Block x, Block y, Py_ssize_t row, real* lse,

@@ -1,0 +1,657 @@
+"""Logits whose classes are in several places: each reduces its part, the parts are merged, and what is wanted of the
+whole is computed of the small arrays that remain.
+
+A row's logits may be chunks of a file, blocks of a Dask array, or shards of a vocabulary in several processes. A
+`Partial` has a few numbers for each row, whatever the number of classes::
+
+    parts = [partial.reduce(x[:, a:b], target, first_class=a) for a, b in ...]   # each where its logits are
+    whole = functools.reduce(partial.merge, parts)                               # small: may be sent
+    loss = partial.loss(whole)
+    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                 # each its own part
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, SupportsIndex, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import kernels
+from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
+from ._scoring import ScoreArrays
+from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar
+from ._validation import (
+    computed_dtype,
+    floating_array,
+    natural_number,
+    one_of,
+    plain_array,
+    row_weights,
+    single_axis,
+    thread_count,
+)
+
+__all__ = [
+    "Partial",
+    "entropy",
+    "grad",
+    "larger",
+    "log_softmax",
+    "logprob",
+    "logsumexp",
+    "loss",
+    "merge",
+    "reduce",
+    "softmax",
+]
+
+
+class Partial(NamedTuple):
+    """What is known of rows from a part of their classes. Each is an array in the rows' shape."""
+
+    maximum: RowResults
+    """The largest logit m; -inf where there is none."""
+    sumexp_m1: RowResults
+    """The sum of ``exp(x - m)`` less its largest term, which is 1; so it is -1 where there is none."""
+    shifted: RowResults
+    """The sum of ``exp(x - m) * (x - m)``, for the entropy."""
+    target_logit: RowResults | None
+    """The logit of the target, with several candidates in an axis more; NaN where it is in none of the parts. None
+    without a target."""
+    top_ids: Array | None
+    """The ids of the largest logits in descending order, in an axis more; -1 where there are no more classes. None if
+    they were not wanted."""
+    top_logits: Array | None
+    """Their logits."""
+
+
+def reduce(
+    logits: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    axis: SupportsIndex = -1,
+    first_class: SupportsIndex = 0,
+    top_k: SupportsIndex = 0,
+    workers: SupportsIndex = 1,
+) -> Partial:
+    """What `merge` needs to know of a part of the classes, in one pass over their logits.
+
+    With m the largest logit of the part: ``sumexp_m1 = sum_j exp(x_j - m) - 1``, and
+    ``shifted = sum_j exp(x_j - m) * (x_j - m)``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits of the classes from `first_class` on, which may be none; dtypes as in `cxent.softmax`.
+    target : array_like of int, optional
+        The class index of each row, in the shape of the logits without the class axis, or several candidates for each
+        row in an axis more. They count from the first class of all parts, and may lie in any of these.
+    axis : int, default -1
+        The class axis.
+    first_class : int, default 0
+        The number of the first class of this part.
+    top_k : int, default 0
+        How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
+    workers : int, default 1
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    Partial
+        A named tuple of maximum, sumexp_m1, shifted, target_logit, top_ids and top_logits.
+
+    Raises
+    ------
+    TypeError
+        If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
+    ValueError
+        If shapes do not match, an option is negative, or `workers` is 0 or below -CPUs.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import partial
+    >>> logits = np.array([[2.0, 1.0, 0.0, 5.0]])
+    >>> left = partial.reduce(logits[:, :2], [3])
+    >>> right = partial.reduce(logits[:, 2:], [3], first_class=2)
+    >>> whole = partial.merge(left, right)
+    >>> partial.loss(whole)
+    np.float64(0.07217242199331746)
+    """
+    threads = thread_count(workers)
+    first = natural_number(first_class, "first_class")
+    k = natural_number(top_k, "top_k")
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, single_axis(axis))
+    class_axis = single_axis(axis) % x.ndim
+    ids = None if target is None else _checked_target(target, layout)
+    dtype = computed_dtype(x.dtype)
+
+    state = layout.empty_row_results(dtype, 3)
+    scores = ScoreArrays.empty(layout, dtype, 0, min(k, layout.classes))._replace(state=state)
+    if layout.row_count and layout.classes:
+        no_ids = np.empty((*scores.entropy.shape, 0), np.int64)
+        kernels.serving.of(x.dtype).token_logprobs(
+            as_stored(layout.view(x)), no_ids, (None, 0.0, 1.0), *scores, threads
+        )
+    m, rest, shifted = (np.array(layout.row_results(state)[..., i]) for i in range(3))
+    lse = np.asarray(layout.row_results(scores.lse))
+    if not layout.classes:
+        m[...] = lse[...] = -np.inf
+    # Without a finite maximum: no sum where all are -inf, the largest term alone beside +inf, NaN beside NaN.
+    infinite = np.isinf(m) & ~np.isnan(lse)
+    rest[infinite] = np.where(m[infinite] < 0, -1, 0)
+    shifted[infinite] = 0
+    top_ids = top_logits = None
+    if k:
+        top_ids, top_logits = _top_of_part(x, class_axis, layout, scores.top_id, m, first, k)
+    target_logit = None
+    if ids is not None:
+        here = (ids >= first) & (ids < first + layout.classes)
+        target_logit = np.where(here, _take(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan))
+    return Partial(m[()], rest[()], shifted[()], _scalar_or(target_logit), top_ids, top_logits)
+
+
+def merge(a: Partial, b: Partial) -> Partial:
+    """What is known of the same rows from the classes of two parts together.
+
+    ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(m_a - m)``, and those of
+    differences are moved by ``m_a - m``. The order in which parts are merged changes results by roundings alone.
+
+    Parameters
+    ----------
+    a, b : Partial
+        Of different classes of the same rows.
+
+    Returns
+    -------
+    Partial
+        Of the classes of both.
+
+    Raises
+    ------
+    TypeError
+        If one is no `Partial`.
+    ValueError
+        If their rows have different shapes, one has a target and the other none, or they keep different numbers of
+        largest logits.
+
+    Examples
+    --------
+    >>> import functools
+    >>> import numpy as np
+    >>> from cxent import logsumexp, partial
+    >>> logits = np.random.default_rng(0).standard_normal((3, 90))
+    >>> parts = [partial.reduce(logits[:, a : a + 30], first_class=a) for a in (0, 30, 60)]
+    >>> whole = functools.reduce(partial.merge, parts)
+    >>> np.allclose(partial.logsumexp(whole), logsumexp(logits))
+    True
+    """
+    _check_same_rows(a, b)
+    with np.errstate(all="ignore"):
+        m_a, m_b = np.asarray(a.maximum), np.asarray(b.maximum)
+        m = np.maximum(m_a, m_b)
+        a_is_larger = m_a >= m_b
+        larger_rest, smaller_rest = _ordered(a_is_larger, a.sumexp_m1, b.sumexp_m1)
+        larger_shifted, smaller_shifted = _ordered(a_is_larger, a.shifted, b.shifted)
+        step = np.where(a_is_larger, m_b, m_a) - m
+        factor = np.where(np.isnan(step), 1, np.exp(step)).astype(m.dtype)  # (both are infinite)
+        total = 1 + smaller_rest
+        rest = larger_rest + total * factor
+        moved = smaller_shifted + np.where(factor == 0, 0, total * np.where(np.isnan(step), 0, step))
+        shifted = larger_shifted + np.where(factor == 0, np.where(np.isnan(total), np.nan, 0), factor * moved)
+    target_logit: Array | None = None
+    if a.target_logit is not None and b.target_logit is not None:
+        target_logit = np.where(np.isnan(a.target_logit), b.target_logit, np.asarray(a.target_logit))
+    top_ids = top_logits = None
+    if a.top_ids is not None and a.top_logits is not None and b.top_ids is not None and b.top_logits is not None:
+        top_ids, top_logits = _largest(
+            np.concatenate([a.top_ids, b.top_ids], axis=-1),
+            np.concatenate([a.top_logits, b.top_logits], axis=-1),
+            a.top_ids.shape[-1],
+        )
+    return Partial(
+        m[()],
+        rest.astype(m.dtype)[()],
+        shifted.astype(m.dtype)[()],
+        _scalar_or(target_logit),
+        top_ids,
+        top_logits,
+    )
+
+
+def logsumexp(p: Partial) -> RowResults:
+    """The logsumexp of each row: ``m + log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Partial
+        Of all classes.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the rows' shape.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> partial.logsumexp(partial.reduce([[0.0, 0.0]]))
+    array([0.69314718])
+    """
+    with np.errstate(all="ignore"):
+        return p.maximum + np.log1p(p.sumexp_m1)
+
+
+def entropy(p: Partial) -> RowResults:
+    """The entropy of each row's softmax in nats: ``log1p(sumexp_m1) - shifted / (1 + sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Partial
+        Of all classes.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the rows' shape; NaN for rows without probabilities.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> partial.entropy(partial.reduce([[0.0, 0.0]]))
+    array([0.69314718])
+    """
+    with np.errstate(all="ignore"):
+        return np.log1p(p.sumexp_m1) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum)
+
+
+def logprob(p: Partial) -> RowResults:
+    """The log-probability of each row's target, or of each candidate: ``(x_y - m) - log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Partial
+        Of all classes, with a target.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the target's shape; NaN where the target is in none of the parts.
+
+    Raises
+    ------
+    ValueError
+        If `p` was reduced without a target.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> partial.logprob(partial.reduce([[0.0, 0.0]], [1]))
+    array([-0.69314718])
+    """
+    if p.target_logit is None:
+        raise ValueError("p has no target_logit; accepted is what was reduced with a target")
+    several = np.ndim(p.target_logit) > np.ndim(p.maximum)
+    m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
+    with np.errstate(all="ignore"):
+        return (p.target_logit - m) - np.log1p(rest) + (m - m)
+
+
+@overload
+def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
+@overload
+def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: PerRow) -> RowResults: ...
+def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
+    """The cross-entropy: ``(m - x_y) + log1p(sumexp_m1)`` of each row.
+
+    It comes from the distance to the maximum, not from the logsumexp, and keeps its digits where all logits have a
+    large offset in common.
+
+    Parameters
+    ----------
+    p : Partial
+        Of all classes, with one target for each row.
+    sample_weight : array_like, optional
+        As in `cxent.cross_entropy`. Of a row of weight 0 the target may be in none of the parts: so rows do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As in `cxent.cross_entropy`.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        The loss; with ``reduction="none"`` that of each row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `cxent.cross_entropy`, and if `p` was reduced without a target, or with several candidates, or if a row
+        that counts has its target in none of the parts.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> partial.loss(partial.reduce([[1e8, 1e8 - 2]], [1]))
+    np.float64(2.1269280110429727)
+    """
+    losses = -np.asarray(logprob(p))
+    if losses.ndim > np.ndim(p.maximum):
+        raise ValueError(f"p has targets of shape {losses.shape}; accepted is one for each row: see logprob")
+    weights, divisor = _row_weights(p, sample_weight, reduction)
+    missing = np.isnan(np.asarray(p.target_logit)) & ~np.isnan(np.asarray(p.sumexp_m1)) & (weights != 0)
+    if missing.any():
+        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
+        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+    with np.errstate(all="ignore"):
+        weighted = np.where(weights == 0, 0, weights * losses)
+        if reduction == "none":
+            return weighted.astype(losses.dtype)[()]
+        total = np.sum(weighted, dtype=np.float64)
+        return losses.dtype.type(total / divisor if divisor else np.nan)
+
+
+def softmax(
+    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
+) -> Array:
+    """The probabilities of a part of the classes: ``exp(x - m) / (1 + sumexp_m1)``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Partial
+        Of all classes.
+    axis : int, default -1
+        The class axis.
+    out : ndarray, optional
+        Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
+    workers : int, default 1
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `cxent.softmax`, and if `p` has other rows.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> whole = partial.merge(partial.reduce([[0.0]]), partial.reduce([[0.0, 0.0, 0.0]], first_class=1))
+    >>> partial.softmax([[0.0]], whole)
+    array([[0.25]])
+    """
+    with np.errstate(all="ignore"):
+        share = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
+    return _finished(logits, p, share, False, axis, out, workers)
+
+
+def log_softmax(
+    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
+) -> Array:
+    """The log-probabilities of a part of the classes: ``(x - m) - log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    logits, p, axis, out, workers
+        As in `softmax`.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> whole = partial.merge(partial.reduce([[0.0]]), partial.reduce([[0.0, 0.0, 0.0]], first_class=1))
+    >>> partial.log_softmax([[0.0]], whole)
+    array([[-1.38629436]])
+    """
+    with np.errstate(all="ignore"):
+        log_sum = np.log1p(p.sumexp_m1) + (p.maximum - p.maximum)
+    return _finished(logits, p, log_sum, True, axis, out, workers)
+
+
+def grad(
+    logits: ArrayLike,
+    p: Partial,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    first_class: SupportsIndex = 0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex = 1,
+) -> Array:
+    """The gradient of the cross-entropy with respect to the logits of a part of the classes.
+
+    ``s / D * p_j``, less ``s / D`` at the target, where it is in this part; s is the row's weight, and D what the mean
+    divides by, or else 1.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Partial
+        Of all classes, with the target.
+    target, axis, first_class, workers
+        As in `reduce`.
+    sample_weight, reduction
+        As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
+    out : ndarray, optional
+        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `reduce` and `loss`, and if `p` has other rows.
+
+    Notes
+    -----
+    At the target it is ``-s / D * (1 - p_y)``, with the digits of the sum of the others, as in
+    `cxent.cross_entropy_with_grad`.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> left, right = [[0.0]], [[0.0, 0.0, 0.0]]
+    >>> whole = partial.merge(partial.reduce(left, [2]), partial.reduce(right, [2], first_class=1))
+    >>> partial.grad(right, whole, [2], first_class=1)
+    array([[ 0.25, -0.75,  0.25]])
+    """
+    first = natural_number(first_class, "first_class")
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, single_axis(axis))
+    ids = _checked_target(target, layout)
+    if p.target_logit is None or ids.shape != np.shape(p.maximum):
+        raise ValueError(f"target has shape {ids.shape}; accepted is one for each row, as p was reduced with")
+    weights, divisor = _row_weights(p, sample_weight, reduction)
+    with np.errstate(all="ignore"):
+        scale = np.divide(weights, divisor, dtype=np.float64) if divisor else np.zeros_like(weights)
+        m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
+        share = 1 / (1 + rest) + (m - m)
+        distance = np.asarray(p.target_logit) - m
+        others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
+        at_target = np.where(scale == 0, 0, -scale * (others * share))
+        factor = np.where(scale == 0, 0, scale * share)
+    result = _finished(x, p, factor, False, axis, out, workers)
+    here = (ids >= first) & (ids < first + layout.classes)
+    by_row, here, ids, at_target = (
+        array[np.newaxis] for array in (np.moveaxis(result, single_axis(axis) % x.ndim, -1), here, ids, at_target)
+    )  # (NumPy finds no places in an array without axes)
+    rows = np.nonzero(here)
+    with np.errstate(over="ignore"):
+        by_row[(*rows, ids[rows] - first)] = at_target[rows]
+    return result
+
+
+def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
+    """How many logits of a part are larger than the target's; summed over the parts, and 1 added, its rank.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Partial
+        Of all classes, with a target.
+    axis : int, default -1
+        The class axis.
+
+    Returns
+    -------
+    int64, or ndarray
+        In the target's shape.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`, and if `p` was reduced without a target.
+
+    Examples
+    --------
+    >>> from cxent import partial
+    >>> left, right = [[3.0]], [[1.0, 2.0, 5.0]]
+    >>> whole = partial.merge(partial.reduce(left, [2]), partial.reduce(right, [2], first_class=1))
+    >>> 1 + partial.larger(left, whole) + partial.larger(right, whole)
+    array([3])
+    """
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, single_axis(axis))
+    _check_rows(p, layout)
+    if p.target_logit is None:
+        raise ValueError("p has no target_logit; accepted is what was reduced with a target")
+    targets = np.asarray(p.target_logit)
+    several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
+    rows = np.moveaxis(x, single_axis(axis) % x.ndim, -1)
+    counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
+    found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
+    return found.reshape(targets.shape)[()]
+
+
+def _finished(
+    logits: ArrayLike, p: Partial, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
+) -> Array:
+    """What a kernel makes of a part, and of m and another number of each row."""
+    threads = thread_count(workers)
+    x = floating_array(logits, "logits")
+    layout = layout_of(x, single_axis(axis))
+    _check_rows(p, layout)
+    result = layout.output(out, x.dtype, in_place=[x])
+    if result.size:
+        dtype = computed_dtype(x.dtype)
+        kernels.serving.of(dtype).finish_part(
+            as_stored(layout.view(x)),
+            layout.row_view(np.asarray(p.maximum, dtype)),
+            layout.row_view(np.asarray(factor, dtype)),
+            logarithms,
+            as_stored(result),
+            exceeds_cache(result),
+            threads,
+        )
+    return layout.result(result, out, x.dtype)
+
+
+def _checked_target(target: ArrayLike, layout: Layout) -> Array:
+    """Class indices in int64, of the rows' shape, or of one axis more."""
+    ids = plain_array(target, "target")
+    shape = layout.row_shape
+    if ids.shape != shape and (ids.ndim == 0 or ids.shape[:-1] != shape):
+        raise ValueError(
+            f"target has shape {ids.shape}; accepted for logits of shape {layout.shape} are {shape}, and one axis more "
+            "for several candidates of each row"
+        )
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"target has dtype {ids.dtype}; accepted are integers")
+    return ids.astype(np.int64)
+
+
+def _take(x: Array, axis: int, ids: Array, layout: Layout) -> Array:
+    """The logits of classes of each row, in the dtype in which they are computed."""
+    rows = np.moveaxis(x, axis, -1)
+    if not layout.classes:
+        return np.zeros(ids.shape, computed_dtype(x.dtype))
+    several = ids if ids.ndim > len(layout.row_shape) else ids[..., np.newaxis]
+    return widened(np.take_along_axis(rows, several, axis=-1).reshape(ids.shape))
+
+
+def _top_of_part(
+    x: Array, axis: int, layout: Layout, found: Array | None, m: Array, first: int, k: int
+) -> tuple[Array, Array]:
+    """The ids and logits of the largest of a part, and -1 and -inf for what there is no class for."""
+    ids = np.full((*layout.row_shape, k), -1, np.int64)
+    logits = np.full((*layout.row_shape, k), -np.inf, computed_dtype(x.dtype))
+    if found is not None and layout.row_count:
+        here = np.asarray(layout.row_results(found))
+        without = (here < 0) | (m == -np.inf)[..., np.newaxis]  # (of equal logits, the lower ids)
+        here = np.where(without, np.arange(here.shape[-1]), here)
+        ids[..., : here.shape[-1]] = first + here
+        logits[..., : here.shape[-1]] = _take(x, axis, here, layout)
+    return ids, logits
+
+
+def _largest(ids: Array, logits: Array, k: int) -> tuple[Array, Array]:
+    """The k largest, the lower id first among equals, and what is no class last."""
+    order = np.lexsort((ids.astype(np.uint64), -logits), axis=-1)[..., :k]  # (-1 is the largest there)
+    return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(logits, order, axis=-1)
+
+
+def _ordered(a_is_larger: Array, a: RowResults, b: RowResults) -> tuple[Array, Array]:
+    """The numbers of the parts with the larger and the smaller maximum."""
+    of_a, of_b = np.asarray(a), np.asarray(b)
+    return np.where(a_is_larger, of_a, of_b), np.where(a_is_larger, of_b, of_a)
+
+
+def _scalar_or(array: Array | None) -> RowResults:
+    return None if array is None else array[()]
+
+
+def _row_weights(p: Partial, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
+    """The rows' weights, and what the sum of their losses is divided by."""
+    one_of(("mean", "sum", "none"), reduction, "reduction")
+    m = np.asarray(p.maximum)
+    weights = np.ones(m.shape, m.dtype)
+    if sample_weight is not None:
+        rows = layout_of(m[..., np.newaxis], -1)
+        weights = np.asarray(rows.row_results(row_weights(sample_weight, rows, m.dtype)))
+    return weights, float(np.sum(weights, dtype=np.float64)) if reduction == "mean" else 1.0
+
+
+def _check_rows(p: Partial, layout: Layout) -> None:
+    if np.shape(p.maximum) != layout.row_shape:
+        raise ValueError(
+            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {layout.shape} have {layout.row_shape}; "
+            "accepted are equal rows"
+        )
+
+
+def _check_same_rows(a: Partial, b: Partial) -> None:
+    for name, p in (("a", a), ("b", b)):
+        if not isinstance(p, Partial):
+            raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Partial, of partial.reduce")
+    for field, of_a, of_b in (
+        ("rows", a.maximum, b.maximum),
+        ("targets", a.target_logit, b.target_logit),
+        ("largest logits", a.top_ids, b.top_ids),
+    ):
+        found = ["none" if array is None else f"shape {np.shape(array)}" for array in (of_a, of_b)]
+        if found[0] != found[1]:
+            raise ValueError(f"a has {field} of {found[0]}, and b of {found[1]}; accepted are equal ones")

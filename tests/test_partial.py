@@ -1,0 +1,304 @@
+"""Logits whose classes are in several places: against the same functions of the whole."""
+
+import functools
+import itertools
+import pickle
+import re
+
+import numpy as np
+import pytest
+from helpers import FLOATS, HALVES, assert_same_bits, unchanged
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cxent
+from cxent import partial
+
+CLASSES = [1, 2, 3, 10, 33, 100, 257, 1000]
+
+
+def cut(logits, parts, axis=-1):
+    """The logits in parts of several sizes, of which some are empty; and the first class of each."""
+    classes = logits.shape[axis]
+    rng = np.random.default_rng(parts)
+    ends = np.sort(rng.integers(0, classes + 1, parts - 1))
+    firsts = [0, *ends]
+    return list(zip(np.split(logits, ends, axis=axis), firsts, strict=True))
+
+
+def reduced(parts, target=None, **options):
+    return functools.reduce(
+        partial.merge, [partial.reduce(x, target, first_class=first, **options) for x, first in parts]
+    )
+
+
+def tolerance(dtype):
+    return 1e-13 if np.dtype(dtype) == np.float64 else 4e-6
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_what_the_whole_gives(dtype, axis, parts):
+    rng = np.random.default_rng(0)
+    for classes in CLASSES:
+        shape = (23, classes) if axis else (classes, 23)
+        x = (4 * rng.standard_normal(shape)).astype(dtype)
+        y = rng.integers(0, classes, 23)
+        pieces = cut(x, parts, axis)
+        with unchanged(x, y):
+            p = reduced(pieces, y, axis=axis)
+        close = functools.partial(np.testing.assert_allclose, rtol=tolerance(dtype), atol=tolerance(dtype))
+        scores = cxent.token_logprobs(x, y, axis=axis)
+        close(partial.logsumexp(p), scores.logsumexp)
+        close(partial.entropy(p), scores.entropy)
+        close(partial.logprob(p), scores.logprob)
+        rank = 1 + sum(partial.larger(part, p, axis=axis) for part, _ in pieces)
+        np.testing.assert_array_equal(rank, scores.rank)
+        loss, grad = cxent.cross_entropy_with_grad(x, y, axis=axis)
+        close(partial.loss(p), loss)
+        assert partial.loss(p).dtype == loss.dtype
+        close(partial.loss(p, reduction="none"), -scores.logprob)
+        parts_of_grad = [partial.grad(part, p, y, axis=axis, first_class=first) for part, first in pieces]
+        found = np.concatenate(parts_of_grad, axis=axis)
+        assert found.dtype == grad.dtype
+        rough = 1e-2 if x.itemsize == 2 else tolerance(dtype)
+        np.testing.assert_allclose(found.astype(float), grad.astype(float), rtol=rough, atol=rough / 100)
+        for function in ("softmax", "log_softmax"):
+            found = np.concatenate([getattr(partial, function)(part, p, axis=axis) for part, _ in pieces], axis=axis)
+            expected = getattr(cxent, function)(x, axis)
+            assert found.dtype == expected.dtype
+            np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=rough, atol=rough)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+@pytest.mark.parametrize("classes", [5, 40, 300])
+def test_the_largest(classes, parts):
+    rng = np.random.default_rng(1)
+    x = np.round(2 * rng.standard_normal((11, classes)), 1).astype(np.float32)  # with ties
+    x[3, ::2] = -np.inf
+    for k in (1, 4, 5):
+        p = reduced(cut(x, parts), top_k=k)
+        expected = cxent.token_logprobs(x, np.zeros(11, int), top_k=k)
+        np.testing.assert_array_equal(p.top_ids, expected.top_ids)
+        np.testing.assert_array_equal(p.top_logits, np.take_along_axis(x, expected.top_ids, axis=-1))
+    few = partial.reduce(x[:, :2], top_k=4)
+    np.testing.assert_array_equal(few.top_ids[:, 2:], -1)
+    np.testing.assert_array_equal(few.top_logits[:, 2:], -np.inf)
+
+
+def test_candidates():
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((3, 4, 50))
+    ids = rng.integers(0, 50, (3, 4, 6))
+    pieces = cut(x, 4)
+    p = reduced(pieces, ids)
+    expected = cxent.token_logprobs(x, ids)
+    np.testing.assert_allclose(partial.logprob(p), expected.logprob, rtol=1e-13)
+    np.testing.assert_array_equal(1 + sum(partial.larger(part, p) for part, _ in pieces), expected.rank)
+
+
+@given(st.data())
+def test_any_order_of_merging(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    x = rng.standard_normal((5, 60)) * data.draw(st.sampled_from([0.1, 3.0, 100.0])) + data.draw(
+        st.sampled_from([0.0, 1e8])
+    )
+    y = rng.integers(0, 60, 5)
+    parts = [partial.reduce(part, y, first_class=first, top_k=3) for part, first in cut(x, 6)]
+    order = data.draw(st.permutations(range(6)))
+    a = functools.reduce(partial.merge, [parts[i] for i in order])
+    left, right = order[:3], order[3:]
+    b = partial.merge(
+        functools.reduce(partial.merge, [parts[i] for i in right]),
+        functools.reduce(partial.merge, [parts[i] for i in left]),
+    )
+    for name in Partial_names:
+        np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(partial.loss(a), cxent.cross_entropy(x, y), rtol=1e-13)
+
+
+Partial_names = partial.Partial._fields
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_small_losses_keep_their_digits(dtype):
+    x = np.array([[17, 0, 0], [0, 18, 2]], dtype)
+    y = [0, 1]
+    p = reduced([(x[:, :1], 0), (x[:, 1:], 1)], y)
+    loss, grad = cxent.cross_entropy_with_grad(x, y, reduction="none")
+    np.testing.assert_allclose(partial.loss(p, reduction="none"), loss, rtol=1e-6)
+    found = np.hstack(
+        [partial.grad(x[:, :1], p, y, reduction="none"), partial.grad(x[:, 1:], p, y, first_class=1, reduction="none")]
+    )
+    np.testing.assert_allclose(found, grad, rtol=1e-6)
+    np.testing.assert_allclose(partial.entropy(p), cxent.token_logprobs(x, y).entropy, rtol=1e-6)
+
+
+def test_a_large_offset():
+    x = np.array([[0.0, -1.0, -2.0, -3.0]])
+    p = reduced(cut(x + 1e8, 3), [2])
+    np.testing.assert_allclose(partial.loss(p), cxent.cross_entropy(x, [2]), rtol=1e-15)
+    x = np.array([[0, 64, 128, 0]], np.float32)
+    p = reduced(cut(x + np.float32(1e9), 2), [2])
+    assert partial.loss(p) == cxent.cross_entropy(x, [2])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [4, 40, 300])
+def test_special_values(dtype, classes):
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((7, classes)).astype(dtype)
+    x[0, : classes // 2] = -np.inf  # a part without probabilities
+    x[1, 1] = np.nan
+    x[2, -1] = np.inf
+    x[3] = -np.inf
+    x[4, [0, -1]] = np.inf
+    x[5, 0], x[5, -1] = np.nan, np.inf
+    y = np.full(7, classes - 2)
+    half = classes // 2
+    pieces = [(x[:, :half], 0), (x[:, half:], half), (x[:, :0], 0)]
+    for some in itertools.permutations(pieces):
+        p = reduced(some, y, top_k=2)
+        scores = cxent.token_logprobs(x, y, top_k=2)
+        np.testing.assert_allclose(partial.logsumexp(p), scores.logsumexp, rtol=1e-6)
+        np.testing.assert_allclose(partial.logprob(p), scores.logprob, rtol=1e-6)
+        np.testing.assert_allclose(partial.entropy(p), scores.entropy, rtol=1e-6)
+        np.testing.assert_array_equal(p.top_ids[[0, 6]], scores.top_ids[[0, 6]])
+        _, grad = cxent.cross_entropy_with_grad(x, y, reduction="none")
+        found = np.hstack([partial.grad(part, p, y, first_class=a, reduction="none") for part, a in pieces[:2]])
+        np.testing.assert_allclose(found, grad, rtol=1e-5, atol=1e-7)
+        for function in ("softmax", "log_softmax"):
+            found = np.hstack([getattr(partial, function)(part, p) for part, _ in pieces[:2]])
+            np.testing.assert_allclose(found, getattr(cxent, function)(x), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_rows_that_do_not_count(reduction):
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((6, 20)).astype(np.float32)
+    x[2, 3] = np.nan
+    y = np.array([3, -100, 5, 19, 7, -100])
+    s = np.array([1, 0, 0, -0.5, 2, 0], np.float32)
+    pieces = cut(x, 3)
+    p = reduced(pieces, y)
+    options = {"reduction": reduction, "sample_weight": s}
+    loss, grad = cxent.cross_entropy_with_grad(x, y, ignore_index=-100, **options)
+    np.testing.assert_allclose(partial.loss(p, **options), loss, rtol=1e-5)
+    found = np.hstack([partial.grad(part, p, y, first_class=first, **options) for part, first in pieces])
+    np.testing.assert_allclose(found, grad, rtol=1e-5, atol=1e-7)
+    assert not found[s == 0].any()
+    if reduction == "mean":
+        assert np.isnan(partial.loss(p, sample_weight=0 * s))
+        assert not partial.grad(pieces[0][0], p, y, sample_weight=0 * s).any()
+
+
+def test_in_place_and_with_workers(share_small_calls):
+    rng = np.random.default_rng(5)
+    x = rng.standard_normal((300, 40)).astype(np.float32)
+    y = rng.integers(0, 40, 300)
+    left, right = x[:, :15].copy(), x[:, 15:].copy()
+    p = reduced([(left, 0), (right, 15)], y, top_k=2)
+    grad = partial.grad(right, p, y, first_class=15)
+    probabilities = partial.softmax(left, p)
+    share_small_calls(200)
+    again = reduced([(left, 0), (right, 15)], y, top_k=2, workers=4)
+    for found, expected in zip(again, p, strict=True):
+        assert_same_bits(found, expected)
+    assert_same_bits(partial.softmax(left, p, workers=4), probabilities)
+    assert partial.grad(right, p, y, first_class=15, out=right, workers=4) is right
+    assert_same_bits(right, grad)
+    assert partial.log_softmax(left, p, out=left) is left
+
+
+@pytest.mark.once
+def test_one_row_has_scalars():
+    p = partial.merge(partial.reduce([1.0, 2.0], 2), partial.reduce([3.0], 2, first_class=2))
+    assert isinstance(p.maximum, np.float64)
+    assert isinstance(partial.loss(p, reduction="none"), np.float64)
+    np.testing.assert_allclose(partial.logsumexp(p), cxent.logsumexp([1.0, 2.0, 3.0]), rtol=1e-15)
+    np.testing.assert_allclose(partial.grad([3.0], p, 2, first_class=2), [cxent.softmax([1.0, 2, 3])[2] - 1])
+
+
+@pytest.mark.once
+def test_no_rows():
+    p = reduced(cut(np.ones((0, 6)), 2), np.zeros(0, int), top_k=2)
+    assert p.maximum.shape == (0,)
+    assert p.top_ids.shape == (0, 2)
+    assert np.isnan(partial.loss(p))
+    assert partial.grad(np.ones((0, 3)), p, np.zeros(0, int)).shape == (0, 3)
+
+
+@pytest.mark.once
+def test_a_partial_can_be_sent():
+    p = partial.reduce(np.ones((3, 4), np.float32), [0, 1, 9], top_k=2)
+    for found, expected in zip(pickle.loads(pickle.dumps(p)), p, strict=True):
+        assert_same_bits(found, expected)
+
+
+PART = np.ones((2, 3))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: partial.reduce(PART, [0]), ValueError, "target has shape (1,); accepted for logits of shape (2, 3)"),
+        (lambda: partial.reduce(PART, [0.0, 1.0]), TypeError, "target has dtype float64; accepted are integers"),
+        (lambda: partial.reduce(PART, first_class=-1), ValueError, "first_class is -1; accepted is an integer from 0"),
+        (lambda: partial.reduce(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 on"),
+        (lambda: partial.reduce(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 on"),
+        (lambda: partial.reduce(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
+        (lambda: partial.reduce(PART, workers=0), ValueError, "workers is 0; accepted"),
+        (
+            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART[:1])),
+            ValueError,
+            "a has rows of shape (2,), and b of shape (1,); accepted are equal ones",
+        ),
+        (
+            lambda: partial.merge(partial.reduce(PART, [0, 1]), partial.reduce(PART)),
+            ValueError,
+            "a has targets of shape (2,), and b of none; accepted are equal ones",
+        ),
+        (
+            lambda: partial.merge(partial.reduce(PART, top_k=1), partial.reduce(PART, top_k=2)),
+            ValueError,
+            "a has largest logits of shape (2, 1), and b of shape (2, 2); accepted are equal ones",
+        ),
+        (lambda: partial.merge(partial.reduce(PART), PART), TypeError, "b is a ndarray; accepted is a Partial"),
+        (lambda: partial.loss(partial.reduce(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),
+        (
+            lambda: partial.loss(partial.reduce(PART, [[0, 1], [1, 2]])),
+            ValueError,
+            "p has targets of shape (2, 2); accepted is one for each row",
+        ),
+        (
+            lambda: partial.loss(partial.reduce(PART, [0, 7])),
+            ValueError,
+            "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
+        ),
+        (
+            lambda: partial.loss(partial.reduce(PART, [0, 1]), reduction="median"),
+            ValueError,
+            "reduction is 'median'; accepted are 'mean', 'sum' and 'none'",
+        ),
+        (
+            lambda: partial.grad(PART, partial.reduce(PART), [0, 1]),
+            ValueError,
+            "target has shape (2,); accepted is one for each row, as p was reduced with",
+        ),
+        (
+            lambda: partial.softmax(PART, partial.reduce(PART[:1])),
+            ValueError,
+            "p has rows of shape (1,), and logits of shape (2, 3) have (2,); accepted are equal rows",
+        ),
+        (
+            lambda: partial.larger(PART, partial.reduce(PART)),
+            ValueError,
+            "p has no target_logit; accepted is what was reduced with a target",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
