@@ -496,6 +496,27 @@ def _of_logits(
     )
 
 
+def loss_of_part(
+    logits: Array, target: Array, divisors: tuple[float, float], with_grad: bool, **options: Any
+) -> tuple[RowResults, Array | None]:
+    """The sum of the losses of some of the rows, in float64, divided by what a mean over more rows is divided by; with
+    ``reduction="none"`` the losses. And the gradient, if it is wanted.
+    """
+    x = floating_array(logits, "logits")
+    weight, sample_weight = options.pop("weight"), options.pop("sample_weight")
+    given = loss_options(**options)
+    loss = checked_loss(x, "logits", target, weight, sample_weight, given)
+    loss = loss._replace(options=(*loss.options[:5], *divisors))
+    grad = loss.layout.output(None, x.dtype, in_place=[x]) if with_grad else None
+    total = 0.0
+    if loss.layout.row_count:
+        total = loss.compute(as_stored(loss.layout.view(x)), 1, grad=None if grad is None else as_stored(grad))
+    return (
+        total if loss.row_losses is None else loss.reduced(total),
+        None if grad is None else loss.layout.result(grad, None, x.dtype),
+    )
+
+
 def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, out: Out) -> Array:
     layout = loss.layout
     with np.errstate(over="ignore"):

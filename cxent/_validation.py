@@ -199,7 +199,7 @@ def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | N
     outer, inner, *several = indices.view.shape
     view = indices.view.reshape(outer * inner, *several) if several else indices.view
     if not kernels.serving.float64.labels_in_range(view, layout.classes, indices.ignored):
-        raise IndexError(_first_outside(target, argument, layout.classes, ignore_index))
+        raise IndexError(first_outside(target, argument, layout.classes, ignore_index))
     return indices
 
 
@@ -260,7 +260,8 @@ def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
     return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 
 
-def _first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:
+def first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:
+    """What is wrong with class indices of which one is no class."""
     place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
     found = target[tuple(place)]
     if ignore_index is not None:

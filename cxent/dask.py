@@ -1,0 +1,518 @@
+"""The functions of cxent for Dask arrays, chunked along rows, along classes, or both.
+
+Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and give the same
+bits as on the whole array. Where classes are in several chunks, each is reduced to a few numbers a row (see
+`cxent.partial`) and these are merged: no row is ever gathered, and results are the same within the bounds of the
+functions.
+
+It needs Dask: ``pip install cxent[dask]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, SupportsIndex, TypeAlias
+
+import dask.array as da
+import numpy as np
+from numpy.typing import ArrayLike
+
+import cxent
+
+from . import _dask_chunks as chunk
+from . import partial
+from ._scoring import TokenLogprobs
+from ._types import Array, Real, Reduction
+from ._validation import (
+    class_axes_of,
+    computed_dtype,
+    floating_array,
+    integer_in_range,
+    loss_options,
+    single_axis,
+)
+
+__all__ = ["cross_entropy", "cross_entropy_with_grad", "log_softmax", "logsumexp", "softmax", "token_logprobs"]
+
+DaskArray: TypeAlias = Any
+"""A Dask array, which has no types of its own."""
+
+
+def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+    """Softmax of a Dask array.
+
+    Parameters
+    ----------
+    x : dask.array.Array
+        Logits, with chunks of known sizes; dtypes as in `cxent.softmax`.
+    axis : int, default -1
+        The class axis.
+
+    Returns
+    -------
+    dask.array.Array
+        Probabilities in the shape, dtype and chunks of x.
+
+    Raises
+    ------
+    TypeError
+        If x is no Dask array, or not of a dtype above.
+    ValueError
+        If chunks have unknown sizes.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> import numpy as np
+    >>> from cxent.dask import softmax
+    >>> x = da.from_array(np.zeros((2, 4)), chunks=(1, 2))
+    >>> softmax(x).compute()
+    array([[0.25, 0.25, 0.25, 0.25],
+           [0.25, 0.25, 0.25, 0.25]])
+    """
+    return _of_every_class(cxent.softmax, partial.softmax, x, axis)
+
+
+def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+    """Log-softmax of a Dask array.
+
+    Parameters
+    ----------
+    x, axis
+        As in `softmax`.
+
+    Returns
+    -------
+    dask.array.Array
+        Log-probabilities in the shape, dtype and chunks of x.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from cxent.dask import log_softmax
+    >>> log_softmax(da.zeros((1, 2), chunks=1)).compute()
+    array([[-0.69314718, -0.69314718]])
+    """
+    return _of_every_class(cxent.log_softmax, partial.log_softmax, x, axis)
+
+
+def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+    """Logsumexp of a Dask array.
+
+    Parameters
+    ----------
+    x, axis
+        As in `softmax`.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the shape of x without the class axis.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from cxent.dask import logsumexp
+    >>> logsumexp(da.zeros((1, 2), chunks=1)).compute()
+    array([0.69314718])
+    """
+    x, axis, dtype = _logits(x, axis)
+    if x.numblocks[axis] == 1:
+        return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
+    return _of_rows(partial.logsumexp, _reduced(x, axis), axis, computed_dtype(dtype))
+
+
+def cross_entropy(
+    logits: DaskArray,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
+    reduction: Reduction = "mean",
+) -> DaskArray:
+    """Cross-entropy of a Dask array of logits.
+
+    Parameters
+    ----------
+    logits : dask.array.Array
+        As in `softmax`.
+    target : array_like or dask.array.Array
+        As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
+    axis, weight, sample_weight, ignore_index, temperature, reduction : optional
+        As in `cxent.cross_entropy`; the row weights may be a Dask array too.
+    label_smoothing, z_loss, softcap : optional
+        As in `cxent.cross_entropy`, where each row is in one chunk.
+
+    Returns
+    -------
+    dask.array.Array
+        The loss, without axes; with ``reduction="none"`` that of each row.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `cxent.cross_entropy` and in `softmax`; and where classes are in several chunks, if an option above is
+        given that is not for these. What is wrong with the numbers of Dask arrays is found when they are computed.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from cxent.dask import cross_entropy
+    >>> cross_entropy(da.zeros((2, 4), chunks=(1, 2)), [0, 3]).compute()
+    np.float64(1.3862943611198906)
+    """
+    return _cross_entropy(
+        logits, target, weight, sample_weight, False,
+        axis=axis, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        temperature=temperature, z_loss=z_loss, softcap=softcap,
+    )[0]  # fmt: skip
+
+
+def cross_entropy_with_grad(
+    logits: DaskArray,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
+    reduction: Reduction = "mean",
+) -> tuple[DaskArray, DaskArray]:
+    """Cross-entropy of a Dask array of logits, and its gradient.
+
+    Parameters
+    ----------
+    logits, target, axis, weight, sample_weight, ignore_index, temperature, reduction
+        As in `cross_entropy`. With ``reduction="none"`` the gradient is that of the sum.
+    label_smoothing, z_loss, softcap : optional
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : dask.array.Array
+        As `cross_entropy` returns it.
+    grad : dask.array.Array
+        The gradient, in the shape, dtype and chunks of the logits. Compute both at once, as in the example: what they
+        have in common is then computed once.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `cross_entropy`.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import dask.array as da
+    >>> from cxent.dask import cross_entropy_with_grad
+    >>> loss, grad = dask.compute(*cross_entropy_with_grad(da.zeros((2, 2), chunks=1), [0, 1]))
+    >>> grad
+    array([[-0.25,  0.25],
+           [ 0.25, -0.25]])
+    """
+    return _cross_entropy(
+        logits, target, weight, sample_weight, True,
+        axis=axis, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        temperature=temperature, z_loss=z_loss, softcap=softcap,
+    )  # fmt: skip
+
+
+def token_logprobs(
+    logits: DaskArray,
+    ids: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
+    softcap: Real | None = None,
+    ignore_index: SupportsIndex | None = None,
+) -> TokenLogprobs:
+    """Log-probabilities and ranks of tokens, and entropies and the top k, of a Dask array of logits.
+
+    Parameters
+    ----------
+    logits : dask.array.Array
+        As in `softmax`.
+    ids : array_like or dask.array.Array of int
+        As in `cxent.token_logprobs`.
+    axis, top_k, temperature, ignore_index : optional
+        As in `cxent.token_logprobs`.
+    softcap : float, optional
+        As in `cxent.token_logprobs`, where each row is in one chunk.
+
+    Returns
+    -------
+    TokenLogprobs
+        A named tuple as that of `cxent.token_logprobs`, of Dask arrays. Ranks take a second pass over the logits where
+        classes are in several chunks.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError, numpy.exceptions.AxisError
+        As in `cxent.token_logprobs` and in `cross_entropy`.
+
+    Examples
+    --------
+    >>> import dask
+    >>> import dask.array as da
+    >>> from cxent.dask import token_logprobs
+    >>> scores = token_logprobs(da.from_array([[2.0, 1.0, 0.0, 3.0]], chunks=(1, 2)), [0], top_k=2)
+    >>> (rank, top_ids) = dask.compute(scores.rank, scores.top_ids)
+    >>> rank, top_ids
+    (array([2]), array([[3, 0]]))
+    """
+    x, axis, dtype = _logits(logits, axis)
+    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    k = integer_in_range(top_k, "top_k", x.shape[axis])
+    labels = _labels(ids, "ids", x, axis, options.ignore_index, several=True)
+    rows, dtype = _rows(x, axis), computed_dtype(dtype)
+    of_ids = _labels_of(labels, x, axis)
+    candidates = {-2: labels.shape[-1]} if -2 in of_ids else {}
+    if x.numblocks[axis] == 1:
+        given = {"top_k": k, "temperature": temperature, "softcap": softcap, "ignore_index": ignore_index}
+        scores = _blocks(chunk.scores, _all(x), (x, _all(x)), (labels, of_ids), dtype=dtype, axis=axis, given=given)
+    else:
+        _refuse(x, axis, softcap=softcap)
+        whole = _reduced(x, axis, labels, k, options.temperature, options.ignore_index)
+        larger = _blocks(
+            chunk.larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
+            axis=axis, new_axes=candidates, adjust_chunks={axis: _one}, temperature=options.temperature,
+        ).sum(axis=axis)  # fmt: skip
+        scores = _blocks(
+            chunk.scores_of_whole, _all(x), (whole, _all(x)), (larger, of_ids), (labels, of_ids), dtype=dtype,
+            ignored=options.ignore_index,
+        )  # fmt: skip
+
+    def field(number: int, dtype: Any, axes: tuple[int, ...], new_axes: dict[int, int]) -> DaskArray:
+        return _blocks(chunk.field, axes, (scores, _all(x)), dtype=dtype, new_axes=new_axes, number=number)
+
+    return TokenLogprobs(
+        field(0, dtype, of_ids, candidates),
+        field(1, np.int64, of_ids, candidates),
+        field(2, dtype, rows, {}),
+        field(3, dtype, rows, {}),
+        field(4, np.int64, (*rows, -1), {-1: k}) if k else None,
+        field(5, dtype, (*rows, -1), {-1: k}) if k else None,
+    )
+
+
+def _one(_: int) -> int:
+    return 1
+
+
+def _logits(x: Any, axis: SupportsIndex) -> tuple[DaskArray, int, np.dtype[Any]]:
+    """The array, its class axis from the first on, and its dtype as cxent computes it."""
+    if not isinstance(x, da.Array):
+        raise TypeError(f"logits is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
+    _check_chunks(x, "logits")
+    (axis,) = class_axes_of(single_axis(axis), x.ndim)
+    return x, axis, floating_array(np.empty(0, x.dtype), "logits").dtype
+
+
+def _check_chunks(array: DaskArray, name: str) -> None:
+    if any(np.isnan(size) for sizes in array.chunks for size in sizes):
+        raise ValueError(f"{name} has chunks of unknown sizes; accepted are known ones: {name}.compute_chunk_sizes()")
+
+
+def _all(x: DaskArray) -> tuple[int, ...]:
+    """The names of the axes for `_blocks`."""
+    return tuple(range(x.ndim))
+
+
+def _rows(x: DaskArray, axis: int) -> tuple[int, ...]:
+    return tuple(a for a in range(x.ndim) if a != axis)
+
+
+def _labels_of(labels: DaskArray, x: DaskArray, axis: int) -> tuple[int, ...]:
+    """The same of labels, of which each row may have several."""
+    return (*_rows(x, axis), *(-2 for _ in range(labels.ndim - x.ndim + 1)))
+
+
+def _blocks(
+    function: Callable[..., Any],
+    out: tuple[int, ...],
+    *arrays: tuple[DaskArray, tuple[int, ...]],
+    dtype: Any,
+    **options: Any,
+) -> DaskArray:
+    """The function of blocks that lie at the same place of all axes that arrays have in common."""
+    flat = [part for pair in arrays for part in pair]
+    meta = np.empty((0,) * len(out), dtype)
+    return da.blockwise(function, out, *flat, meta=meta, align_arrays=False, concatenate=False, **options)
+
+
+def _firsts(x: DaskArray, axis: int) -> tuple[DaskArray, tuple[int, ...]]:
+    """The first class of each chunk."""
+    sizes = x.chunks[axis]
+    return da.from_array(np.cumsum([0, *sizes[:-1]]), chunks=1), (axis,)
+
+
+def _reduced(
+    x: DaskArray,
+    axis: int,
+    labels: DaskArray | None = None,
+    top_k: int = 0,
+    temperature: float = 1.0,
+    ignored: int | None = None,
+) -> DaskArray:
+    """A `Partial` for each block of rows, of all their classes."""
+    arrays = [(x, _all(x)), _firsts(x, axis)]
+    if labels is not None:
+        whole_last = labels.rechunk({-1: -1}) if labels.ndim == x.ndim else labels
+        arrays.append((whole_last, _labels_of(labels, x, axis)))
+    parts = _blocks(
+        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis,
+        classes=x.shape[axis], top_k=top_k, temperature=temperature, ignored=ignored,
+    )  # fmt: skip
+    return da.reduction(
+        parts, chunk.same, chunk.merge, axis=axis, keepdims=True, combine=chunk.merge, concatenate=False, dtype=x.dtype,
+        meta=np.empty((0,) * x.ndim, x.dtype),
+    )  # fmt: skip
+
+
+def _of_rows(
+    function: Callable[..., Any], whole: DaskArray, axis: int, dtype: Any, *arrays: DaskArray, **options: Any
+) -> DaskArray:
+    """What follows from the merged state."""
+    rows = _rows(whole, axis)
+    return _blocks(
+        chunk.finish_rows,
+        rows,
+        (whole, _all(whole)),
+        *((a, rows) for a in arrays),
+        dtype=dtype,
+        of_whole=function,
+        **options,
+    )
+
+
+def _of_every_class(
+    whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex
+) -> DaskArray:
+    x, axis, dtype = _logits(x, axis)
+    if x.numblocks[axis] == 1:
+        return _blocks(whole_rows, _all(x), (x, _all(x)), dtype=dtype, axis=axis)
+    whole = _reduced(x, axis)
+    return _blocks(
+        chunk.finish_classes, _all(x), (x, _all(x)), (whole, _all(x)), dtype=dtype, of_whole=part, axis=axis
+    )  # fmt: skip
+
+
+def _row_array(value: Any, name: str, x: DaskArray, shape: tuple[int, ...], axes: tuple[int, ...]) -> DaskArray:
+    """An array of these axes of x, in chunks as x has them."""
+    array = value if isinstance(value, da.Array) else da.from_array(np.asarray(value), chunks=-1)
+    _check_chunks(array, name)
+    try:
+        array = array if array.shape == shape else da.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}") from None
+    return array.rechunk(tuple(x.chunks[a] if a >= 0 else (array.shape[-1],) for a in axes))
+
+
+def _labels(value: Any, name: str, x: DaskArray, axis: int, ignored: int | None, several: bool = False) -> DaskArray:
+    """Class indices in chunks as the rows have them; NumPy's are checked at once."""
+    labels = value if isinstance(value, da.Array) else np.asarray(value)
+    shape = tuple(x.shape[a] for a in _rows(x, axis))
+    if labels.shape != shape and not (several and labels.ndim == x.ndim and labels.shape[:-1] == shape):
+        more = ", and one axis more for several candidates of each row" if several else ""
+        raise ValueError(f"{name} has shape {labels.shape}; accepted for logits of shape {x.shape} are {shape}{more}")
+    if labels.dtype.kind not in "iu" and labels.size:
+        raise TypeError(f"{name} has dtype {labels.dtype}; accepted are integers")
+    if not isinstance(labels, da.Array):
+        chunk.check_labels(labels, name, x.shape[axis], ignored)
+    return _row_array(labels, name, x, labels.shape, _labels_of(labels, x, axis))
+
+
+def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
+    """Options that need all classes of a row."""
+    for name, value in options.items():
+        if value:
+            raise ValueError(
+                f"{name} is {value!r}, and logits has {x.numblocks[axis]} chunks along axis {axis}, the classes; "
+                f"accepted is one, with this option: logits.rechunk({{{axis}: -1}})"
+            )
+
+
+def _cross_entropy(
+    logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, with_grad: bool, **given: Any
+) -> tuple[DaskArray, DaskArray]:
+    """The loss, and the gradient, if it is wanted."""
+    x, axis, dtype = _logits(logits, given["axis"])
+    given["axis"] = axis
+    options = loss_options(**given)
+    computed = computed_dtype(dtype)
+    rows = _rows(x, axis)
+    row_shape = tuple(x.shape[a] for a in rows)
+    weights = _row_array(1.0 if sample_weight is None else sample_weight, "sample_weight", x, row_shape, rows)
+    by_class = None if weight is None else np.asarray(weight, computed)
+    if by_class is not None and by_class.shape != (x.shape[axis],):
+        raise ValueError(f"weight has shape {by_class.shape}; accepted is {(x.shape[axis],)}, one for each class")
+    soft = np.shape(target) == x.shape
+    if soft:
+        target = _row_array(target, "target", x, x.shape, _all(x))
+        counted = z_counted = weights
+    else:
+        target = _labels(target, "target", x, axis, options.ignore_index)
+        counted, z_counted = (
+            _blocks(chunk.weights_of_rows, rows, (target, rows), (weights, rows), dtype=np.float64, weight=w,
+                    ignored=options.ignore_index, classes=x.shape[axis])
+            for w in (by_class, None)
+        )  # fmt: skip
+    divisor = z_divisor = da.from_array(np.float64(1))
+    if options.reduction == "mean":
+        divisor, z_divisor = (w.astype(np.float64).sum() for w in (counted, z_counted))
+    if x.numblocks[axis] == 1:
+        both = _blocks(
+            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights, rows),
+            (divisor, ()), (z_divisor, ()), dtype=dtype, with_grad=with_grad, weighted=sample_weight is not None,
+            weight=by_class, **given,
+        )  # fmt: skip
+        combined = options.reduction != "none"
+        loss = _blocks(
+            chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),
+            combined=combined, adjust_chunks=dict.fromkeys(rows, _one) if combined else None,
+        )  # fmt: skip
+        grad = _blocks(chunk.grad_of, _all(x), (both, _all(x)), dtype=dtype) if with_grad else None
+        total = loss.sum() if combined else loss
+    else:
+        _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
+        if soft:
+            raise ValueError(
+                f"target has shape {x.shape}, which is that of class probabilities, and logits has {x.numblocks[axis]} "
+                f"chunks along axis {axis}, the classes; accepted is one: logits.rechunk({{{axis}: -1}})"
+            )
+        whole = _reduced(x, axis, target, 0, options.temperature, options.ignore_index)
+        loss = total = _of_rows(chunk.losses, whole, axis, computed, counted)
+        if options.reduction != "none":
+            total = loss.astype(np.float64).sum() / da.where(divisor == 0, 1, divisor)
+        grad = None
+        if with_grad:
+            grad = _blocks(
+                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows), (counted, rows),
+                (divisor, ()), dtype=dtype, axis=axis, temperature=options.temperature,
+            )  # fmt: skip
+    if options.reduction != "none":
+        loss = _blocks(chunk.combined, (), (total, ()), (divisor, ()), dtype=computed, result_dtype=computed)
+    return loss, grad
