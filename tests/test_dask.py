@@ -1,0 +1,325 @@
+"""Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array."""
+
+import os
+import re
+import signal
+import sys
+
+import numpy as np
+import pytest
+from helpers import FLOATS, HALVES, assert_same_bits, unchanged
+
+import cxent
+
+dask = pytest.importorskip("dask")
+da = pytest.importorskip("dask.array")
+distributed = pytest.importorskip("distributed")
+import cxent.dask as lazy  # noqa: E402 (it needs Dask)
+
+# The shape, the class axis, and chunks of rows, of classes, and of both.
+CASES = [
+    ((20, 60), 1, {"rows": (7, 60), "classes": (20, 25), "both": (7, 25)}),
+    ((60, 20), 0, {"rows": (60, 7), "classes": (25, 20), "both": (25, 7)}),
+    ((3, 60, 7), 1, {"rows": (2, 60, 7), "classes": (3, 25, 7), "both": (2, 25, 4)}),
+    ((60,), 0, {"rows": (60,), "classes": (25,)}),
+]
+CHUNKED = [
+    (shape, axis, name, chunks) for shape, axis, all_chunks in CASES for name, chunks in all_chunks.items()
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def in_this_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def logits_and_labels(shape, axis, dtype):
+    rng = np.random.default_rng(0)
+    x = (3 * rng.standard_normal(shape)).astype(dtype)
+    return x, rng.integers(0, shape[axis], np.delete(shape, axis))
+
+
+def compare(found, expected, same_bits):
+    if same_bits:
+        assert_same_bits(found, expected)
+        return
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    rtol = {8: 1e-12, 4: 2e-5, 2: 2e-2}[found.itemsize]
+    np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=rtol, atol=rtol / 10)
+
+
+@pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES, np.int16])
+def test_softmax_and_logsumexp(dtype, shape, axis, name, chunks):
+    x, _ = logits_and_labels(shape, axis, dtype)
+    given = da.from_array(x, chunks=chunks)
+    for function in ("softmax", "log_softmax", "logsumexp"):
+        result = getattr(lazy, function)(given, axis - len(shape))
+        expected = getattr(cxent, function)(x, axis)
+        assert (result.dtype, result.shape) == (expected.dtype, expected.shape)
+        if function != "logsumexp":
+            assert result.chunks == given.chunks
+        compare(result.compute(), expected, same_bits=name == "rows")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_cross_entropy(dtype, shape, axis, name, chunks, reduction):
+    x, y = logits_and_labels(shape, axis, dtype)
+    rng = np.random.default_rng(1)
+    given = da.from_array(x, chunks=chunks)
+    options = [
+        {},
+        {"ignore_index": int(np.ravel(y)[0])},
+        {"weight": rng.random(shape[axis]) - 0.1, "sample_weight": rng.random(y.shape) + 0.1},
+        {"temperature": 2.0},
+    ]
+    if given.numblocks[axis] == 1:
+        options.append({"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 30.0})
+    for chosen in options:
+        chosen = {"axis": axis, "reduction": reduction, **chosen}
+        with unchanged(x, y):
+            loss, grad = dask.compute(*lazy.cross_entropy_with_grad(given, y, **chosen))
+        expected, expected_grad = cxent.cross_entropy_with_grad(x, y, **chosen)
+        compare(loss, expected, same_bits=name == "rows" and reduction == "none")
+        compare(grad, expected_grad, same_bits=name == "rows" and "weight" not in chosen)
+        compare(lazy.cross_entropy(given, y, **chosen).compute(), loss, same_bits=True)
+
+
+@pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_token_logprobs(dtype, shape, axis, name, chunks):
+    x, y = logits_and_labels(shape, axis, np.float32)
+    x = np.round(x, 1).astype(dtype)  # with ties
+    several = np.random.default_rng(2).integers(0, shape[axis], (*y.shape, 3))
+    given = da.from_array(x, chunks=chunks)
+    for ids, options in (
+        (y, {}),
+        (y, {"top_k": 5, "ignore_index": int(np.ravel(y)[0])}),
+        (several, {"top_k": 1, "temperature": 0.5}),
+        (da.from_array(several, chunks=1), {}),
+    ):
+        found = lazy.token_logprobs(given, ids, axis=axis, **options)
+        expected = cxent.token_logprobs(x, np.asarray(ids), axis=axis, **options)
+        for lazily, exactly in zip(found, expected, strict=True):
+            if exactly is None:
+                assert lazily is None
+                continue
+            assert (lazily.shape, lazily.dtype) == (np.shape(exactly), np.asarray(exactly).dtype)
+            compare(lazily.compute(), exactly, same_bits=name == "rows" or lazily.dtype.kind == "i")
+
+
+@pytest.mark.parametrize("chunks", [(2, 40), (6, 15), (2, 15)])
+def test_special_values(chunks):
+    x = np.random.default_rng(3).standard_normal((6, 40))
+    x[0, :20] = -np.inf
+    x[1, 3] = np.nan
+    x[2, 39] = np.inf
+    x[3] = -np.inf
+    y = np.full(6, 30)
+    given = da.from_array(x, chunks=chunks)
+    np.testing.assert_allclose(lazy.softmax(given).compute(), cxent.softmax(x), rtol=1e-12)
+    np.testing.assert_allclose(lazy.logsumexp(given).compute(), cxent.logsumexp(x), rtol=1e-12)
+    found = dask.compute(*lazy.token_logprobs(given, y, top_k=2))
+    for value, expected in zip(found, cxent.token_logprobs(x, y, top_k=2), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+    found = dask.compute(*lazy.cross_entropy_with_grad(given, y, reduction="none"))
+    for value, expected in zip(found, cxent.cross_entropy_with_grad(x, y, reduction="none"), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-16)
+
+
+def test_class_probabilities_in_chunks_of_rows():
+    rng = np.random.default_rng(4)
+    x, q = rng.standard_normal((2, 12, 5))
+    s = rng.random(12)
+    loss, grad = dask.compute(
+        *lazy.cross_entropy_with_grad(da.from_array(x, chunks=(5, 5)), da.from_array(q, chunks=3), sample_weight=s)
+    )
+    expected, expected_grad = cxent.cross_entropy_with_grad(x, q, sample_weight=s)
+    np.testing.assert_allclose(loss, expected, rtol=1e-14)
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-13, atol=1e-17)
+
+
+def test_no_row_counts():
+    given = da.zeros((4, 6), chunks=(2, 3))
+    loss, grad = dask.compute(*lazy.cross_entropy_with_grad(given, np.full(4, -1), ignore_index=-1))
+    assert np.isnan(loss)
+    assert not grad.any()
+    assert np.isnan(lazy.cross_entropy(given.rechunk((2, 6)), np.full(4, -1), ignore_index=-1).compute())
+
+
+@pytest.mark.once
+def test_nothing_is_computed_early():
+    def fail(_block):
+        raise AssertionError("computed")
+
+    x = da.zeros((4, 6), chunks=(2, 3)).map_blocks(fail, dtype=np.float64, meta=np.empty((0, 0)))
+    labels = da.zeros(4, chunks=2, dtype=int).map_blocks(fail, dtype=np.int64, meta=np.empty(0, np.int64))
+    results = [lazy.softmax(x), *lazy.cross_entropy_with_grad(x, labels), *lazy.token_logprobs(x, labels, top_k=2)]
+    for result in results:
+        with pytest.raises(AssertionError, match="computed"):
+            result.compute()
+
+
+def chunks_of_tasks(array):
+    """The chunks of the logits that each task has in its hands."""
+    dependencies = array.__dask_graph__().get_all_dependencies()
+    return {key: [k for k in others if k[0] == "logits"] for key, others in dependencies.items()}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("function", ["softmax", "logsumexp", "cross_entropy", "token_logprobs"])
+def test_no_task_gathers_a_row(function):
+    x = da.from_array(np.zeros((4, 60)), chunks=(2, 5), name="logits")
+    given = (x, np.zeros(4, int)) if function in ("cross_entropy", "token_logprobs") else (x,)
+    results = getattr(lazy, function)(*given)
+    for result in results if isinstance(results, tuple) else (results,):
+        if result is not None:
+            assert max(map(len, chunks_of_tasks(result).values())) == 1
+
+
+ZEROS = da.zeros((2, 4), chunks=(1, 2))
+UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: lazy.softmax(np.zeros((2, 4))), TypeError, "logits is a ndarray; accepted is a dask.array.Array"),
+        (lambda: lazy.softmax(UNKNOWN), ValueError, "logits has chunks of unknown sizes; accepted are known ones"),
+        (lambda: lazy.softmax(ZEROS, 2), np.exceptions.AxisError, "axis 2 is out of bounds"),
+        (lambda: lazy.softmax(ZEROS.astype(complex)), TypeError, "logits has dtype complex128; accepted are float16"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 4]), IndexError, "target[1] is 4; accepted are class indices from 0"),
+        (lambda: lazy.cross_entropy(ZEROS, [0]), ValueError, "target has shape (1,); accepted for logits of shape"),
+        (lambda: lazy.cross_entropy(ZEROS, [0.0, 1.0]), TypeError, "target has dtype float64; accepted are integers"),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=[1.0]),
+            ValueError,
+            "weight has shape (1,); accepted is (4,)",
+        ),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=[1.0, 2.0, 3.0]),
+            ValueError,
+            "sample_weight has shape (3,); accepted is one that broadcasts to (2,)",
+        ),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], softcap=30.0),
+            ValueError,
+            "softcap is 30.0, and logits has 2 chunks along axis 1, the classes; accepted is one, with this option: "
+            "logits.rechunk({1: -1})",
+        ),
+        (lambda: lazy.cross_entropy(ZEROS, np.ones((2, 4))), ValueError, "target has shape (2, 4), which is that of"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction is 'max'; accepted are"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k is 5; accepted is an integer from 0"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] is -1; accepted are class indices from 0"),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        call()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("chunks", [(1, 4), (1, 2)])
+def test_a_bad_label_is_found_by_the_task(chunks):
+    labels = da.from_array(np.array([0, 4]), chunks=1)
+    with pytest.raises(IndexError, match=r"\[0\] is 4; accepted are class indices from 0 to 3"):
+        lazy.cross_entropy(ZEROS.rechunk(chunks), labels).compute()
+
+
+# A cluster of processes
+
+MEGABYTE = 1 << 20
+
+
+def on_a_cluster(test):
+    return pytest.mark.once(pytest.mark.slow(pytest.mark.filterwarnings("default")(test)))
+
+
+def made_block(block_info=None, *, killer=None):
+    """Logits that follow from their places; where `killer` is a path that does not exist, the worker dies once."""
+    rows, classes = (np.arange(*bounds, dtype=np.float32) for bounds in block_info[None]["array-location"])
+    if killer is not None and not os.path.exists(killer):
+        open(killer, "x").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 4 * np.sin(0.37 * rows[:, np.newaxis] + 0.001 * classes * (1 + rows[:, np.newaxis] % 7))
+
+
+def made_logits(shape, chunks, **options):
+    return da.map_blocks(made_block, chunks=da.core.normalize_chunks(chunks, shape), dtype=np.float32,
+                         meta=np.empty((0, 0), np.float32), **options)  # fmt: skip
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with (
+        dask.config.set({"scheduler": None, "distributed.worker.memory.terminate": 0.98}),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, memory_limit=512 * MEGABYTE, dashboard_address=None,
+            local_directory=tmp_path,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@on_a_cluster
+@pytest.mark.parametrize("chunks", [(10, 900), (30, 300), (10, 300)])
+def test_a_cluster(cluster, chunks):
+    given = made_logits((30, 900), chunks)
+    x = given.compute(scheduler="synchronous")
+    y = np.arange(30) * 7
+    found = dask.compute(lazy.softmax(given), lazy.logsumexp(given), *lazy.cross_entropy_with_grad(given, y))
+    expected = cxent.softmax(x), cxent.logsumexp(x), *cxent.cross_entropy_with_grad(x, y)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8)
+    scores = dask.compute(*lazy.token_logprobs(given, y, top_k=3))
+    for a, b in zip(scores, cxent.token_logprobs(x, y, top_k=3), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@on_a_cluster
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_worker_that_dies(cluster, tmp_path):
+    killer = tmp_path / "died"
+    workers = set(cluster.scheduler_info()["workers"])
+    given = made_logits((60, 20_000), (10, 2_000), killer=str(killer))
+    y = np.arange(60)
+    loss, grad = dask.compute(*lazy.cross_entropy_with_grad(given, y))
+    assert killer.exists()
+    assert set(cluster.scheduler_info()["workers"]) != workers
+    x = made_logits((60, 20_000), -1).compute(scheduler="synchronous")
+    expected, expected_grad = cxent.cross_entropy_with_grad(x, y)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-9)
+
+
+@on_a_cluster
+def test_logits_larger_than_the_memory_of_all_workers(cluster):
+    rows, classes = 2_400, 128_256  # 1.2 GB, and the workers have 1.1 GB
+    given = made_logits((rows, classes), (100, 16_032))
+    assert given.nbytes > 2 * 512 * MEGABYTE
+    y = np.arange(rows)
+    losses, lse = dask.compute(lazy.cross_entropy(given, y, reduction="none"), lazy.logsumexp(given))
+    some = [0, 99, 100, 1234, 2399]
+    x = np.concatenate([
+        made_logits((rows, classes), (1, -1)).blocks[r].compute(scheduler="synchronous") for r in some
+    ])  # fmt: skip
+    np.testing.assert_allclose(losses[some], cxent.cross_entropy(x, y[some], reduction="none"), rtol=1e-5)
+    np.testing.assert_allclose(lse[some], cxent.logsumexp(x), rtol=1e-6)
+
+
+def test_xarray():
+    xarray = pytest.importorskip("xarray")
+    x = np.random.default_rng(5).standard_normal((6, 40)).astype(np.float32)
+    logits = xarray.DataArray(x, dims=("token", "word"))
+    for given in (logits, logits.chunk(token=2)):
+        found = xarray.apply_ufunc(
+            cxent.softmax, given, input_core_dims=[["word"]], output_core_dims=[["word"]], dask="parallelized",
+            output_dtypes=[np.float32],
+        )  # fmt: skip
+        assert_same_bits(found.values, cxent.softmax(x))
