@@ -5,6 +5,7 @@ import sys
 import sysconfig
 
 from Cython.Build import cythonize
+from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -82,6 +83,8 @@ for level in chosen_levels():
                 extra_link_args=LINK_FLAGS,
             )
         )
+
+Options.docstrings = False  # of modules that nobody imports but cxent
 
 setup(
     cmdclass={"build_ext": BuildSideBySide},

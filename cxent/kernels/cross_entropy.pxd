@@ -23,7 +23,9 @@ from .rows cimport (
 )
 from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
 from .softmax cimport find_limits, take_terms
-from .terms cimport DIFFERENCES, LOGARITHMS, NUMBERS, SUMEXP_M1, TANGENTS, TARGETS, Terms, Terms_of_batch
+from .terms cimport (
+    DIFFERENCES, EXPONENTIALS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
+)
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 
@@ -220,7 +222,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
     cdef Block v = load_rows(batch, &call.v)
-    cdef Block target
+    cdef Block e, target
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
     find_at_maxima(batch, x, m, v, factors.a)
@@ -237,7 +239,11 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     fill(1, factors.counts, MOST_ROWS)
     change_block(DIFFERENCE, batch, v, v, NULL, &factors, v)
     take_terms(call, x, v, m, &of)
-    sum_rows(TANGENTS, batch, &of, sums, products)
+    sum_rows(EXPONENTIALS, batch, &of, sums, NULL)
+    e = of.kept
+    fill(1, factors.c, MOST_ROWS)
+    take_terms(call, e, v, factors.c, &of)
+    sum_rows(PRODUCTS, batch, &of, products, NULL)
     for r in range(MOST_ROWS):
         n.sumexp_m1[r] = 0
     hessian_factors(batch, loss, &n, &factors)      # for b, and which rows count
@@ -245,7 +251,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
         r = group * W
         store(factors.a + r, broadcast(1) / load(sums + r))
         store(factors.c + r, load(products + r) / load(sums + r))
-    finish_rows(HESSIAN_PRODUCT, batch, of.kept, v, NULL, &factors, &call.out, &call.pending)
+    finish_rows(HESSIAN_PRODUCT, batch, e, v, NULL, &factors, &call.out, &call.pending)
 
 
 cdef inline void take_label_weights(const Batch* batch, const Row_numbers* n, real* weight) noexcept nogil:

@@ -276,44 +276,82 @@ cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, 
             c += BLOCK
 
 
-cdef inline void apply_to(bint transposed, Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                          const Row_factors* of, const Rows* out) noexcept nogil:
-    if transposed:
-        apply_transposed(formula, batch, x, y, w, of, out)
-    else:
-        apply(formula, batch, x, y, w, of, block_of(batch, out))
-
-
-cdef inline flattened apply_chosen(bint transposed, Formula formula, const Batch* batch, Block x, Block y,
-                                   const real* w, const Row_factors* of, const Rows* out) noexcept nogil:
+cdef inline flattened change_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                        const Row_factors* of, const Rows* out) noexcept nogil:
     if formula == SCALE:
-        apply_to(transposed, SCALE, batch, x, y, w, of, out)
+        apply_transposed(SCALE, batch, x, y, w, of, out)
     elif formula == SHIFT:
-        apply_to(transposed, SHIFT, batch, x, y, w, of, out)
+        apply_transposed(SHIFT, batch, x, y, w, of, out)
     elif formula == GRADIENT:
-        apply_to(transposed, GRADIENT, batch, x, y, w, of, out)
+        apply_transposed(GRADIENT, batch, x, y, w, of, out)
     elif formula == GRADIENT_LABELS:
-        apply_to(transposed, GRADIENT_LABELS, batch, x, y, w, of, out)
+        apply_transposed(GRADIENT_LABELS, batch, x, y, w, of, out)
     elif formula == COUNTED:
-        apply_to(transposed, COUNTED, batch, x, y, w, of, out)
+        apply_transposed(COUNTED, batch, x, y, w, of, out)
     elif formula == GRADIENT_CLASSES:
-        apply_to(transposed, GRADIENT_CLASSES, batch, x, y, w, of, out)
+        apply_transposed(GRADIENT_CLASSES, batch, x, y, w, of, out)
     elif formula == GRADIENT_TARGETS:
-        apply_to(transposed, GRADIENT_TARGETS, batch, x, y, w, of, out)
+        apply_transposed(GRADIENT_TARGETS, batch, x, y, w, of, out)
     elif formula == HESSIAN:
-        apply_to(transposed, HESSIAN, batch, x, y, w, of, out)
-    elif formula == MULTIPLY:
-        apply_to(transposed, MULTIPLY, batch, x, y, w, of, out)
+        apply_transposed(HESSIAN, batch, x, y, w, of, out)
     elif formula == SOFTMAX_BACKWARD:
-        apply_to(transposed, SOFTMAX_BACKWARD, batch, x, y, w, of, out)
-    elif formula == LOG_SOFTMAX_BACKWARD:
-        apply_to(transposed, LOG_SOFTMAX_BACKWARD, batch, x, y, w, of, out)
-    elif formula == LOSS_OF_PROBS:
-        apply_to(transposed, LOSS_OF_PROBS, batch, x, y, w, of, out)
-    elif formula == HESSIAN_PRODUCT:
-        apply_to(transposed, HESSIAN_PRODUCT, batch, x, y, w, of, out)
+        apply_transposed(SOFTMAX_BACKWARD, batch, x, y, w, of, out)
     else:
-        apply_to(transposed, ZERO, batch, x, y, w, of, out)
+        apply_transposed(LOG_SOFTMAX_BACKWARD, batch, x, y, w, of, out)
+
+
+cdef inline flattened change_block(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+                                   const Row_factors* of, Block out) noexcept nogil:
+    """The formula's results to a block: of a tile, or of the array."""
+    if formula == SCALE:
+        apply(SCALE, batch, x, y, w, of, out)
+    elif formula == SHIFT:
+        apply(SHIFT, batch, x, y, w, of, out)
+    elif formula == GRADIENT:
+        apply(GRADIENT, batch, x, y, w, of, out)
+    elif formula == GRADIENT_LABELS:
+        apply(GRADIENT_LABELS, batch, x, y, w, of, out)
+    elif formula == GRADIENT_CLASSES:
+        apply(GRADIENT_CLASSES, batch, x, y, w, of, out)
+    elif formula == GRADIENT_TARGETS:
+        apply(GRADIENT_TARGETS, batch, x, y, w, of, out)
+    elif formula == COUNTED:
+        apply(COUNTED, batch, x, y, w, of, out)
+    elif formula == HESSIAN:
+        apply(HESSIAN, batch, x, y, w, of, out)
+    elif formula == MULTIPLY:
+        apply(MULTIPLY, batch, x, y, w, of, out)
+    elif formula == SMOOTH:
+        apply(SMOOTH, batch, x, y, w, of, out)
+    elif formula == HIDE:
+        apply(HIDE, batch, x, y, w, of, out)
+    elif formula == DIVIDE:
+        apply(DIVIDE, batch, x, y, w, of, out)
+    elif formula == CAP:
+        apply(CAP, batch, x, y, w, of, out)
+    elif formula == CAP_SLOPE:
+        apply(CAP_SLOPE, batch, x, y, w, of, out)
+    elif formula == DIFFERENCE:
+        apply(DIFFERENCE, batch, x, y, w, of, out)
+    elif formula == SOFTMAX_BACKWARD:
+        apply(SOFTMAX_BACKWARD, batch, x, y, w, of, out)
+    elif formula == LOG_SOFTMAX_BACKWARD:
+        apply(LOG_SOFTMAX_BACKWARD, batch, x, y, w, of, out)
+    elif formula == LOSS_OF_PROBS:
+        apply(LOSS_OF_PROBS, batch, x, y, w, of, out)
+    elif formula == HESSIAN_PRODUCT:
+        apply(HESSIAN_PRODUCT, batch, x, y, w, of, out)
+    elif formula == ZERO:
+        apply(ZERO, batch, x, y, w, of, out)
+    elif formula == EXPONENTIAL:
+        apply(EXPONENTIAL, batch, x, y, w, of, out)
+    else:
+        apply(LOG_RATIO, batch, x, y, w, of, out)
+
+
+cdef inline bint is_rare(Formula formula) noexcept nogil:
+    """Whether results are transposed after they are computed: then the formula is not compiled once more."""
+    return formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT or formula == ZERO
 
 
 cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:
@@ -328,41 +366,13 @@ cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pe
 cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                              const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
     """The formula's results to the array: at once, or while the next batch is computed."""
-    if are_lines(batch, out) and out.storage == NATIVE and not are_few_lines(batch, out):
-        apply_chosen(True, formula, batch, x, y, w, of, out)
+    if (are_lines(batch, out) and out.storage == NATIVE and not are_few_lines(batch, out)
+            and not is_rare(formula)):
+        change_transposed(formula, batch, x, y, w, of, out)
     elif out.streamed and not batch.columns and batch.rows == 1 and (formula == SCALE or formula == SHIFT):
         pending.form = SCALED if formula == SCALE else SHIFTED  # as it is written
         pending.a, pending.b = of.a[0], of.b[0]
         write_later(batch, out, x, pending)
     else:
-        apply_chosen(False, formula, batch, x, y, w, of, out)
+        change_block(formula, batch, x, y, w, of, block_of(batch, out))
         leave(batch, block_of(batch, out), out, pending)
-
-
-cdef inline flattened change_block(Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                                   const Row_factors* of, Block out) noexcept nogil:
-    """The formula's results to a block of a tile."""
-    if formula == SMOOTH:
-        apply(SMOOTH, batch, x, y, w, of, out)
-    elif formula == HIDE:
-        apply(HIDE, batch, x, y, w, of, out)
-    elif formula == DIVIDE:
-        apply(DIVIDE, batch, x, y, w, of, out)
-    elif formula == CAP:
-        apply(CAP, batch, x, y, w, of, out)
-    elif formula == CAP_SLOPE:
-        apply(CAP_SLOPE, batch, x, y, w, of, out)
-    elif formula == EXPONENTIAL:
-        apply(EXPONENTIAL, batch, x, y, w, of, out)
-    elif formula == LOG_RATIO:
-        apply(LOG_RATIO, batch, x, y, w, of, out)
-    elif formula == DIFFERENCE:
-        apply(DIFFERENCE, batch, x, y, w, of, out)
-    elif formula == GRADIENT_CLASSES:
-        apply(GRADIENT_CLASSES, batch, x, y, w, of, out)
-    elif formula == GRADIENT_TARGETS:
-        apply(GRADIENT_TARGETS, batch, x, y, w, of, out)
-    elif formula == COUNTED:
-        apply(COUNTED, batch, x, y, w, of, out)
-    else:
-        apply(GRADIENT, batch, x, y, w, of, out)

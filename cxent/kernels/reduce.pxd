@@ -36,7 +36,7 @@ from .stores cimport (
 )
 from .sums cimport Sum, add, fold_counts, fold_maxima, fold_sums, value_of
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, FACTORS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TANGENTS, TARGETS, Terms,
+    DIFFERENCES, EXPONENTIALS, FACTORS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
     Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
 )
 from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
@@ -400,8 +400,7 @@ cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_bat
     if batch.columns:
         sum_as_columns(terms, is_busy(beside), batch, of, beside, results)
     else:
-        # (Rare terms are not compiled once more for what has nothing to move.)
-        sum_as_rows(terms, is_busy(beside) or terms == FACTORS or terms == TANGENTS, batch, of, beside, results)
+        sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
         if has_exponentials(terms):
             of.next.found = of.next.rows
             shift_from(of.unshifted, batch.rows, batch.classes)
@@ -423,8 +422,6 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of
         sum_in_form(LOGARITHMS, batch, of, beside, results)
     elif terms == FACTORS:
         sum_in_form(FACTORS, batch, of, beside, results)
-    elif terms == TANGENTS:
-        sum_in_form(TANGENTS, batch, of, beside, results)
     else:
         sum_in_form(DIFFERENCES, batch, of, beside, results)
 

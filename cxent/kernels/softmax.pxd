@@ -183,11 +183,14 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     cdef vec zero = broadcast(0)
     cdef vec top, total, ratio, log_total
     cdef Py_ssize_t group, r
-    take_terms_beside(call, x, y, m, &of)
+    take_terms(call, x, x, m, &of)
+    of.kept = block_of(&call.batch, &call.spare)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0
+    sum_rows(EXPONENTIALS, &call.batch, &of, others, NULL)
+    take_terms(call, of.kept, y, m, &of)
     sum_rows(FACTORS, &call.batch, &of, at_top, others)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W

@@ -17,8 +17,7 @@ cdef enum Terms:
     PRODUCTS            # x y, times the number that elsewhere is a shift
     NUMBERS             # x, likewise
     LOGARITHMS          # y log(x)
-    FACTORS             # y at the maxima, and y exp(x - shift) elsewhere
-    TANGENTS            # e = exp(x - shift), and e y
+    FACTORS             # y where x is 1, the largest exponential, and y x elsewhere
     DIFFERENCES         # w (x - shift) c, w the class weights
 
 cdef struct Terms_of_batch:     # what a sum reads and writes
@@ -35,12 +34,11 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
 
 
 cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
-    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == TANGENTS else 1
+    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS else 1
 
 
 cdef inline bint has_exponentials(Terms terms) noexcept nogil:
-    return (terms == EXPONENTIALS or terms == SUMEXP_M1 or terms == FACTORS
-            or terms == TANGENTS)
+    return terms == EXPONENTIALS or terms == SUMEXP_M1
 
 
 cdef inline int lift_of(Terms terms) noexcept nogil:
@@ -48,7 +46,7 @@ cdef inline int lift_of(Terms terms) noexcept nogil:
 
 
 cdef inline bint has_y(Terms terms) noexcept nogil:
-    return (terms == TARGETS or terms == PRODUCTS or terms == LOGARITHMS or terms == FACTORS or terms == TANGENTS)
+    return terms == TARGETS or terms == PRODUCTS or terms == LOGARITHMS or terms == FACTORS
 
 
 cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
@@ -88,8 +86,5 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec 
         at_top = equal(x, broadcast(1))
         t[0] = select(at_top, y, zero)
         t[1] = unless(at_top, product(y, x))
-    elif terms == TANGENTS:
-        t[0] = x
-        t[1] = x * y
     else:
         t[0] = product(w, c * x - c * shift)
