@@ -163,11 +163,15 @@ def kl_divergence_with_grad(
 
     Parameters
     ----------
-    logits_p, logits_q, axis, direction, temperature, sample_weight, where, reduction, workers
+    logits_p, logits_q : array_like
+        As in `kl_divergence`.
+    axis, direction, temperature, sample_weight, where, reduction : optional
         As in `kl_divergence`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
         Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be either of the
         logits.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -228,11 +232,17 @@ def js_divergence(
 
     Parameters
     ----------
-    logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
+    logits_p, logits_q : array_like
         As in `kl_divergence`.
+    axis : int, default -1
+        The class axis.
     beta : float, default 0.5
         The share of p in the mixture, between 0 and 1. Divided by it, the divergence approaches KL(p, q) as beta
         approaches 0; divided by 1 - beta, KL(q, p) as beta approaches 1.
+    temperature, sample_weight, where, reduction : optional
+        As in `kl_divergence`.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------
@@ -301,10 +311,14 @@ def js_divergence_with_grad(
 
     Parameters
     ----------
-    logits_p, logits_q, axis, beta, temperature, sample_weight, where, reduction, workers
+    logits_p, logits_q : array_like
+        As in `kl_divergence`.
+    axis, beta, temperature, sample_weight, where, reduction : optional
         As in `js_divergence`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
         As in `kl_divergence_with_grad`.
+    workers : int, default 1
+        As in `softmax`.
 
     Returns
     -------

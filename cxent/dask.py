@@ -80,8 +80,10 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
 
     Parameters
     ----------
-    x, axis
+    x : dask.array.Array
         As in `softmax`.
+    axis : int, default -1
+        The class axis.
 
     Returns
     -------
@@ -108,8 +110,10 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
 
     Parameters
     ----------
-    x, axis
+    x : dask.array.Array
         As in `softmax`.
+    axis : int, default -1
+        The class axis.
 
     Returns
     -------
@@ -156,10 +160,12 @@ def cross_entropy(
         As in `softmax`.
     target : array_like or dask.array.Array
         As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
-    axis, weight, sample_weight, ignore_index, temperature, reduction : optional
+    axis, weight, sample_weight, ignore_index : optional
         As in `cxent.cross_entropy`; the row weights may be a Dask array too.
     label_smoothing, z_loss, softcap : optional
         As in `cxent.cross_entropy`, where each row is in one chunk.
+    temperature, reduction : optional
+        As in `cxent.cross_entropy`.
 
     Returns
     -------
@@ -204,10 +210,14 @@ def cross_entropy_with_grad(
 
     Parameters
     ----------
-    logits, target, axis, weight, sample_weight, ignore_index, temperature, reduction
-        As in `cross_entropy`. With ``reduction="none"`` the gradient is that of the sum.
-    label_smoothing, z_loss, softcap : optional
+    logits : dask.array.Array
+        As in `softmax`.
+    target : array_like or dask.array.Array
         As in `cross_entropy`.
+    axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature : optional
+        As in `cross_entropy`.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As in `cxent.cross_entropy`. With "none" the gradient is that of the sum.
 
     Returns
     -------
@@ -257,10 +267,12 @@ def token_logprobs(
         As in `softmax`.
     ids : array_like or dask.array.Array of int
         As in `cxent.token_logprobs`.
-    axis, top_k, temperature, ignore_index : optional
+    axis, top_k, temperature : optional
         As in `cxent.token_logprobs`.
     softcap : float, optional
         As in `cxent.token_logprobs`, where each row is in one chunk.
+    ignore_index : int, optional
+        As in `cxent.token_logprobs`.
 
     Returns
     -------

@@ -99,7 +99,9 @@ def reduce(
     Returns
     -------
     Partial
-        A named tuple of maximum, sumexp_m1, shifted, target_logit, top_ids and top_logits.
+        A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
+        target_logit (NaN where the target is in another part; None without targets), and in an axis more top_ids and
+        top_logits (-1 and -inf where there are no more classes; None if `top_k` is 0).
 
     Raises
     ------
@@ -400,8 +402,16 @@ def log_softmax(
 
     Parameters
     ----------
-    logits, p, axis, out, workers
+    logits : array_like
+        Those of the part.
+    p : Partial
+        Of all classes.
+    axis : int, default -1
+        The class axis.
+    out : ndarray, optional
         As in `softmax`.
+    workers : int, default 1
+        As in `cxent.softmax`.
 
     Returns
     -------
@@ -448,12 +458,16 @@ def grad(
         Those of the part.
     p : Partial
         Of all classes, with the target.
-    target, axis, first_class, workers
+    target : array_like of int
         As in `reduce`.
-    sample_weight, reduction
+    axis, first_class : int, optional
+        As in `reduce`.
+    sample_weight, reduction : optional
         As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
+    workers : int, default 1
+        As in `cxent.softmax`.
 
     Returns
     -------
