@@ -21,6 +21,8 @@ OPERATIONS = [
     "loss, soft",
     "loss+grad, soft",
     "scores, top 10",
+    "KL",
+    "KL+grad",
 ]
 TOP = 10
 HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp"]  # of losses peers return half precision
@@ -77,7 +79,7 @@ MEMORY_SHAPE = "512 x 32,000"
 
 
 class Case:
-    """Logits, labels, soft labels, class weights, a mask, and memory for the result."""
+    """Logits, labels, soft labels, a teacher's logits, class weights, a mask, and memory for the result."""
 
     def __init__(self, shape: Shape, dtype: str, threads: int) -> None:
         rng = np.random.default_rng(0)
@@ -93,6 +95,7 @@ class Case:
         self.labels = rng.integers(0, self.classes, self.row_shape)
         self.q: Any = rng.random(sizes, np.float32).astype(dtype)
         self.q /= self.q.sum(self.axis, keepdims=True)
+        self.teacher: Any = (self.x + rng.standard_normal(sizes, np.float32)).astype(dtype)
         self.weight: Any = (rng.random(self.classes) + 0.5).astype(dtype)
         self.mask = rng.random(sizes, np.float32) < 0.7
         self.mask[(slice(None),) * self.axis + (0,)] = True  # no row without any

@@ -33,6 +33,11 @@ class Reference:
         if operation == "scores, top 10":
             chosen = np.take_along_axis(self.log_p, np.expand_dims(case.labels, case.axis), case.axis)
             return (chosen.squeeze(case.axis),)
+        if "KL" in operation:
+            log_p = log_softmax(case.teacher.astype(np.float64), case.axis)[0]
+            p = np.exp(log_p)
+            loss = (p * (log_p - self.log_p)).sum() / case.rows
+            return (loss, (np.exp(self.log_p) - p) / case.rows) if "grad" in operation else (loss,)
         target, divisor = self.target(operation)
         loss = -(target * self.log_p).sum() / divisor
         if "grad" not in operation:

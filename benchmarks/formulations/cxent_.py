@@ -14,6 +14,7 @@ def formulations(case: Case) -> Formulations:
     import cxent
 
     x, y, q, out, axis = case.x, case.labels, case.q, case.out, case.axis
+    teacher = case.teacher
     workers: dict[str, Any] = {} if case.threads == 1 else {"workers": case.threads}
     smoothed = {"weight": case.weight, "label_smoothing": SMOOTHING, **workers}
     return {
@@ -27,4 +28,6 @@ def formulations(case: Case) -> Formulations:
         "loss, soft": [lambda: cxent.cross_entropy(x, q, axis=axis, **workers)],
         "loss+grad, soft": [lambda: cxent.cross_entropy_with_grad(x, q, axis=axis, out=out, **workers)],
         "scores, top 10": [lambda: cxent.token_logprobs(x, y, axis=axis, top_k=TOP, **workers)[0]],
+        "KL": [lambda: cxent.kl_divergence(teacher, x, axis=axis, **workers)],
+        "KL+grad": [lambda: cxent.kl_divergence_with_grad(teacher, x, axis=axis, out=out, **workers)],
     }

@@ -19,6 +19,7 @@ def formulations(case: Case) -> Formulations:
 
     axis, rows = case.axis, case.rows
     x, y, q = jnp.asarray(case.x), jnp.asarray(case.labels, dtype="int32"), jnp.asarray(case.q)
+    teacher = jnp.asarray(case.teacher)
     w, w_along, mask = jnp.asarray(case.weight), jnp.asarray(case.along(case.weight)), jnp.asarray(case.mask)
     even = SMOOTHING / x.shape[axis]
 
@@ -56,6 +57,15 @@ def formulations(case: Case) -> Formulations:
         top = jax.lax.top_k(jnp.moveaxis(log_p, axis, -1), TOP)
         return jnp.take_along_axis(log_p, jnp.expand_dims(y, axis), axis).squeeze(axis), top
 
+    def divergence(x: Any, teacher: Any) -> Any:
+        log_p, log_q = jax.nn.log_softmax(teacher, axis), jax.nn.log_softmax(x, axis)
+        return (jnp.exp(log_p) * (log_p - log_q)).sum() / rows
+
+    def divergence_and_grad(x: Any, teacher: Any) -> tuple[Any, Any]:
+        log_p, log_q = jax.nn.log_softmax(teacher, axis), jax.nn.log_softmax(x, axis)
+        p = jnp.exp(log_p)
+        return (p * (log_p - log_q)).sum() / rows, (jnp.exp(log_q) - p) / rows
+
     def timed(function: Callable[..., Any], *arguments: Any) -> Call:
         compiled = jax.jit(function)  # at its first call, which is not timed
         return lambda: jax.block_until_ready(compiled(*arguments))
@@ -71,5 +81,7 @@ def formulations(case: Case) -> Formulations:
         "loss+grad, smoothed": [timed(jax.value_and_grad(smoothed_loss), x, y), timed(smoothed_loss_and_grad, x, y)],
         "loss, soft": [timed(soft_loss, x, q)],
         "loss+grad, soft": [timed(jax.value_and_grad(soft_loss), x, q), timed(soft_loss_and_grad, x, q)],
+        "KL": [timed(divergence, x, teacher)],
+        "KL+grad": [timed(jax.value_and_grad(divergence), x, teacher), timed(divergence_and_grad, x, teacher)],
         "scores, top 10": [lambda: scores_and_top()[0]],
     }

@@ -16,7 +16,7 @@ def formulations(case: Case) -> Formulations:
 
     if case.half:
         return without(HALF)
-    x, q, axis = case.x, case.q, case.axis
+    x, q, axis, teacher = case.x, case.q, case.axis, case.teacher
     y = np.expand_dims(case.labels, axis)
     w, w_of_row = case.along(case.weight), case.weight[y]
     even = SMOOTHING / x.shape[axis]
@@ -74,6 +74,20 @@ def formulations(case: Case) -> Formulations:
         np.take_along_axis(x, ids, axis).argsort(axis)
         return (np.take_along_axis(x, y, axis) - lse).squeeze(axis)
 
+    def divergence_and_grad() -> tuple[Any, Any]:
+        q, lse_q = softmax()
+        m = teacher.max(axis, keepdims=True)
+        log_p = teacher - m
+        p = np.exp(log_p)
+        total = p.sum(axis, keepdims=True)
+        p /= total
+        log_p -= x
+        log_p += m - (m + np.log(total)) + lse_q
+        loss = np.vdot(p, log_p) / case.rows
+        q -= p
+        q /= case.rows
+        return loss, q
+
     return {
         "softmax": [lambda: softmax()[0]],
         "softmax, masked": [masked_softmax],
@@ -85,4 +99,6 @@ def formulations(case: Case) -> Formulations:
         "loss, soft": [lambda: (logsumexp().squeeze(axis) - np.vecdot(q, x, axis=axis)).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
         "scores, top 10": [scores],
+        "KL": [lambda: divergence_and_grad()[0]],
+        "KL+grad": [divergence_and_grad],
     }

@@ -17,7 +17,7 @@ def formulations(case: Case) -> Formulations:
 
     if case.half:
         return without(HALF)
-    x, q, axis = case.x, case.q, case.axis
+    x, q, axis, teacher = case.x, case.q, case.axis, case.teacher
     y = np.expand_dims(case.labels, axis)
     w, w_of_row = case.along(case.weight), case.weight[y]
     even = SMOOTHING / x.shape[axis]
@@ -56,6 +56,13 @@ def formulations(case: Case) -> Formulations:
         np.take_along_axis(log_p, ids, axis).argsort(axis)
         return np.take_along_axis(log_p, y, axis).squeeze(axis)
 
+    def divergence_and_grad() -> tuple[Any, Any]:
+        p, q = special.softmax(teacher, axis), special.softmax(x, axis)
+        loss = special.rel_entr(p, q).sum() / case.rows
+        q -= p
+        q /= case.rows
+        return loss, q
+
     return {
         "softmax": [lambda: special.softmax(x, axis)],
         "softmax, masked": [lambda: special.softmax(np.where(case.mask, x, x.dtype.type(-np.inf)), axis)],
@@ -67,4 +74,6 @@ def formulations(case: Case) -> Formulations:
         "loss, soft": [lambda: -np.vecdot(q, special.log_softmax(x, axis), axis=axis).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
         "scores, top 10": [scores],
+        "KL": [lambda: special.rel_entr(special.softmax(teacher, axis), special.softmax(x, axis)).sum() / case.rows],
+        "KL+grad": [divergence_and_grad],
     }

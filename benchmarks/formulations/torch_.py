@@ -12,7 +12,7 @@ DISTRIBUTION = "torch"
 
 def formulations(case: Case) -> Formulations:
     import torch
-    from torch.nn.functional import cross_entropy, nll_loss
+    from torch.nn.functional import cross_entropy, kl_div, nll_loss
 
     torch.set_num_threads(case.threads)
 
@@ -23,6 +23,7 @@ def formulations(case: Case) -> Formulations:
 
     axis = case.axis
     x, y, q = tensor(case.x), torch.from_numpy(case.labels), tensor(case.q)
+    teacher = tensor(case.teacher)
     leaf = tensor(case.x).requires_grad_()
     w, w_along, hidden = tensor(case.weight), tensor(case.along(case.weight)), torch.from_numpy(~case.mask)
     even = SMOOTHING / x.shape[axis]
@@ -65,6 +66,21 @@ def formulations(case: Case) -> Formulations:
         x.topk(TOP, axis)[0].sub_(lse)
         return (x.gather(axis, y.unsqueeze(axis)) - lse).squeeze(axis)
 
+    def divergence(logits: Any) -> Any:
+        log_p = torch.log_softmax(teacher, axis)
+        return kl_div(torch.log_softmax(logits, axis), log_p, reduction="sum", log_target=True) / case.rows
+
+    def divergence_by_autograd() -> tuple[Any, Any]:
+        loss = divergence(leaf)
+        return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+
+    def divergence_by_hand() -> tuple[Any, Any]:
+        log_p = torch.log_softmax(teacher, axis)
+        log_q = torch.log_softmax(x, axis, **out)
+        p = log_p.exp()
+        loss = torch.dot(p.view(-1), log_p.sub_(log_q).view(-1)) / case.rows
+        return loss, log_q.exp_().sub_(p).div_(case.rows)
+
     return {
         "softmax": [lambda: torch.softmax(x, axis, **out)],
         "softmax, masked": [lambda: torch.softmax(x.masked_fill(hidden, float("-inf")), axis, **out)],
@@ -80,4 +96,6 @@ def formulations(case: Case) -> Formulations:
         "loss, soft": [lambda: cross_entropy(x, q)],
         "loss+grad, soft": [lambda: autograd(q), soft_by_hand],
         "scores, top 10": [scores, scores_of_logits],
+        "KL": [lambda: divergence(x)],
+        "KL+grad": [divergence_by_autograd, divergence_by_hand],
     }
