@@ -48,6 +48,17 @@ def test_a_language_model_learns(printed_by, tmp_path):
     assert is_png(tmp_path / "language_model.png")
 
 
+def test_two_processes_share_a_vocabulary(printed_by, tmp_path):
+    printed = printed_by("parallel_vocabulary.py", "--steps", "20")
+    losses = numbers(r"loss ([\d.]+)", printed)
+    assert len(losses) == 10
+    assert losses[-1] < losses[0]
+    sizes, differences = (numbers(pattern, printed) for pattern in (r"of up to (\S+)", r"by at most (\S+)"))
+    assert len(sizes) == len(differences) == 3
+    assert all(difference < 1e-5 * size for size, difference in zip(sizes, differences, strict=True))
+    assert is_png(tmp_path / "parallel_vocabulary.png")
+
+
 def check_scores(printed, largest_rank):
     perplexities = numbers(r"perplexity ([\d.]+)", printed)
     assert len(perplexities) == 4
