@@ -369,15 +369,6 @@ def positive_integer(value: SupportsIndex, name: str) -> int:
     return number
 
 
-def natural_number(value: SupportsIndex, name: str) -> int:
-    """An integer from 0 on."""
-    accepted = "accepted is an integer from 0 on"
-    number = _integer(value, name, accepted)
-    if number < 0:
-        raise ValueError(f"{name} is {number}; {accepted}")
-    return number
-
-
 def single_axis(axis: SupportsIndex) -> int:
     """`axis` as one integer."""
     return _integer(axis, "axis", "accepted is one integer")

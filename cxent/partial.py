@@ -24,7 +24,7 @@ from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar
 from ._validation import (
     computed_dtype,
     floating_array,
-    natural_number,
+    integer_in_range,
     one_of,
     plain_array,
     row_weights,
@@ -45,6 +45,10 @@ __all__ = [
     "reduce",
     "softmax",
 ]
+
+
+_MOST_CLASSES = 2**62
+_WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
 
 
 class Partial(NamedTuple):
@@ -124,8 +128,8 @@ def reduce(
     np.float64(0.07217242199331746)
     """
     threads = thread_count(workers)
-    first = natural_number(first_class, "first_class")
-    k = natural_number(top_k, "top_k")
+    first = integer_in_range(first_class, "first_class", _MOST_CLASSES)
+    k = integer_in_range(top_k, "top_k", _MOST_CLASSES)
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
     class_axis = single_axis(axis) % x.ndim
@@ -149,7 +153,7 @@ def reduce(
     shifted[infinite] = 0
     top_ids = top_logits = None
     if k:
-        top_ids, top_logits = _top_of_part(x, class_axis, layout, scores.top_id, m, first, k)
+        top_ids, top_logits = _without_top(rest, m, *_top_of_part(x, class_axis, layout, scores.top_id, m, first, k))
     target_logit = None
     if ids is not None:
         here = (ids >= first) & (ids < first + layout.classes)
@@ -215,6 +219,7 @@ def merge(a: Partial, b: Partial) -> Partial:
             np.concatenate([a.top_logits, b.top_logits], axis=-1),
             a.top_ids.shape[-1],
         )
+        top_ids, top_logits = _without_top(rest, m, top_ids, top_logits)
     return Partial(
         m[()],
         rest.astype(m.dtype)[()],
@@ -244,6 +249,7 @@ def logsumexp(p: Partial) -> RowResults:
     >>> partial.logsumexp(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
+    _check(p, "p")
     with np.errstate(all="ignore"):
         return p.maximum + np.log1p(p.sumexp_m1)
 
@@ -267,6 +273,7 @@ def entropy(p: Partial) -> RowResults:
     >>> partial.entropy(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
+    _check(p, "p")
     with np.errstate(all="ignore"):
         return np.log1p(p.sumexp_m1) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum)
 
@@ -295,8 +302,9 @@ def logprob(p: Partial) -> RowResults:
     >>> partial.logprob(partial.reduce([[0.0, 0.0]], [1]))
     array([-0.69314718])
     """
+    _check(p, "p")
     if p.target_logit is None:
-        raise ValueError("p has no target_logit; accepted is what was reduced with a target")
+        raise ValueError(_WITHOUT_TARGET)
     several = np.ndim(p.target_logit) > np.ndim(p.maximum)
     m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
     with np.errstate(all="ignore"):
@@ -340,19 +348,13 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
     np.float64(2.1269280110429727)
     """
     losses = -np.asarray(logprob(p))
-    if losses.ndim > np.ndim(p.maximum):
-        raise ValueError(f"p has targets of shape {losses.shape}; accepted is one for each row: see logprob")
     weights, divisor = _row_weights(p, sample_weight, reduction)
-    missing = np.isnan(np.asarray(p.target_logit)) & ~np.isnan(np.asarray(p.sumexp_m1)) & (weights != 0)
-    if missing.any():
-        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+    _check_found(p, weights)
     with np.errstate(all="ignore"):
         weighted = np.where(weights == 0, 0, weights * losses)
         if reduction == "none":
             return weighted.astype(losses.dtype)[()]
-        total = np.sum(weighted, dtype=np.float64)
-        return losses.dtype.type(total / divisor if divisor else np.nan)
+        return losses.dtype.type(weighted.sum() / divisor if divisor else np.nan)
 
 
 def softmax(
@@ -390,6 +392,7 @@ def softmax(
     >>> partial.softmax([[0.0]], whole)
     array([[0.25]])
     """
+    _check(p, "p")
     with np.errstate(all="ignore"):
         share = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
     return _finished(logits, p, share, False, axis, out, workers)
@@ -430,6 +433,7 @@ def log_softmax(
     >>> partial.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
+    _check(p, "p")
     with np.errstate(all="ignore"):
         log_sum = np.log1p(p.sumexp_m1) + (p.maximum - p.maximum)
     return _finished(logits, p, log_sum, True, axis, out, workers)
@@ -492,23 +496,30 @@ def grad(
     >>> partial.grad(right, whole, [2], first_class=1)
     array([[ 0.25, -0.75,  0.25]])
     """
-    first = natural_number(first_class, "first_class")
+    first = integer_in_range(first_class, "first_class", _MOST_CLASSES)
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
+    _check_rows(p, layout)
     ids = _checked_target(target, layout)
-    if p.target_logit is None or ids.shape != np.shape(p.maximum):
-        raise ValueError(f"target has shape {ids.shape}; accepted is one for each row, as p was reduced with")
     weights, divisor = _row_weights(p, sample_weight, reduction)
+    _check_found(p, weights)
+    here = (ids >= first) & (ids < first + layout.classes)
+    if ids.shape == np.shape(p.maximum):
+        logit = _take(x, single_axis(axis) % x.ndim, np.where(here, ids - first, 0), layout)
+        others = here & (logit != p.target_logit) & ~np.isnan(logit)
+    else:
+        others = np.ones(1, np.bool_)
+    if others.any():
+        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
     with np.errstate(all="ignore"):
-        scale = np.divide(weights, divisor, dtype=np.float64) if divisor else np.zeros_like(weights)
+        scale = weights / divisor if divisor else np.zeros_like(weights)
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         share = 1 / (1 + rest) + (m - m)
         distance = np.asarray(p.target_logit) - m
-        others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
-        at_target = np.where(scale == 0, 0, -scale * (others * share))
+        of_others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
+        at_target = np.where(scale == 0, 0, -scale * (of_others * share))
         factor = np.where(scale == 0, 0, scale * share)
     result = _finished(x, p, factor, False, axis, out, workers)
-    here = (ids >= first) & (ids < first + layout.classes)
     by_row, here, ids, at_target = (
         array[np.newaxis] for array in (np.moveaxis(result, single_axis(axis) % x.ndim, -1), here, ids, at_target)
     )  # (NumPy finds no places in an array without axes)
@@ -520,6 +531,8 @@ def grad(
 
 def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     """How many logits of a part are larger than the target's; summed over the parts, and 1 added, its rank.
+
+    Of a row without probabilities (see `logprob`, which is NaN then) the number means nothing.
 
     Parameters
     ----------
@@ -552,7 +565,7 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     layout = layout_of(x, single_axis(axis))
     _check_rows(p, layout)
     if p.target_logit is None:
-        raise ValueError("p has no target_logit; accepted is what was reduced with a target")
+        raise ValueError(_WITHOUT_TARGET)
     targets = np.asarray(p.target_logit)
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
     rows = np.moveaxis(x, single_axis(axis) % x.ndim, -1)
@@ -569,9 +582,12 @@ def _finished(
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
     _check_rows(p, layout)
-    result = layout.output(out, x.dtype, in_place=[x])
+    dtype = np.result_type(computed_dtype(x.dtype), p.maximum)  # (another part may have been of float64)
+    given = x.dtype
+    if dtype != computed_dtype(given):
+        x = x.astype(dtype)
+    result = layout.output(out, given, in_place=[x], computed=x.dtype)
     if result.size:
-        dtype = computed_dtype(x.dtype)
         kernels.serving.of(dtype).finish_part(
             as_stored(layout.view(x)),
             layout.row_view(np.asarray(p.maximum, dtype)),
@@ -581,7 +597,7 @@ def _finished(
             exceeds_cache(result),
             threads,
         )
-    return layout.result(result, out, x.dtype)
+    return layout.result(result, out, given)
 
 
 def _checked_target(target: ArrayLike, layout: Layout) -> Array:
@@ -615,11 +631,16 @@ def _top_of_part(
     logits = np.full((*layout.row_shape, k), -np.inf, computed_dtype(x.dtype))
     if found is not None and layout.row_count:
         here = np.asarray(layout.row_results(found))
-        without = (here < 0) | (m == -np.inf)[..., np.newaxis]  # (of equal logits, the lower ids)
-        here = np.where(without, np.arange(here.shape[-1]), here)
+        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(here.shape[-1]), here)  # (the lower of equal ones)
         ids[..., : here.shape[-1]] = first + here
-        logits[..., : here.shape[-1]] = _take(x, axis, here, layout)
+        logits[..., : here.shape[-1]] = _take(x, axis, np.maximum(here, 0), layout)
     return ids, logits
+
+
+def _without_top(rest: Array, m: Array, top_ids: Array, top_logits: Array) -> tuple[Array, Array]:
+    """No ids, and NaN, where a row has no probabilities."""
+    without = (np.isnan(rest) | (m == np.inf))[..., np.newaxis]
+    return np.where(without, -1, top_ids), np.where(without, top_logits.dtype.type(np.nan), top_logits)
 
 
 def _largest(ids: Array, logits: Array, k: int) -> tuple[Array, Array]:
@@ -639,17 +660,39 @@ def _scalar_or(array: Array | None) -> RowResults:
 
 
 def _row_weights(p: Partial, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
-    """The rows' weights, and what the sum of their losses is divided by."""
+    """The rows' weights in float64, and what the sum of their losses is divided by."""
     one_of(("mean", "sum", "none"), reduction, "reduction")
     m = np.asarray(p.maximum)
-    weights = np.ones(m.shape, m.dtype)
+    weights = np.ones(m.shape)
     if sample_weight is not None:
         rows = layout_of(m[..., np.newaxis], -1)
-        weights = np.asarray(rows.row_results(row_weights(sample_weight, rows, m.dtype)))
-    return weights, float(np.sum(weights, dtype=np.float64)) if reduction == "mean" else 1.0
+        weights = np.asarray(rows.row_results(row_weights(sample_weight, rows, m.dtype))).astype(np.float64)
+    if reduction != "mean":
+        return weights, 1.0
+    largest = np.abs(weights).max(initial=0)
+    weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
+    return weights, float(weights.sum())
+
+
+def _check_found(p: Partial, weights: Array) -> None:
+    """Each row that counts has one target, in one of the parts."""
+    if p.target_logit is None:
+        raise ValueError(_WITHOUT_TARGET)
+    if np.shape(p.target_logit) != np.shape(p.maximum):
+        raise ValueError(f"p has targets of shape {np.shape(p.target_logit)}; accepted is one for each row")
+    missing = np.isnan(np.asarray(p.target_logit)) & ~np.isnan(np.asarray(p.sumexp_m1)) & (weights != 0)
+    if missing.any():
+        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
+        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+
+
+def _check(p: Partial, name: str) -> None:
+    if not isinstance(p, Partial):
+        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Partial, of partial.reduce")
 
 
 def _check_rows(p: Partial, layout: Layout) -> None:
+    _check(p, "p")
     if np.shape(p.maximum) != layout.row_shape:
         raise ValueError(
             f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {layout.shape} have {layout.row_shape}; "
@@ -658,9 +701,8 @@ def _check_rows(p: Partial, layout: Layout) -> None:
 
 
 def _check_same_rows(a: Partial, b: Partial) -> None:
-    for name, p in (("a", a), ("b", b)):
-        if not isinstance(p, Partial):
-            raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Partial, of partial.reduce")
+    _check(a, "a")
+    _check(b, "b")
     for field, of_a, of_b in (
         ("rows", a.maximum, b.maximum),
         ("targets", a.target_logit, b.target_logit),

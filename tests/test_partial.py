@@ -164,7 +164,7 @@ def test_special_values(dtype, classes):
         np.testing.assert_allclose(partial.logsumexp(p), scores.logsumexp, rtol=1e-6)
         np.testing.assert_allclose(partial.logprob(p), scores.logprob, rtol=1e-6)
         np.testing.assert_allclose(partial.entropy(p), scores.entropy, rtol=1e-6)
-        np.testing.assert_array_equal(p.top_ids[[0, 6]], scores.top_ids[[0, 6]])
+        np.testing.assert_array_equal(p.top_ids[[0, 1, 2, 4, 5, 6]], scores.top_ids[[0, 1, 2, 4, 5, 6]])
         _, grad = cxent.cross_entropy_with_grad(x, y, reduction="none")
         found = np.hstack([partial.grad(part, p, y, first_class=a, reduction="none") for part, a in pieces[:2]])
         np.testing.assert_allclose(found, grad, rtol=1e-5, atol=1e-7)
@@ -211,6 +211,29 @@ def test_in_place_and_with_workers(share_small_calls):
     assert partial.log_softmax(left, p, out=left) is left
 
 
+def test_parts_of_several_dtypes():
+    a, b = np.array([[2.0**24 + 1]]), np.array([[2.0**24]], np.float32)
+    p = partial.merge(partial.reduce(a, [1]), partial.reduce(b, [1], first_class=1))
+    share = cxent.softmax([1.0, 0.0])
+    for part, expected in ((a, share[0]), (b, share[1])):
+        found = partial.softmax(part, p)
+        assert found.dtype == part.dtype
+        np.testing.assert_allclose(found, [[expected]], rtol=1e-6)
+        np.testing.assert_allclose(partial.log_softmax(part, p), [[np.log(expected)]], rtol=1e-6)
+    np.testing.assert_allclose(partial.grad(b, p, [1], first_class=1, out=b), [[-share[0]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [3e38, 1e-44, 1e308])
+def test_extreme_weights(weight):
+    dtype = np.float64 if weight > 1e300 else np.float32
+    x = np.array([[1, 2], [1, 2]], dtype)
+    s = np.full(2, weight, dtype)
+    p = partial.reduce(x, [0, 0])
+    loss, grad = cxent.cross_entropy_with_grad(x, [0, 0], sample_weight=s)
+    np.testing.assert_allclose(partial.loss(p, sample_weight=s), loss, rtol=1e-6)
+    np.testing.assert_allclose(partial.grad(x, p, [0, 0], sample_weight=s), grad, rtol=1e-6)
+
+
 @pytest.mark.once
 def test_one_row_has_scalars():
     p = partial.merge(partial.reduce([1.0, 2.0], 2), partial.reduce([3.0], 2, first_class=2))
@@ -237,6 +260,7 @@ def test_a_partial_can_be_sent():
 
 
 PART = np.ones((2, 3))
+UNEQUAL = np.arange(6.0).reshape(2, 3)
 
 
 @pytest.mark.once
@@ -245,9 +269,13 @@ PART = np.ones((2, 3))
     [
         (lambda: partial.reduce(PART, [0]), ValueError, "target has shape (1,); accepted for logits of shape (2, 3)"),
         (lambda: partial.reduce(PART, [0.0, 1.0]), TypeError, "target has dtype float64; accepted are integers"),
-        (lambda: partial.reduce(PART, first_class=-1), ValueError, "first_class is -1; accepted is an integer from 0"),
-        (lambda: partial.reduce(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 on"),
-        (lambda: partial.reduce(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 on"),
+        (
+            lambda: partial.reduce(PART, first_class=-1),
+            ValueError,
+            "first_class is -1; accepted is an integer from 0 to",
+        ),
+        (lambda: partial.reduce(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 to"),
+        (lambda: partial.reduce(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 to"),
         (lambda: partial.reduce(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
         (lambda: partial.reduce(PART, workers=0), ValueError, "workers is 0; accepted"),
         (
@@ -285,7 +313,25 @@ PART = np.ones((2, 3))
         (
             lambda: partial.grad(PART, partial.reduce(PART), [0, 1]),
             ValueError,
-            "target has shape (2,); accepted is one for each row, as p was reduced with",
+            "p has no target_logit; accepted is what was reduced with a target",
+        ),
+        (lambda: partial.reduce(PART, first_class=2**63), ValueError, "first_class is 9223372036854775808; accepted"),
+        (lambda: partial.logsumexp((1.0, 0.0)), TypeError, "p is a tuple; accepted is a Partial, of partial.reduce"),
+        (lambda: partial.softmax(PART, 1.0), TypeError, "p is a float; accepted is a Partial, of partial.reduce"),
+        (
+            lambda: partial.grad(PART, partial.reduce(PART, [0, 7]), [0, 7]),
+            ValueError,
+            "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
+        ),
+        (
+            lambda: partial.grad(UNEQUAL, partial.reduce(UNEQUAL, [0, 1]), [0, 2]),
+            ValueError,
+            "target is another than that with which p was reduced; accepted is the same, one for each row",
+        ),
+        (
+            lambda: partial.grad(UNEQUAL, partial.reduce(UNEQUAL, [[0, 1], [1, 2]]), [0, 2], out=UNEQUAL),
+            ValueError,
+            "p has targets of shape (2, 2); accepted is one for each row",
         ),
         (
             lambda: partial.softmax(PART, partial.reduce(PART[:1])),
