@@ -176,6 +176,10 @@ def token_logprobs(
     """
     threads = thread_count(workers)
     options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    for module in kernels.serving[1:]:
+        found = module.plain_token_logprobs(logits, ids, options, top_k, threads)
+        if found is not None:
+            return TokenLogprobs(*found)
     x = floating_array(logits, "logits")
     layout = layout_of(x, options.axis)
     require_classes(layout, options.axis, "logits")

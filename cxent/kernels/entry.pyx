@@ -436,5 +436,5 @@ def evaluate(
 
 
 include "divergences.pxi"
-include "scores.pxi"
 include "plain.pxi"
+include "scores.pxi"

@@ -373,3 +373,7 @@ def plain_from_probs(
     with_grad: bool,
 ) -> None:
     return None
+
+
+def plain_token_logprobs(x: object, ids: object, options: object, top_k: object, threads: int) -> None:
+    return None

@@ -78,3 +78,38 @@ def finish_part(
             run(&call, part_of_log_softmax_batch)
         else:
             run(&call, part_of_softmax_batch)
+
+
+cdef object plain_row_array(x, const Plain* plain_x, dtype, Py_ssize_t count, void** start):
+    """Memory for `count` numbers of each row; for one, if it is 0."""
+    cdef Plain plain_out
+    shape = x.shape[:plain_x.ndim - 1]
+    out = new_array(shape if count == 0 else (*shape, count), dtype, NATIVE, &plain_out)
+    start[0] = plain_out.start
+    return out
+
+
+def plain_token_logprobs(x, ids, options, top_k, int threads, /):
+    """The same of plain arrays with the classes last and one id for each row, past the checks and views."""
+    cdef Plain plain_x, plain_ids
+    cdef Call call
+    if not are_plain_logits(x, options.axis, &plain_x) or type(top_k) is not int:
+        return None
+    begin_plain(&call, &plain_x, threads)
+    if (not 0 <= top_k <= call.batch.classes or not set_plain_options(&call, options)
+            or not set_plain_target(&call, ids, x, &plain_x, &plain_ids) or call.y.origin != NULL):
+        return None
+    if call.loss.softcap != 0 or call.loss.temperature != 1:
+        call.x.direct = False
+    call.spare.origin = call.x.origin
+    call.scores.ids, call.scores.candidates, call.scores.top_k = call.loss.labels, 1, top_k
+    logprob = plain_row_array(x, &plain_x, real_dtype, 0, <void**> &call.scores.logprob)
+    rank = plain_row_array(x, &plain_x, int64, 0, <void**> &call.scores.rank)
+    entropy = plain_row_results(x, &plain_x, &call.values)
+    lse = plain_row_results(x, &plain_x, &call.loss.lse)
+    top_id = top_logprob = None
+    if top_k > 0:
+        top_id = plain_row_array(x, &plain_x, int64, top_k, <void**> &call.scores.top_id)
+        top_logprob = plain_row_array(x, &plain_x, real_dtype, top_k, <void**> &call.scores.top_logprob)
+    run_plain(&call, token_logprobs_batch)
+    return row_results(logprob), row_results(rank), row_results(entropy), row_results(lse), top_id, top_logprob
