@@ -8,8 +8,8 @@ from libc.stdint cimport int64_t
 from .batches cimport Call
 from .elementwise cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS,
-    HESSIAN, HESSIAN_PRODUCT, LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block, finish_rows,
-    leave,
+    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block,
+    finish_rows, leave,
 )
 from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
@@ -24,7 +24,7 @@ from .rows cimport (
 from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
 from .softmax cimport find_limits, take_terms
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
+    DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
 )
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
@@ -269,16 +269,17 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     cdef int64_t label[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef real weight[MOST_ROWS]
-    cdef real unshifted[MOST_ROWS]
+    cdef real ones[MOST_ROWS]
     cdef Row_numbers n
     cdef Row_factors factors
     cdef Terms_of_batch of
     cdef Block p = load_rows(batch, &call.x)
     cdef Block q = p
+    cdef Block log_p
     cdef double scale = reciprocal(loss.divisor)
     cdef vec zero = broadcast(0)
     cdef Py_ssize_t group, r
-    fill(0, unshifted, MOST_ROWS)
+    fill(1, ones, MOST_ROWS)
     take_rows(call, False, label, &n)
     if by_label:
         take_label_weights(batch, &n, weight)
@@ -290,8 +291,11 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
             store(sums + r, product(load(weight + r), log(load(sums + r))))
     else:
         q = load_targets(call)
-        take_terms(call, p, q, unshifted, &of)
-        sum_rows(LOGARITHMS, batch, &of, sums, NULL)
+        log_p = block_of(batch, &call.spare)
+        factors.a[0] = 0    # (compilers warn of a struct of which nothing is set)
+        change_block(LOGARITHM, batch, p, q, NULL, &factors, log_p)
+        take_terms(call, log_p, q, ones, &of)
+        sum_rows(PRODUCTS, batch, &of, sums, NULL)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
             store(sums + r, product(load(n.row_weight + r), load(sums + r)))

@@ -9,7 +9,7 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, LIFT, exp, exp_any, exp_less, product
+from .math cimport INFINITY, LIFT, exp, exp_any, exp_less, log, product
 from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
     select, store, store_block, store_first, store_square, vec,
@@ -43,6 +43,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
     ZERO                    # 0
     EXPONENTIAL             # b exp(x - a),  and 0 where b is
+    LOGARITHM               # log(x),        and 0 where y is
     LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
 
 cdef struct Row_factors:    # for each row
@@ -166,6 +167,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return zero
     if formula == EXPONENTIAL:
         return product(f.b, exp(x - f.a, 0))
+    if formula == LOGARITHM:
+        return select(equal(y, zero), zero, log(x))
     if formula == LOG_RATIO:
         return log_ratio(x, y, f)
     p = f.a * x
@@ -175,7 +178,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
 cdef inline bint uses_y(Formula formula) noexcept nogil:
     return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == SOFTMAX_BACKWARD
             or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT
-            or formula == LOG_RATIO)
+            or formula == LOG_RATIO or formula == LOGARITHM)
 
 
 cdef inline bint uses_w(Formula formula) noexcept nogil:
@@ -345,6 +348,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(ZERO, batch, x, y, w, of, out)
     elif formula == EXPONENTIAL:
         apply(EXPONENTIAL, batch, x, y, w, of, out)
+    elif formula == LOGARITHM:
+        apply(LOGARITHM, batch, x, y, w, of, out)
     else:
         apply(LOG_RATIO, batch, x, y, w, of, out)
 

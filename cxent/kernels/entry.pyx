@@ -332,6 +332,7 @@ def from_probs(
     call.out = rows_of(&call.batch, grad)
     call.threads = threads
     complete_loss(&call)
+    call.spare.origin = call.y.origin  # (a tile alone)
     with nogil:
         run(&call, from_probs_batch)
     return call.sum

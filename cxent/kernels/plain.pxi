@@ -365,6 +365,8 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     if with_lse:
         lse = plain_row_results(x, &plain_x, &call.loss.lse)
     complete_loss(&call)
+    if compute == from_probs_batch:
+        call.spare.origin = call.y.origin   # (a tile alone)
     run_plain(&call, compute)
     loss = real_type(<real> call.sum) if losses is None else row_results(losses)
     return loss, grad, hess, row_results(lse)

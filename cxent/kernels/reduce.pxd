@@ -36,7 +36,7 @@ from .stores cimport (
 )
 from .sums cimport Sum, add, fold_counts, fold_maxima, fold_sums, value_of
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, FACTORS, LOGARITHMS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
+    DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
     Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
 )
 from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
@@ -418,8 +418,6 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of
         sum_in_form(PRODUCTS, batch, of, beside, results)
     elif terms == NUMBERS:
         sum_in_form(NUMBERS, batch, of, beside, results)
-    elif terms == LOGARITHMS:
-        sum_in_form(LOGARITHMS, batch, of, beside, results)
     elif terms == FACTORS:
         sum_in_form(FACTORS, batch, of, beside, results)
     else:

@@ -4,7 +4,7 @@ Exponentials of which the sum needs the small ones, beside the largest or beyond
 times 2^LIFT: then thousands of them, each too small to be a number, still make a sum. The largest are exactly 2^LIFT.
 """
 
-from .math cimport LIFT, lifted_one, log, product
+from .math cimport LIFT, lifted_one, product
 from .maxima cimport Next_maxima
 from .simd cimport LANES, W, bits, broadcast, count, equal, load, mask, real, select, unless, vec
 from .stores cimport Beside, Pending, Unshifted
@@ -16,7 +16,6 @@ cdef enum Terms:
     TARGETS             # y, and y (x - shift) c; c is 1/2 or less, since a difference of large numbers may be too large
     PRODUCTS            # x y, times the number that elsewhere is a shift
     NUMBERS             # x, likewise
-    LOGARITHMS          # y log(x)
     FACTORS             # y where x is 1, the largest exponential, and y x elsewhere
     DIFFERENCES         # w (x - shift) c, w the class weights
 
@@ -46,7 +45,7 @@ cdef inline int lift_of(Terms terms) noexcept nogil:
 
 
 cdef inline bint has_y(Terms terms) noexcept nogil:
-    return terms == TARGETS or terms == PRODUCTS or terms == LOGARITHMS or terms == FACTORS
+    return terms == TARGETS or terms == PRODUCTS or terms == FACTORS
 
 
 cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
@@ -80,8 +79,6 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec 
         t[0] = (x * shift) * y
     elif terms == NUMBERS:
         t[0] = x * shift
-    elif terms == LOGARITHMS:
-        t[0] = product(y, log(x))
     elif terms == FACTORS:
         at_top = equal(x, broadcast(1))
         t[0] = select(at_top, y, zero)
