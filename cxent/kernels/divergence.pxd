@@ -12,7 +12,7 @@ of both differences is added, and c from a sum of differences, not from a differ
     c = log(sum(e_x) / sum(e_y)) = log1p(sum(e_x - e_y) / sum(e_y)),    e_x = exp(x - m_x),   e_y = exp(y - m_y)
 """
 
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from .batches cimport Call
 from .cross_entropy cimport find_at_maxima
@@ -25,8 +25,7 @@ from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .rows cimport add_losses, fill, put_values, take_values
 from .simd cimport (
-    FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, fma, greater, load, load_first, mask, real, select, store,
-    store_first, vec,
+    FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, fma, greater, load, mask, real, select, store, vec,
 )
 from .softmax cimport level_empty_rows, take_terms
 from .stores cimport find_ahead
@@ -72,14 +71,19 @@ cdef inline vec excess(vec d) noexcept nogil:
     return fma(g, d, broadcast(0.4999999979))
 
 
-cdef inline vec entropy_term(vec a, vec b, vec d) noexcept nogil:
-    """a f(d) for d = log(a / b), which is not negative; also where a or b is 0 and d infinite."""
-    return select(greater(absolute(d), broadcast(1)), (b - a) + product(a, d), (a * (d * d)) * excess(d))
+cdef inline mask are_apart(vec d) noexcept nogil:
+    """Where a and b, with d = log(a / b), are so far from each other that their difference has its digits."""
+    return greater(absolute(d), broadcast(1))
 
 
-cdef inline vec difference(vec a, vec b, vec d) noexcept nogil:
-    """a - b for d = log(a / b), with the digits that d has."""
-    return select(greater(d, broadcast(0)), -a, b) * expm1(-absolute(d))
+cdef inline vec entropy_term(vec a, vec b, vec d, vec g) noexcept nogil:
+    """a f(d) for d = log(a / b) and its excess g, which is not negative; also where a or b is 0 and d infinite."""
+    return select(are_apart(d), (b - a) + product(a, d), (a * (d * d)) * g)
+
+
+cdef inline vec difference(vec a, vec b, vec d, vec g) noexcept nogil:
+    """a - b = -a (exp(-d) - 1), likewise, with the digits that d has."""
+    return select(are_apart(d), a - b, a * fma(-(d * d), g, d))
 
 
 cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p, vec* log_q) noexcept nogil:
@@ -102,47 +106,55 @@ cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, vec share_p
                         vec beta_of_q) noexcept nogil:
     """The term, and what takes the place of d; p and q are the exponentials times 2^LIFT."""
     cdef vec zero = broadcast(0)
-    cdef vec ratio, m, log_p, log_q
+    cdef vec ratio, g, m, log_p, log_q
     if comparison == DIFFERENCES_OF_SUMS:
-        return difference(p, q, d[0])
+        return difference(p, q, d[0], excess(d[0]))
     p, q, ratio = share_p * p, share_q * q, d[0] - c
     if comparison == FORWARD:
-        d[0] = -difference(p, q, ratio)
-        return entropy_term(unlifted(p), unlifted(q), ratio)
+        g = excess(ratio)
+        d[0] = -difference(p, q, ratio, g)
+        return entropy_term(unlifted(p), unlifted(q), ratio, g)
     p, q = unlifted(p), unlifted(q)
     if comparison == REVERSE:
         d[0] = select(equal(q, zero), zero, -ratio)
-        return entropy_term(q, p, -ratio)
+        return entropy_term(q, p, -ratio, excess(-ratio))
     take_logs_of_mixture(ratio, beta, beta_of_q, &log_p, &log_q)
     m = fma(beta, p, beta_of_q * q)
     d[0] = select(equal(q, zero), zero, log_q)
-    return fma(beta, entropy_term(p, m, log_p), beta_of_q * entropy_term(q, m, log_q))
+    return fma(beta, entropy_term(p, m, log_p, excess(log_p)), beta_of_q * entropy_term(q, m, log_q, excess(log_q)))
 
 
 cdef inline void compare_rows(Comparison comparison, const Batch* batch, Block p, Block q, Block d,
                               const Row_shares* of, double beta, real* result) noexcept nogil:
     """The sums of the terms of each row; the three blocks are tiles."""
+    cdef real tails[3][LANES]
     cdef Sum sums[VECTORS]
-    cdef vec zero = broadcast(0)
-    cdef vec share_p, share_q, c, number
-    cdef Py_ssize_t strip, step, v, n, at
+    cdef real* p_at
+    cdef real* q_at
+    cdef real* d_at
+    cdef vec number
+    cdef Py_ssize_t strip, step, v, at
+    memset(tails, 0, sizeof(tails))
     for strip in range(batch.strips):
         clear(sums, VECTORS)
         for step in range(batch.steps + (batch.tail > 0)):
+            at = strip * p.strip + step * p.step
+            p_at, q_at, d_at = p.start + at, q.start + at, d.start + at
+            if step == batch.steps:
+                memcpy(tails[0], p_at, batch.tail * sizeof(real))
+                memcpy(tails[1], q_at, batch.tail * sizeof(real))
+                memcpy(tails[2], d_at, batch.tail * sizeof(real))
+                p_at, q_at, d_at = tails[0], tails[1], tails[2]
             for v in range(VECTORS):
-                n = W if step < batch.steps else batch.tail - v * W
-                if n <= 0:
-                    break
-                at = strip * p.strip + step * p.step + v * W
-                share_p = for_strip(of.p, batch, strip, v)
-                share_q = for_strip(of.q, batch, strip, v)
-                c = for_strip(of.c, batch, strip, v)
-                number = load_first(d.start + at, n, zero)
-                add(&sums[v], compare(comparison, load_first(p.start + at, n, zero), load_first(q.start + at, n, zero),
-                                      &number, share_p, share_q, c, broadcast(<real> beta),
+                number = load(d_at + v * W)
+                add(&sums[v], compare(comparison, load(p_at + v * W), load(q_at + v * W), &number,
+                                      for_strip(of.p, batch, strip, v), for_strip(of.q, batch, strip, v),
+                                      for_strip(of.c, batch, strip, v), broadcast(<real> beta),
                                       broadcast(<real> (1 - beta))))
                 if comparison != DIFFERENCES_OF_SUMS:
-                    store_first(d.start + at, number, n)
+                    store(d_at + v * W, number)
+        if batch.tail > 0:
+            memcpy(d.start + strip * d.strip + batch.steps * d.step, tails[2], batch.tail * sizeof(real))
         for v in range(VECTORS if batch.columns else 0):
             store(result + strip * LANES + v * W, value_of(sums[v]))
         if not batch.columns:
@@ -156,7 +168,7 @@ cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* m_
     cdef vec half = broadcast(0.5)
     cdef vec top, other, sum, added
     cdef Py_ssize_t group, r
-    fill(<real> (call.loss.temperature / 2), factors.c, MOST_ROWS)
+    fill(<real> (2 / call.loss.temperature), factors.c, MOST_ROWS)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         top, other = half * load(m_x + r), -(half * load(m_y + r))

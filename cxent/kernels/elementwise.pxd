@@ -102,7 +102,7 @@ cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
 
 
 cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
-    """((x - y) / 2 - a - b) / c; a + b is the same of the largest. The rounding of the difference is added (Knuth's
+    """((x - y) / 2 - a - b) c; a + b is the same of the largest. The rounding of the difference is added (Knuth's
     two-sum), and that of two equal numbers is 0, also where these are infinite.
     """
     cdef vec half = broadcast(0.5), zero = broadcast(0)
@@ -111,7 +111,7 @@ cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
     cdef vec sum = select(equal(x, y), zero, above + below)
     cdef vec added = sum - above
     cdef vec lost = (above - (sum - added)) + (below - added)
-    return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) / f.c
+    return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) * f.c
 
 
 cdef inline vec slope_at(vec e, Factors f) noexcept nogil:
