@@ -134,13 +134,13 @@ cdef inline void compare_rows(Comparison comparison, const Batch* batch, Block p
     cdef real* d_at
     cdef vec number
     cdef Py_ssize_t strip, step, v, at
-    memset(tails, 0, sizeof(tails))
     for strip in range(batch.strips):
         clear(sums, VECTORS)
         for step in range(batch.steps + (batch.tail > 0)):
             at = strip * p.strip + step * p.step
             p_at, q_at, d_at = p.start + at, q.start + at, d.start + at
             if step == batch.steps:
+                memset(tails, 0, sizeof(tails))
                 memcpy(tails[0], p_at, batch.tail * sizeof(real))
                 memcpy(tails[1], q_at, batch.tail * sizeof(real))
                 memcpy(tails[2], d_at, batch.tail * sizeof(real))
