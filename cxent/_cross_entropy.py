@@ -504,6 +504,8 @@ def loss_of_part(
     """
     x = floating_array(logits, "logits")
     weight, sample_weight = options.pop("weight"), options.pop("sample_weight")
+    if options["reduction"] == "mean":
+        options["reduction"] = "sum"  # (a mean may scale the weights, as those of these rows want it)
     given = loss_options(**options)
     loss = checked_loss(x, "logits", target, weight, sample_weight, given)
     loss = loss._replace(options=(*loss.options[:5], *divisors))

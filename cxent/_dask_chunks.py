@@ -11,10 +11,10 @@ import cxent
 
 from . import partial
 from ._cross_entropy import loss_of_part
-from ._layout import narrowed, widened
+from ._layout import narrowed
 from ._scoring import TokenLogprobs
 from ._types import Array
-from ._validation import computed_dtype, first_outside, floating_array
+from ._validation import first_outside, floating_array
 
 
 def alone(block: Any) -> Any:
@@ -26,16 +26,13 @@ def logsumexp(x: list[Array], axis: int) -> Any:
     return cxent.logsumexp(x[0], axis)
 
 
-def divided(x: Array, temperature: float) -> Array:
-    return x if temperature == 1 else widened(x) / computed_dtype(x.dtype).type(temperature)
-
-
 def reduce(
     x: Array,
     first: Array,
     labels: Any = None,
     *,
     axis: int,
+    label_name: str,
     classes: int,
     top_k: int,
     temperature: float,
@@ -43,9 +40,9 @@ def reduce(
 ) -> partial.Partial:
     if labels is not None:
         labels = alone(labels)
-        check_labels(labels, "labels", classes, ignored)
-    x = divided(floating_array(x, "logits"), temperature)
-    return partial.reduce(x, labels, axis=axis, first_class=first[0], top_k=top_k)
+        check_labels(labels, f"a chunk's {label_name}", classes, ignored)
+    x = floating_array(x, "logits")
+    return partial.reduce(x, labels, axis=axis, first_class=first[0], top_k=top_k, temperature=temperature)
 
 
 def merge(parts: list[partial.Partial], axis: Any, keepdims: bool) -> partial.Partial:
@@ -59,34 +56,36 @@ def same(part: Any, axis: Any, keepdims: bool) -> Any:
     return part
 
 
-def finish_rows(whole: list[partial.Partial], *of_rows: Array, of_whole: Callable[..., Any], **options: Any) -> Any:
-    return of_whole(whole[0], *of_rows, **options)
+def finish_rows(whole: list[partial.Partial], *, of_whole: Callable[..., Any]) -> Any:
+    return of_whole(whole[0])
 
 
 def finish_classes(x: Array, whole: partial.Partial, *, of_whole: Callable[..., Array], axis: int) -> Array:
     return of_whole(floating_array(x, "logits"), whole, axis=axis)
 
 
-def losses(whole: partial.Partial, weights: Array) -> Any:
-    return partial.loss(whole, sample_weight=weights, reduction="none")
+def shares(weights: Array, divisor: Array) -> Array:
+    """What a row weighs in a mean; 0 in one over nothing."""
+    return weights / divisor if divisor else np.zeros_like(weights)
+
+
+def losses(whole: list[partial.Partial], weights: Array, divisor: Array, *, combined: bool) -> Any:
+    """The losses of rows, weighted; what is to be combined in float64."""
+    unweighted = partial.loss(whole[0], sample_weight=weights != 0, reduction="none")
+    weighted = np.where(weights == 0, 0, unweighted * shares(weights, divisor))
+    return weighted if combined else narrowed(weighted, unweighted.dtype)
 
 
 def grad(
-    x: Array, first: Array, whole: partial.Partial, labels: Array, weights: Array, divisor: Array,
-    *, axis: int, temperature: float,
-) -> Array:  # fmt: skip
-    x = floating_array(x, "logits")
-    scale = temperature * float(divisor)
-    shares = np.divide(weights, scale, dtype=np.float64) if scale else np.zeros_like(weights)
-    grad = partial.grad(
-        divided(x, temperature), whole, labels,
-        axis=axis, first_class=first[0], sample_weight=shares, reduction="sum",
-    )  # fmt: skip
-    return narrowed(grad, x.dtype)
+    x: Array, first: Array, whole: partial.Partial, labels: Array, weights: Array, divisor: Array, *, axis: int
+) -> Array:
+    return partial.grad(
+        x, whole, labels, axis=axis, first_class=first[0], sample_weight=shares(weights, divisor), reduction="sum"
+    )
 
 
-def larger(x: Array, whole: partial.Partial, *, axis: int, temperature: float = 1.0) -> Array:
-    return np.expand_dims(partial.larger(divided(floating_array(x, "logits"), temperature), whole, axis=axis), axis)
+def larger(x: Array, whole: partial.Partial, *, axis: int) -> Array:
+    return np.expand_dims(partial.larger(x, whole, axis=axis), axis)
 
 
 def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogprobs:
@@ -96,15 +95,13 @@ def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogp
 def scores_of_whole(whole: partial.Partial, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
     """The same of what is known of rows whose classes are in several chunks."""
     larger, ids = alone(larger), alone(ids)
-    with np.errstate(all="ignore"):
-        log_sum = np.asarray(np.log1p(whole.sumexp_m1) + (whole.maximum - whole.maximum))[..., np.newaxis]
-        top_ids = top_logprobs = None
-        if whole.top_ids is not None:
-            top_ids = np.where(np.isnan(log_sum), -1, whole.top_ids)
-            top_logprobs = (whole.top_logits - np.asarray(whole.maximum)[..., np.newaxis]) - log_sum
     logprob = np.where(are(ids, ignored), 0, partial.logprob(whole))
     rank = np.where(are(ids, ignored) | np.isnan(logprob), 0, 1 + larger)
-    return TokenLogprobs(logprob, rank, partial.entropy(whole), partial.logsumexp(whole), top_ids, top_logprobs)
+    top_ids = top_logprobs = None
+    if whole.top_ids is not None:
+        top_logprobs = partial.logprob_of(whole.top_logits, whole)
+        top_ids = np.where(np.isnan(top_logprobs), -1, whole.top_ids)
+    return TokenLogprobs(logprob[()], rank[()], partial.entropy(whole), partial.logsumexp(whole), top_ids, top_logprobs)
 
 
 def field(scores: list[TokenLogprobs], *, number: int) -> Any:
@@ -124,7 +121,7 @@ def weights_of_rows(
     labels: Array, sample_weight: Array, *, weight: Array | None, ignored: int | None, classes: int
 ) -> Array:
     """The weight of each row and of its class, 0 for those that do not count."""
-    check_labels(labels, "target", classes, ignored)
+    check_labels(labels, "a chunk's target", classes, ignored)
     counts = ~are(labels, ignored)
     weights = np.where(counts, sample_weight, 0.0)
     return weights if weight is None else weights * np.where(counts, weight[np.where(counts, labels, 0)], 0.0)

@@ -110,8 +110,8 @@ def kl_divergence(
     -----
     The sum is computed as ``sum_j p_j (d_j + expm1(-d_j))`` with ``d = log(p / q)``, which is the same, since p and q
     both sum to 1, and has no negative term. So a divergence is never negative, 0 for equal logits, and keeps its digits
-    where it is small. A class with ``q_j = 0 < p_j``, which a logit of -inf makes, makes it infinite; one that both
-    lack adds nothing. NaN and +inf make a row NaN.
+    where it is small. A class with ``q_j = 0 < p_j``, which a logit of -inf makes, makes it infinite, unless p_j is
+    too small a number; one that both lack adds nothing. NaN and +inf make a row NaN.
 
     Examples
     --------
@@ -382,7 +382,8 @@ def _divergence(
     require_classes(layout, options.axis, "logits_q")
     loss = weighted_loss(Probabilities(as_stored(layout.view(p))), layout, dtype, None, sample_weight, options)
     read = [p, q] if mask is None else [p, q, mask]
-    grad = layout.output(out, q.dtype, in_place=read) if with_grad else None
+    read_later = [] if loss.row_weights is None else [loss.row_weights]
+    grad = layout.output(out, q.dtype, in_place=read, read_later=read_later) if with_grad else None
     total = 0.0
     if layout.row_count:
         total = kernels.serving.of(dtype).divergence(

@@ -41,7 +41,7 @@ def floating_array(value: ArrayLike, name: str) -> Array:
     """`value` as an array that kernels can read: in its floating dtype, or else in float64."""
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
         return value  # what small calls bring, which are short of time
-    array = _real_array(value, name)
+    array = real_array(value, name)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
     if array.dtype.itemsize not in (2, 4, 8):
@@ -107,7 +107,8 @@ def plain_array(value: ArrayLike, name: str) -> Array:
         raise found(f"{message}; accepted is what np.asarray makes one of") from error
 
 
-def _real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
+def real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
+    """`value` as an array of real numbers."""
     array = value if type(value) is np.ndarray else plain_array(value, name)
     if array.dtype.kind not in _REAL and half_name(array.dtype) is None:
         raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
@@ -154,9 +155,7 @@ def checked_target(
     value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike, ignore_index: int | None = None
 ) -> Target:
     """The target as kernels take it; `name` is that of the array that it belongs to."""
-    target = _real_array(
-        value, "target", "accepted are integers (class indices) and real numbers (class probabilities)"
-    )
+    target = real_array(value, "target", "accepted are integers (class indices) and real numbers (class probabilities)")
     if target.shape == layout.shape:
         if ignore_index is not None:
             raise ValueError(
@@ -205,7 +204,7 @@ def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | N
 
 def whole_labels(value: ArrayLike) -> Array:
     """Class indices that may be given as floating-point numbers, as those of boosting libraries are."""
-    labels = _real_array(value, "labels", "accepted are whole numbers")
+    labels = real_array(value, "labels", "accepted are whole numbers")
     if labels.dtype.kind == "b":
         raise TypeError("labels has dtype bool; accepted are whole numbers")
     if labels.ndim != 1:
@@ -239,7 +238,7 @@ def require_classes(layout: Layout, axis: SupportsIndex, name: str) -> None:
 
 
 def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
-    given = _real_array(value, name, f"accepted are real numbers, {meaning}")
+    given = real_array(value, name, f"accepted are real numbers, {meaning}")
     weights = np.asarray(_readable(given, dtype), order="C")
     if not kernels.serving.of(dtype).are_finite(weights if weights.ndim == 1 else weights.reshape(-1)):
         wrong = given[~np.isfinite(weights)].flat[0]

@@ -21,14 +21,18 @@ import cxent
 
 from . import _dask_chunks as chunk
 from . import partial
+from ._layout import narrowed
 from ._scoring import TokenLogprobs
 from ._types import Array, Real, Reduction
 from ._validation import (
     class_axes_of,
+    class_weights,
     computed_dtype,
     floating_array,
     integer_in_range,
     loss_options,
+    plain_array,
+    real_array,
     single_axis,
 )
 
@@ -135,7 +139,10 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     x, axis, dtype = _logits(x, axis)
     if x.numblocks[axis] == 1:
         return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
-    return _of_rows(partial.logsumexp, _reduced(x, axis), axis, computed_dtype(dtype))
+    return _blocks(
+        chunk.finish_rows, _rows(x, axis), (_reduced(x, axis), _all(x)), dtype=computed_dtype(dtype),
+        of_whole=partial.logsumexp,
+    )  # fmt: skip
 
 
 def cross_entropy(
@@ -161,7 +168,7 @@ def cross_entropy(
     target : array_like or dask.array.Array
         As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
     axis, weight, sample_weight, ignore_index : optional
-        As in `cxent.cross_entropy`; the row weights may be a Dask array too.
+        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too.
     label_smoothing, z_loss, softcap : optional
         As in `cxent.cross_entropy`, where each row is in one chunk.
     temperature, reduction : optional
@@ -307,10 +314,12 @@ def token_logprobs(
         scores = _blocks(chunk.scores, _all(x), (x, _all(x)), (labels, of_ids), dtype=dtype, axis=axis, given=given)
     else:
         _refuse(x, axis, softcap=softcap)
-        whole = _reduced(x, axis, labels, k, options.temperature, options.ignore_index)
+        whole = _reduced(
+            x, axis, labels, "ids", top_k=k, temperature=options.temperature, ignored=options.ignore_index
+        )  # fmt: skip
         larger = _blocks(
             chunk.larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
-            axis=axis, new_axes=candidates, adjust_chunks={axis: _one}, temperature=options.temperature,
+            axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
         ).sum(axis=axis)  # fmt: skip
         scores = _blocks(
             chunk.scores_of_whole, _all(x), (whole, _all(x)), (larger, of_ids), (labels, of_ids), dtype=dtype,
@@ -385,39 +394,24 @@ def _reduced(
     x: DaskArray,
     axis: int,
     labels: DaskArray | None = None,
+    name: str = "",
+    *,
     top_k: int = 0,
     temperature: float = 1.0,
     ignored: int | None = None,
 ) -> DaskArray:
-    """A `Partial` for each block of rows, of all their classes."""
+    """A `Partial` for each block of rows, of all their classes; with labels, which are the argument of that name."""
     arrays = [(x, _all(x)), _firsts(x, axis)]
     if labels is not None:
-        whole_last = labels.rechunk({-1: -1}) if labels.ndim == x.ndim else labels
-        arrays.append((whole_last, _labels_of(labels, x, axis)))
+        arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
-        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis,
+        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, label_name=name,
         classes=x.shape[axis], top_k=top_k, temperature=temperature, ignored=ignored,
     )  # fmt: skip
     return da.reduction(
         parts, chunk.same, chunk.merge, axis=axis, keepdims=True, combine=chunk.merge, concatenate=False, dtype=x.dtype,
         meta=np.empty((0,) * x.ndim, x.dtype),
     )  # fmt: skip
-
-
-def _of_rows(
-    function: Callable[..., Any], whole: DaskArray, axis: int, dtype: Any, *arrays: DaskArray, **options: Any
-) -> DaskArray:
-    """What follows from the merged state."""
-    rows = _rows(whole, axis)
-    return _blocks(
-        chunk.finish_rows,
-        rows,
-        (whole, _all(whole)),
-        *((a, rows) for a in arrays),
-        dtype=dtype,
-        of_whole=function,
-        **options,
-    )
 
 
 def _of_every_class(
@@ -432,26 +426,37 @@ def _of_every_class(
     )  # fmt: skip
 
 
+def _given(value: Any, name: str) -> Any:
+    """A Dask array with known chunks, or what NumPy makes of the value."""
+    if not isinstance(value, da.Array):
+        return plain_array(value, name)
+    _check_chunks(value, name)
+    return value
+
+
 def _row_array(value: Any, name: str, x: DaskArray, shape: tuple[int, ...], axes: tuple[int, ...]) -> DaskArray:
-    """An array of these axes of x, in chunks as x has them."""
-    array = value if isinstance(value, da.Array) else da.from_array(np.asarray(value), chunks=-1)
-    _check_chunks(array, name)
+    """An array of these axes of x, in chunks as x has them; of candidates all together."""
+    array = _given(value, name)
+    real_array(np.empty(0, array.dtype), name, "accepted are real numbers")
     try:
         array = array if array.shape == shape else da.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}") from None
+    array = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1)
     return array.rechunk(tuple(x.chunks[a] if a >= 0 else (array.shape[-1],) for a in axes))
 
 
 def _labels(value: Any, name: str, x: DaskArray, axis: int, ignored: int | None, several: bool = False) -> DaskArray:
     """Class indices in chunks as the rows have them; NumPy's are checked at once."""
-    labels = value if isinstance(value, da.Array) else np.asarray(value)
+    labels = _given(value, name)
     shape = tuple(x.shape[a] for a in _rows(x, axis))
     if labels.shape != shape and not (several and labels.ndim == x.ndim and labels.shape[:-1] == shape):
         more = ", and one axis more for several candidates of each row" if several else ""
         raise ValueError(f"{name} has shape {labels.shape}; accepted for logits of shape {x.shape} are {shape}{more}")
     if labels.dtype.kind not in "iu" and labels.size:
         raise TypeError(f"{name} has dtype {labels.dtype}; accepted are integers")
+    if x.shape[axis] == 0 and x.shape != (0,):
+        raise ValueError(f"logits has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
     if not isinstance(labels, da.Array):
         chunk.check_labels(labels, name, x.shape[axis], ignored)
     return _row_array(labels, name, x, labels.shape, _labels_of(labels, x, axis))
@@ -476,15 +481,21 @@ def _cross_entropy(
     options = loss_options(**given)
     computed = computed_dtype(dtype)
     rows = _rows(x, axis)
+    in_parts = x.numblocks[axis] > 1
+    by_class = None if weight is None else class_weights(weight, x.shape[axis], computed)
     row_shape = tuple(x.shape[a] for a in rows)
     weights = _row_array(1.0 if sample_weight is None else sample_weight, "sample_weight", x, row_shape, rows)
-    by_class = None if weight is None else np.asarray(weight, computed)
-    if by_class is not None and by_class.shape != (x.shape[axis],):
-        raise ValueError(f"weight has shape {by_class.shape}; accepted is {(x.shape[axis],)}, one for each class")
-    soft = np.shape(target) == x.shape
+    counted = z_counted = weights = weights.map_blocks(narrowed, computed, dtype=computed)
+    if in_parts:
+        _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
+    soft = _given(target, "target").shape == x.shape
     if soft:
+        if in_parts or options.ignore_index is not None:
+            raise ValueError(
+                f"target has shape {x.shape}, which is that of class probabilities; accepted are these without "
+                f"ignore_index, and with one chunk along axis {axis}, the classes, as of logits.rechunk({{{axis}: -1}})"
+            )
         target = _row_array(target, "target", x, x.shape, _all(x))
-        counted = z_counted = weights
     else:
         target = _labels(target, "target", x, axis, options.ignore_index)
         counted, z_counted = (
@@ -492,39 +503,34 @@ def _cross_entropy(
                     ignored=options.ignore_index, classes=x.shape[axis])
             for w in (by_class, None)
         )  # fmt: skip
+    combined = options.reduction != "none"
     divisor = z_divisor = da.from_array(np.float64(1))
     if options.reduction == "mean":
         divisor, z_divisor = (w.astype(np.float64).sum() for w in (counted, z_counted))
-    if x.numblocks[axis] == 1:
+    grad = None
+    if in_parts:
+        whole = _reduced(x, axis, target, "target", temperature=options.temperature, ignored=options.ignore_index)
+        loss = _blocks(
+            chunk.losses, rows, (whole, _all(x)), (counted, rows), (divisor, ()), combined=combined,
+            dtype=np.float64 if combined else computed,
+        )  # fmt: skip
+        if with_grad:
+            grad = _blocks(
+                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows), (counted, rows),
+                (divisor, ()), dtype=dtype, axis=axis,
+            )  # fmt: skip
+    else:
         both = _blocks(
             chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights, rows),
             (divisor, ()), (z_divisor, ()), dtype=dtype, with_grad=with_grad, weighted=sample_weight is not None,
             weight=by_class, **given,
         )  # fmt: skip
-        combined = options.reduction != "none"
         loss = _blocks(
             chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),
             combined=combined, adjust_chunks=dict.fromkeys(rows, _one) if combined else None,
         )  # fmt: skip
-        grad = _blocks(chunk.grad_of, _all(x), (both, _all(x)), dtype=dtype) if with_grad else None
-        total = loss.sum() if combined else loss
-    else:
-        _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
-        if soft:
-            raise ValueError(
-                f"target has shape {x.shape}, which is that of class probabilities, and logits has {x.numblocks[axis]} "
-                f"chunks along axis {axis}, the classes; accepted is one: logits.rechunk({{{axis}: -1}})"
-            )
-        whole = _reduced(x, axis, target, 0, options.temperature, options.ignore_index)
-        loss = total = _of_rows(chunk.losses, whole, axis, computed, counted)
-        if options.reduction != "none":
-            total = loss.astype(np.float64).sum() / da.where(divisor == 0, 1, divisor)
-        grad = None
         if with_grad:
-            grad = _blocks(
-                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows), (counted, rows),
-                (divisor, ()), dtype=dtype, axis=axis, temperature=options.temperature,
-            )  # fmt: skip
-    if options.reduction != "none":
-        loss = _blocks(chunk.combined, (), (total, ()), (divisor, ()), dtype=computed, result_dtype=computed)
+            grad = _blocks(chunk.grad_of, _all(x), (both, _all(x)), dtype=dtype)
+    if combined:
+        loss = _blocks(chunk.combined, (), (loss.sum(), ()), (divisor, ()), dtype=computed, result_dtype=computed)
     return loss, grad

@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
 from ._scoring import ScoreArrays
-from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar
+from ._types import Array, Combined, Out, PerRow, Real, Reduction, RowResults, Scalar
 from ._validation import (
     computed_dtype,
     floating_array,
     integer_in_range,
+    loss_options,
     one_of,
     plain_array,
     row_weights,
@@ -68,6 +69,8 @@ class Partial(NamedTuple):
     they were not wanted."""
     top_logits: Array | None
     """Their logits."""
+    temperature: float
+    """What differences of logits are divided by."""
 
 
 def reduce(
@@ -77,12 +80,13 @@ def reduce(
     axis: SupportsIndex = -1,
     first_class: SupportsIndex = 0,
     top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
     workers: SupportsIndex = 1,
 ) -> Partial:
     """What `merge` needs to know of a part of the classes, in one pass over their logits.
 
-    With m the largest logit of the part: ``sumexp_m1 = sum_j exp(x_j - m) - 1``, and
-    ``shifted = sum_j exp(x_j - m) * (x_j - m)``.
+    With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
+    ``shifted = sum_j exp(d_j) * d_j``.
 
     Parameters
     ----------
@@ -97,6 +101,9 @@ def reduce(
         The number of the first class of this part.
     top_k : int, default 0
         How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
+    temperature : float, default 1
+        What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
+        target_logit nor the largest.
     workers : int, default 1
         As in `cxent.softmax`.
 
@@ -105,7 +112,7 @@ def reduce(
     Partial
         A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
         target_logit (NaN where the target is in another part; None without targets), and in an axis more top_ids and
-        top_logits (-1 and -inf where there are no more classes; None if `top_k` is 0).
+        top_logits (-1 and -inf where there are no more classes; None if `top_k` is 0); and the temperature.
 
     Raises
     ------
@@ -130,6 +137,7 @@ def reduce(
     threads = thread_count(workers)
     first = integer_in_range(first_class, "first_class", _MOST_CLASSES)
     k = integer_in_range(top_k, "top_k", _MOST_CLASSES)
+    checked_temperature = loss_options(-1, "sum", None, temperature=temperature).temperature
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
     class_axis = single_axis(axis) % x.ndim
@@ -141,7 +149,7 @@ def reduce(
     if layout.row_count and layout.classes:
         no_ids = np.empty((*scores.entropy.shape, 0), np.int64)
         kernels.serving.of(x.dtype).token_logprobs(
-            as_stored(layout.view(x)), no_ids, (None, 0.0, 1.0), *scores, threads
+            as_stored(layout.view(x)), no_ids, (None, 0.0, checked_temperature), *scores, threads
         )
     m, rest, shifted = (np.array(layout.row_results(state)[..., i]) for i in range(3))
     lse = np.asarray(layout.row_results(scores.lse))
@@ -158,14 +166,15 @@ def reduce(
     if ids is not None:
         here = (ids >= first) & (ids < first + layout.classes)
         target_logit = np.where(here, _take(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan))
-    return Partial(m[()], rest[()], shifted[()], _scalar_or(target_logit), top_ids, top_logits)
+    return Partial(m[()], rest[()], shifted[()], _scalar_or(target_logit), top_ids, top_logits, checked_temperature)
 
 
 def merge(a: Partial, b: Partial) -> Partial:
     """What is known of the same rows from the classes of two parts together.
 
-    ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(m_a - m)``, and those of
-    differences are moved by ``m_a - m``. The order in which parts are merged changes results by roundings alone.
+    ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
+    differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
+    roundings.
 
     Parameters
     ----------
@@ -182,8 +191,8 @@ def merge(a: Partial, b: Partial) -> Partial:
     TypeError
         If one is no `Partial`.
     ValueError
-        If their rows have different shapes, one has a target and the other none, or they keep different numbers of
-        largest logits.
+        If their rows have different shapes, one has a target and the other none, they keep different numbers of
+        largest logits, or their temperatures differ.
 
     Examples
     --------
@@ -203,7 +212,7 @@ def merge(a: Partial, b: Partial) -> Partial:
         a_is_larger = m_a >= m_b
         larger_rest, smaller_rest = _ordered(a_is_larger, a.sumexp_m1, b.sumexp_m1)
         larger_shifted, smaller_shifted = _ordered(a_is_larger, a.shifted, b.shifted)
-        step = np.where(a_is_larger, m_b, m_a) - m
+        step = (np.where(a_is_larger, m_b, m_a) - m) / m.dtype.type(a.temperature)
         factor = np.where(np.isnan(step), 1, np.exp(step)).astype(m.dtype)  # (both are infinite)
         total = 1 + smaller_rest
         rest = larger_rest + total * factor
@@ -227,11 +236,12 @@ def merge(a: Partial, b: Partial) -> Partial:
         _scalar_or(target_logit),
         top_ids,
         top_logits,
+        a.temperature,
     )
 
 
 def logsumexp(p: Partial) -> RowResults:
-    """The logsumexp of each row: ``m + log1p(sumexp_m1)``.
+    """The logsumexp of each row: ``m / temperature + log1p(sumexp_m1)``.
 
     Parameters
     ----------
@@ -251,7 +261,7 @@ def logsumexp(p: Partial) -> RowResults:
     """
     _check(p, "p")
     with np.errstate(all="ignore"):
-        return p.maximum + np.log1p(p.sumexp_m1)
+        return p.maximum / _of_dtype(p.temperature, p) + np.log1p(p.sumexp_m1)
 
 
 def entropy(p: Partial) -> RowResults:
@@ -279,7 +289,7 @@ def entropy(p: Partial) -> RowResults:
 
 
 def logprob(p: Partial) -> RowResults:
-    """The log-probability of each row's target, or of each candidate: ``(x_y - m) - log1p(sumexp_m1)``.
+    """The log-probability of each row's target, or of each candidate: ``(x_y - m) / temperature - log1p(sumexp_m1)``.
 
     Parameters
     ----------
@@ -305,10 +315,7 @@ def logprob(p: Partial) -> RowResults:
     _check(p, "p")
     if p.target_logit is None:
         raise ValueError(_WITHOUT_TARGET)
-    several = np.ndim(p.target_logit) > np.ndim(p.maximum)
-    m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
-    with np.errstate(all="ignore"):
-        return (p.target_logit - m) - np.log1p(rest) + (m - m)
+    return logprob_of(p.target_logit, p)
 
 
 @overload
@@ -316,7 +323,7 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Combi
 @overload
 def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: PerRow) -> RowResults: ...
 def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
-    """The cross-entropy: ``(m - x_y) + log1p(sumexp_m1)`` of each row.
+    """The cross-entropy: ``(m - x_y) / temperature + log1p(sumexp_m1)`` of each row.
 
     It comes from the distance to the maximum, not from the logsumexp, and keeps its digits where all logits have a
     large offset in common.
@@ -360,7 +367,7 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
 def softmax(
     logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
 ) -> Array:
-    """The probabilities of a part of the classes: ``exp(x - m) / (1 + sumexp_m1)``.
+    """The probabilities of a part of the classes: ``exp((x - m) / temperature) / (1 + sumexp_m1)``.
 
     Parameters
     ----------
@@ -401,7 +408,7 @@ def softmax(
 def log_softmax(
     logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
 ) -> Array:
-    """The log-probabilities of a part of the classes: ``(x - m) - log1p(sumexp_m1)``.
+    """The log-probabilities of a part of the classes: ``(x - m) / temperature - log1p(sumexp_m1)``.
 
     Parameters
     ----------
@@ -453,8 +460,8 @@ def grad(
 ) -> Array:
     """The gradient of the cross-entropy with respect to the logits of a part of the classes.
 
-    ``s / D * p_j``, less ``s / D`` at the target, where it is in this part; s is the row's weight, and D what the mean
-    divides by, or else 1.
+    ``s / D * p_j``, less ``s / D`` at the target, where it is in this part, divided by the temperature; s is the row's
+    weight, and D what the mean divides by, or else 1.
 
     Parameters
     ----------
@@ -512,10 +519,10 @@ def grad(
     if others.any():
         raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
     with np.errstate(all="ignore"):
-        scale = weights / divisor if divisor else np.zeros_like(weights)
+        scale = weights / divisor / p.temperature if divisor else np.zeros_like(weights)
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         share = 1 / (1 + rest) + (m - m)
-        distance = np.asarray(p.target_logit) - m
+        distance = (np.asarray(p.target_logit) - m) / _of_dtype(p.temperature, p)
         of_others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
         at_target = np.where(scale == 0, 0, -scale * (of_others * share))
         factor = np.where(scale == 0, 0, scale * share)
@@ -574,6 +581,18 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     return found.reshape(targets.shape)[()]
 
 
+def logprob_of(logits: RowResults, p: Partial) -> RowResults:
+    """The log-probabilities of logits of each row, of one or of several."""
+    several = np.ndim(logits) > np.ndim(p.maximum)
+    m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
+    with np.errstate(all="ignore"):
+        return (logits - m) / _of_dtype(p.temperature, p) - np.log1p(rest) + (m - m)
+
+
+def _of_dtype(number: float, p: Partial) -> Any:
+    return np.asarray(p.maximum).dtype.type(number)
+
+
 def _finished(
     logits: ArrayLike, p: Partial, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
 ) -> Array:
@@ -593,6 +612,7 @@ def _finished(
             layout.row_view(np.asarray(p.maximum, dtype)),
             layout.row_view(np.asarray(factor, dtype)),
             logarithms,
+            p.temperature,
             as_stored(result),
             exceeds_cache(result),
             threads,
@@ -711,3 +731,5 @@ def _check_same_rows(a: Partial, b: Partial) -> None:
         found = ["none" if array is None else f"shape {np.shape(array)}" for array in (of_a, of_b)]
         if found[0] != found[1]:
             raise ValueError(f"a has {field} of {found[0]}, and b of {found[1]}; accepted are equal ones")
+    if a.temperature != b.temperature:
+        raise ValueError(f"a has the temperature {a.temperature}, and b {b.temperature}; accepted are equal ones")

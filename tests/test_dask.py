@@ -75,10 +75,10 @@ def test_cross_entropy(dtype, shape, axis, name, chunks, reduction):
         {},
         {"ignore_index": int(np.ravel(y)[0])},
         {"weight": rng.random(shape[axis]) - 0.1, "sample_weight": rng.random(y.shape) + 0.1},
-        {"temperature": 2.0},
+        {"temperature": 0.3},
     ]
     if given.numblocks[axis] == 1:
-        options.append({"label_smoothing": 0.1, "z_loss": 1e-3, "softcap": 30.0})
+        options += [{"label_smoothing": 0.1, "softcap": 30.0}, {"weight": rng.random(shape[axis]), "z_loss": 0.01}]
     for chosen in options:
         chosen = {"axis": axis, "reduction": reduction, **chosen}
         with unchanged(x, y):
@@ -110,6 +110,32 @@ def test_token_logprobs(dtype, shape, axis, name, chunks):
                 continue
             assert (lazily.shape, lazily.dtype) == (np.shape(exactly), np.asarray(exactly).dtype)
             compare(lazily.compute(), exactly, same_bits=name == "rows" or lazily.dtype.kind == "i")
+
+
+@pytest.mark.parametrize("temperature", [0.03, 3.0, 1e-30])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_temperature_in_chunks_of_classes(dtype, temperature):
+    x = (1000 + np.random.default_rng(5).integers(0, 8, (3, 40)) * 0.5).astype(dtype)
+    y = np.arange(3)
+    given = da.from_array(x, chunks=(3, 10))
+    expected = cxent.token_logprobs(x, y, top_k=3, temperature=temperature)
+    for value, exactly in zip(lazy.token_logprobs(given, y, top_k=3, temperature=temperature), expected, strict=True):
+        compare(value.compute(), exactly, same_bits=exactly.dtype.kind == "i")
+    loss = lazy.cross_entropy(given, y, temperature=temperature).compute()
+    np.testing.assert_allclose(loss, cxent.cross_entropy(x, y, temperature=temperature), rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunks", [(2, 10), (10, 3), (2, 3)])
+@pytest.mark.parametrize("size", [1e-30, 1e-9, 1e9, 1e30])
+def test_weights_of_several_sizes(chunks, size):
+    rng = np.random.default_rng(6)
+    x, y, s = rng.standard_normal((10, 10)).astype(np.float32), rng.integers(0, 10, 10), np.ones(10)
+    s[:3] = size
+    for options in ({"sample_weight": s}, {"weight": s}, {"sample_weight": s, "weight": 1 / s}):
+        loss, grad = dask.compute(*lazy.cross_entropy_with_grad(da.from_array(x, chunks=chunks), y, **options))
+        expected, expected_grad = cxent.cross_entropy_with_grad(x, y, **options)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        np.testing.assert_allclose(grad, expected_grad, rtol=1e-4, atol=1e-30)
 
 
 @pytest.mark.parametrize("chunks", [(2, 40), (6, 15), (2, 15)])
@@ -182,6 +208,7 @@ def test_no_task_gathers_a_row(function):
 
 
 ZEROS = da.zeros((2, 4), chunks=(1, 2))
+MASKED = np.ma.masked_array([0, 1], [False, True])
 UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
 
 
@@ -213,6 +240,36 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
             "logits.rechunk({1: -1})",
         ),
         (lambda: lazy.cross_entropy(ZEROS, np.ones((2, 4))), ValueError, "target has shape (2, 4), which is that of"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], z_loss=0.1), ValueError, "z_loss is 0.1, and logits has 2 chunks"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], label_smoothing=0.1), ValueError, "label_smoothing is 0.1, and lo"),
+        (
+            lambda: lazy.token_logprobs(ZEROS, [0, 1], softcap=3.0),
+            ValueError,
+            "softcap is 3.0, and logits has 2 chunks",
+        ),
+        (lambda: lazy.cross_entropy(ZEROS, UNKNOWN[:, 0]), ValueError, "target has chunks of unknown sizes; accepted"),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=UNKNOWN[:, 0]),
+            ValueError,
+            "sample_weight has chunks of unknown sizes; accepted are known ones",
+        ),
+        (lambda: lazy.cross_entropy(ZEROS, MASKED), TypeError, "target is a masked array; accepted are plain arrays"),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=MASKED),
+            TypeError,
+            "sample_weight is a masked array; accepted are plain arrays",
+        ),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=[1j, 2]),
+            TypeError,
+            "sample_weight has dtype complex128; accepted are real numbers",
+        ),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight has dtype <U1; accepted are"),
+        (
+            lambda: lazy.cross_entropy(ZEROS[:, :0], [0, 1]),
+            ValueError,
+            "logits has shape (2, 0) and axis 1: no classes",
+        ),
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction is 'max'; accepted are"),
         (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k is 5; accepted is an integer from 0"),
         (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] is -1; accepted are class indices from 0"),
@@ -227,7 +284,7 @@ def test_bad_input(call, error, message):
 @pytest.mark.parametrize("chunks", [(1, 4), (1, 2)])
 def test_a_bad_label_is_found_by_the_task(chunks):
     labels = da.from_array(np.array([0, 4]), chunks=1)
-    with pytest.raises(IndexError, match=r"\[0\] is 4; accepted are class indices from 0 to 3"):
+    with pytest.raises(IndexError, match=r"a chunk's target\[0\] is 4; accepted are class indices from 0 to 3"):
         lazy.cross_entropy(ZEROS.rechunk(chunks), labels).compute()
 
 

@@ -270,6 +270,33 @@ def test_same_bits_in_any_batch(classes, kind, share_small_calls):
     assert np.isclose(alone(p, q, kind, reduction="sum", workers=4), total, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_result_in_the_memory_of_other_inputs(kind):
+    rng = np.random.default_rng(8)
+    p, q = rng.standard_normal((2, 400, 5))
+    weights, mask = rng.random(400) + 0.5, rng.random((400, 5)) < 0.7
+    options = {"sample_weight": weights, "where": mask, "reduction": "none"}
+    loss, grad = with_grad(p, q, kind, **options)
+    out = np.zeros((400, 5))
+    for name in ("sample_weight", "where"):
+        inside = (
+            out.view(options[name].dtype).reshape(-1)[1000 : 1000 + options[name].size].reshape(options[name].shape)
+        )
+        inside[...] = options[name]
+        found, slope = with_grad(p, q, kind, out=out, **{**options, name: inside})
+        assert_same_bits(found, loss)
+        assert_same_bits(slope, grad)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("beta", [1e-300, 1e-50, 1e-44, 1 - 1e-16])
+def test_a_beta_that_is_nearly_none(dtype, beta):
+    for p, q in (([0, -np.inf], [-np.inf, 0]), ([0, -200], [-200, 0]), ([1, 2], [2, 1])):
+        loss, grad = js_divergence_with_grad(np.array(p, dtype), np.array(q, dtype), beta=beta)
+        assert 0 <= loss < 1e-10
+        assert np.isfinite(grad).all()
+
+
 @pytest.mark.once
 def test_dtypes_that_differ():
     p = np.array([[1.0, 2.0, 3.0]])

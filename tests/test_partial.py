@@ -87,6 +87,37 @@ def test_the_largest(classes, parts):
     np.testing.assert_array_equal(few.top_logits[:, 2:], -np.inf)
 
 
+@pytest.mark.parametrize("temperature", [0.03, 0.7, 20.0])
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_temperature(dtype, temperature):
+    rng = np.random.default_rng(6)
+    x = (1000 + rng.integers(0, 8, (9, 300)) * 0.5).astype(dtype)
+    y = rng.integers(0, 300, 9)
+    pieces = cut(x, 4)
+    p = reduced(pieces, y, top_k=3, temperature=temperature)
+    scores = cxent.token_logprobs(x, y, top_k=3, temperature=temperature)
+    rtol = 1e-12 if dtype is np.float64 else 2e-6
+    for found, expected in (
+        (partial.logsumexp(p), scores.logsumexp),
+        (partial.entropy(p), scores.entropy),
+        (partial.logprob(p), scores.logprob),
+        (partial.logprob_of(p.top_logits, p), scores.top_logprobs),
+    ):
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
+    np.testing.assert_array_equal(p.top_ids, scores.top_ids)
+    _, grad = cxent.cross_entropy_with_grad(x, y, temperature=temperature)
+    found = np.hstack([partial.grad(part, p, y, first_class=first) for part, first in pieces])
+    rough = 2e-3 if dtype is np.float16 else 10 * rtol
+    np.testing.assert_allclose(found.astype(float), grad.astype(float), rtol=rough, atol=rough / 1000)
+    if dtype is not np.float16:
+        wide = cxent.log_softmax(x.astype(float) / temperature)
+        found = np.hstack([partial.log_softmax(part, p) for part, _ in pieces])
+        np.testing.assert_allclose(found, wide, rtol=rough, atol=rough)
+        found = np.hstack([partial.softmax(part, p) for part, _ in pieces])
+        np.testing.assert_allclose(found, np.exp(wide), rtol=100 * rough, atol=1e-30)
+
+
 def test_candidates():
     rng = np.random.default_rng(2)
     x = rng.standard_normal((3, 4, 50))
@@ -292,6 +323,12 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
             lambda: partial.merge(partial.reduce(PART, top_k=1), partial.reduce(PART, top_k=2)),
             ValueError,
             "a has largest logits of shape (2, 1), and b of shape (2, 2); accepted are equal ones",
+        ),
+        (lambda: partial.reduce(PART, temperature=0), ValueError, "temperature is 0; accepted is a number from 1e-30"),
+        (
+            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART, temperature=2)),
+            ValueError,
+            "a has the temperature 1.0, and b 2.0; accepted are equal ones",
         ),
         (lambda: partial.merge(partial.reduce(PART), PART), TypeError, "b is a ndarray; accepted is a Partial"),
         (lambda: partial.loss(partial.reduce(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),

@@ -95,7 +95,7 @@ cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p
     cdef vec of_smaller = select(p_is_larger, beta_of_q, beta)
     cdef vec of_larger = select(p_is_larger, beta, beta_of_q)
     cdef vec fall = of_smaller * less
-    cdef vec rise = -(of_larger * less) / ratio
+    cdef vec rise = product(of_larger, -less / ratio)   # (beta may be 0 in float32)
     cdef vec larger = -select(greater(fall, broadcast(-0.5)), log1p(fall), log(fma(of_smaller, ratio, of_larger)))
     cdef vec smaller = select(greater(broadcast(1), rise), -log1p(rise), larger - distance)
     log_p[0] = select(p_is_larger, larger, smaller)
@@ -121,7 +121,9 @@ cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, vec share_p
     take_logs_of_mixture(ratio, beta, beta_of_q, &log_p, &log_q)
     m = fma(beta, p, beta_of_q * q)
     d[0] = select(equal(q, zero), zero, log_q)
-    return fma(beta, entropy_term(p, m, log_p, excess(log_p)), beta_of_q * entropy_term(q, m, log_q, excess(log_q)))
+    # (log_p may be infinite then.)
+    return product(beta, entropy_term(p, m, log_p, excess(log_p))) + beta_of_q * entropy_term(
+        q, m, log_q, excess(log_q))
 
 
 cdef inline void compare_rows(Comparison comparison, const Batch* batch, Block p, Block q, Block d,

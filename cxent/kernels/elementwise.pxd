@@ -42,7 +42,8 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
     HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
     ZERO                    # 0
-    EXPONENTIAL             # b exp(x - a),  and 0 where b is
+    EXPONENTIAL             # b exp((x / 2 - a / 2) c),    and 0 where b is
+    LOG_SHARE               # (x / 2 - a / 2) c - b
     LOGARITHM               # log(x),        and 0 where y is
     LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
 
@@ -166,7 +167,9 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == ZERO:
         return zero
     if formula == EXPONENTIAL:
-        return product(f.b, exp(x - f.a, 0))
+        return product(f.b, exp((broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c, 0))
+    if formula == LOG_SHARE:
+        return (broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c - f.b
     if formula == LOGARITHM:
         return select(equal(y, zero), zero, log(x))
     if formula == LOG_RATIO:
@@ -348,6 +351,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(ZERO, batch, x, y, w, of, out)
     elif formula == EXPONENTIAL:
         apply(EXPONENTIAL, batch, x, y, w, of, out)
+    elif formula == LOG_SHARE:
+        apply(LOG_SHARE, batch, x, y, w, of, out)
     elif formula == LOGARITHM:
         apply(LOGARITHM, batch, x, y, w, of, out)
     else:

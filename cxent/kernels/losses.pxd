@@ -48,7 +48,7 @@ cdef struct Scores:         # what scoring is given and what it wants, beside a 
     int64_t* rank
     int64_t* top_id
     real* top_logprob
-    real* state             # m, r = sumexp_m1 and sum(exp(x - m) (x - m)), or NULL
+    real* state             # m before temperature, r = sumexp_m1, sum(exp(x - m) (x - m)), or NULL
 
 cdef struct Row_numbers:    # what is known of the rows of a batch; t is the target row of probabilities, else w
     real top[MOST_ROWS]             # x_m, the largest

@@ -216,12 +216,16 @@ def token_logprobs(
         top_logprob[...] = np.take_along_axis(log_p, top_id, axis=-1)
         top_id[np.isnan(log_sum[..., 0])] = -1
     if state is not None:
-        state[...] = np.concatenate([m, rest + (m - m), sum_rows(np.where(e == 0, 0, e * shifted))], axis=-1)
+        state[...] = np.concatenate(
+            [u.max(axis=-1, keepdims=True), rest + (m - m), sum_rows(np.where(e == 0, 0, e * shifted))], axis=-1
+        )
 
 
 @np.errstate(all="ignore")
-def finish_part(x: Array, m: Array, b: Array, logarithms: bool, out: Array, past_caches: bool, threads: int) -> None:
-    rows = rows_of(x) - m[..., np.newaxis].astype(np.float64)
+def finish_part(
+    x: Array, m: Array, b: Array, logarithms: bool, temperature: float, out: Array, past_caches: bool, threads: int
+) -> None:
+    rows = (rows_of(x) / 2 - m[..., np.newaxis].astype(np.float64) / 2) / (temperature / 2)
     factor = b[..., np.newaxis].astype(np.float64)
     store(rows - factor if logarithms else np.where(factor == 0, 0, factor * np.exp(rows)), out)
 

@@ -22,7 +22,7 @@ def token_logprobs(
     lse,                # OUT  (outer, inner)
     top_id,             # OUT  (outer, inner, top_k) of int64, or None
     top_logprob,        # OUT  (outer, inner, top_k), or None
-    state,              # OUT  (outer, inner, 3): m, r and sum(exp(x - m) * (x - m)) of x without options; or None
+    state,              # OUT  (outer, inner, 3): m before temperature, r, and sum(exp(x - m) * (x - m)); or None
     int threads,        # IN   that may compute, at least 1
     /,
 ):
@@ -59,17 +59,19 @@ def finish_part(
     const real[:, :] m,  # IN  (outer, inner), the maximum of all parts
     const real[:, :] b,  # IN  (outer, inner)
     bint logarithms,    # IN
+    double temperature,     # IN
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
     /,
 ):
-    """out = b * exp(x - m), and 0 where b is; or, of logarithms, (x - m) - b."""
+    """out = b * exp((x - m) / temperature), and 0 where b is; or, of logarithms, (x - m) / temperature - b."""
     cdef Call call
     begin_with(&call, x)
     call.values = values_at(&m[0, 0], m.strides[0], m.strides[1])
     call.loss.lse = values_at(&b[0, 0], b.strides[0], b.strides[1])
     call.out = rows_of(&call.batch, out)
+    call.loss.temperature = temperature
     call.threads = threads
     with nogil:
         if past_caches:

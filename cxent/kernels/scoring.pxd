@@ -78,12 +78,11 @@ cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum
                 scores.top_logprob[at] = (number_at(&call.batch, x, r, scores.top_id[at])[0] - m[r]) - log_sum[r]
 
 
-cdef inline void put_state(Call* call, const real* m, const Row_numbers* n) noexcept nogil:
-    """What a part of the classes knows of a row."""
-    cdef real* state = call.scores.state + 3 * call.batch.first
+cdef inline void put_state(Call* call, int number, const real* x, real scale) noexcept nogil:
+    """One of the numbers that a part of the classes knows of a row."""
     cdef Py_ssize_t r
-    for r in range(call.batch.rows):
-        state[3 * r], state[3 * r + 1], state[3 * r + 2] = m[r], n.sumexp_m1[r], n.shifted[r] / n.c
+    for r in range(call.batch.rows if call.scores.state != NULL else 0):
+        call.scores.state[3 * (call.batch.first + r) + number] = scale * x[r]
 
 
 cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
@@ -107,6 +106,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         n.limit[r] = 0
     if call.loss.softcap == 0:
         find_limits(batch, x, m, n.limit)
+    put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         change_logits(call, x, m, &n)
     take_terms(call, x, x, m, &of)
@@ -124,5 +124,5 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)
     put_values(batch, &call.loss.lse, n.lse)
-    if scores.state != NULL:
-        put_state(call, m, &n)
+    put_state(call, 1, n.sumexp_m1, 1)
+    put_state(call, 2, n.shifted, 1 / n.c)

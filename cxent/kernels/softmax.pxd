@@ -2,8 +2,8 @@
 
 from .batches cimport Call, follows, look_ahead
 from .elementwise cimport (
-    EXPONENTIAL, HIDE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Row_factors, change_block, finish_rows,
-    leave,
+    EXPONENTIAL, HIDE, LOG_SHARE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors,
+    change_block, finish_rows, leave,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
 from .math cimport INFINITY, NAN, log, log1p, quotient
@@ -136,24 +136,26 @@ cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     put_values(&call.batch, &call.values, n.lse)
 
 
-cdef inline void part_of_softmax_batch(Call* call) noexcept nogil:
-    """out = b exp(x - m), and 0 where b is: a part of the classes, whose m and b are known from all."""
+cdef inline void finish_part(Formula formula, Call* call) noexcept nogil:
+    """Results of a part of the classes, by a formula of numbers that are known from all."""
     cdef Row_factors factors
     cdef Block x = load_rows(&call.batch, &call.x)
     cdef Block out = block_of(&call.batch, &call.out)
     take_values(&call.batch, &call.values, factors.a)
     take_values(&call.batch, &call.loss.lse, factors.b)
-    change_block(EXPONENTIAL, &call.batch, x, x, NULL, &factors, out)
+    fill(<real> (2 / call.loss.temperature), factors.c, MOST_ROWS)
+    change_block(formula, &call.batch, x, x, NULL, &factors, out)
     leave(&call.batch, out, &call.out, &call.pending)
 
 
+cdef inline void part_of_softmax_batch(Call* call) noexcept nogil:
+    """out = b exp((x - m) / temperature), and 0 where b is."""
+    finish_part(EXPONENTIAL, call)
+
+
 cdef inline void part_of_log_softmax_batch(Call* call) noexcept nogil:
-    """out = (x - m) - b."""
-    cdef Row_factors factors
-    cdef Block x = load_rows(&call.batch, &call.x)
-    take_values(&call.batch, &call.values, factors.a)
-    take_values(&call.batch, &call.loss.lse, factors.b)
-    finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
+    """out = (x - m) / temperature - b."""
+    finish_part(LOG_SHARE, call)
 
 
 cdef inline void sum_infinite(const Batch* batch, Block x, Block y, Py_ssize_t row, real* lse,
