@@ -44,6 +44,17 @@ def timed(call: Call, repeat: int) -> float:
     return (time.perf_counter() - start) / repeat
 
 
+def rounds(calls: dict[str, Call], count: int) -> dict[str, list[float]]:
+    """The seconds of each call in each of some interleaved rounds, for calls that take long."""
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(count):
+        for name, call in calls.items():
+            samples[name].append(timed(call, 1))
+    return samples
+
+
 def quartiles(sample: list[float]) -> Timing:
     return Timing(*statistics.quantiles(sample, n=4, method="inclusive"))
 

@@ -64,7 +64,8 @@ def divergence(
     sum_p, sum_q = sum_rows(e_p), sum_rows(e_q)
     ratio = sum_rows(_difference(e_p, e_q, d)) / sum_q
     d -= np.where(empty, 0, np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(sum_p) - np.log(sum_q)))
-    p, q = np.where(empty, 0, e_p / sum_p), np.where(empty, 0, e_q / sum_q)
+    computed = np.float64 if x.dtype == np.float64 else np.float32
+    p, q = (np.where(empty | (r.astype(computed) == 0), 0, r) for r in (e_p / sum_p, e_q / sum_q))
     if comparison == "jensen-shannon":
         of_smaller, of_larger = np.where(d > 0, 1 - beta, beta), np.where(d > 0, beta, 1 - beta)
         ratio, less = np.exp(-np.abs(d)), np.expm1(-np.abs(d))
