@@ -1,7 +1,9 @@
 """Scores of tokens: against their definitions, exact values, and the log-softmax."""
 
+import os
 import sys
 import tracemalloc
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -275,24 +277,50 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(kernels):
         assert peak < 3 * logits[0].nbytes  # (a row at a time)
 
 
+@contextmanager
+def little_memory():
+    """What happens inside may have 64 MB beyond what the process has."""
+    import resource
+
+    with open("/proc/self/status") as file:
+        data = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data + (64 << 20), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate, as Linux does")
 def test_a_memory_map_is_read_in_place(kernels, tmp_path):
     """2 GB of logits, where a process may have 64 MB beyond what it has: what it reads stays the file's."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
-    import resource
-
     logits = np.memmap(tmp_path / "logits", np.float32, "w+", shape=(4000, 128_256))  # (a file without contents)
     logits[3999, 7] = 5
-    with open("/proc/self/status") as file:
-        data = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (data + (64 << 20), before[1]))
-    try:
+    with little_memory():
         found = token_logprobs(logits, np.full(4000, 7), top_k=1)
         total = perplexity(logits, np.full(4000, 7))
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
     assert found.top_ids[-1] == 7 and found.rank[-1] == 1
     np.testing.assert_allclose(total.nll, -found.logprob.sum(dtype=np.float64), rtol=1e-6)
+
+
+@pytest.mark.once
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_memory_map_larger_than_the_memory(kernels, tmp_path):
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory > 40e9:
+        pytest.skip("a file larger than this memory takes minutes to read")
+    if kernels.name == "python":
+        pytest.skip("the pure-NumPy kernels work on copies")
+    rows = memory * 11 // 10 // (2 * 128_256)
+    logits = np.memmap(tmp_path / "logits", np.float16, "w+", shape=(rows, 128_256))
+    logits[-1, 7] = 5
+    with little_memory():
+        total = perplexity(logits, np.full(rows, 7), workers=-1)
+        last = token_logprobs(logits[-2:], [7, 7], top_k=1)
+    np.testing.assert_allclose(total.nll, (rows - 1) * np.log(128_256) - last.logprob[1], rtol=1e-6)
+    assert last.rank.tolist() == [1, 1]
