@@ -12,6 +12,7 @@ import cxent
 from . import partial
 from ._cross_entropy import loss_of_part
 from ._layout import narrowed
+from ._partial import logprob_of
 from ._scoring import TokenLogprobs
 from ._types import Array
 from ._validation import first_outside, floating_array
@@ -99,7 +100,7 @@ def scores_of_whole(whole: partial.Partial, larger: Any, ids: Any, *, ignored: i
     rank = np.where(are(ids, ignored) | np.isnan(logprob), 0, 1 + larger)
     top_ids = top_logprobs = None
     if whole.top_ids is not None:
-        top_logprobs = partial.logprob_of(whole.top_logits, whole)
+        top_logprobs = logprob_of(whole.top_logits, whole)
         top_ids = np.where(np.isnan(top_logprobs), -1, whole.top_ids)
     return TokenLogprobs(logprob[()], rank[()], partial.entropy(whole), partial.logsumexp(whole), top_ids, top_logprobs)
 

@@ -12,26 +12,36 @@ A row's logits may be chunks of a file, blocks of a Dask array, or shards of a v
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
+from ._layout import as_stored, layout_of
+from ._partial import (
+    MOST_CLASSES,
+    WITHOUT_TARGET,
+    Partial,
+    check,
+    check_rows,
+    check_same_rows,
+    check_targets,
+    checked_target,
+    finished,
+    largest_of,
+    logits_at,
+    logprob_of,
+    ordered,
+    scalar_or_none,
+    temperature_of,
+    top_of_part,
+    weights_and_divisor,
+    without_top,
+)
 from ._scoring import ScoreArrays
 from ._types import Array, Combined, Out, PerRow, Real, Reduction, RowResults, Scalar
-from ._validation import (
-    computed_dtype,
-    floating_array,
-    integer_in_range,
-    loss_options,
-    one_of,
-    plain_array,
-    row_weights,
-    single_axis,
-    thread_count,
-)
+from ._validation import computed_dtype, floating_array, integer_in_range, loss_options, single_axis, thread_count
 
 __all__ = [
     "Partial",
@@ -46,31 +56,6 @@ __all__ = [
     "reduce",
     "softmax",
 ]
-
-
-_MOST_CLASSES = 2**62
-_WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
-
-
-class Partial(NamedTuple):
-    """What is known of rows from a part of their classes. Each is an array in the rows' shape."""
-
-    maximum: RowResults
-    """The largest logit m; -inf where there is none."""
-    sumexp_m1: RowResults
-    """The sum of ``exp(x - m)`` less its largest term, which is 1; so it is -1 where there is none."""
-    shifted: RowResults
-    """The sum of ``exp(x - m) * (x - m)``, for the entropy."""
-    target_logit: RowResults | None
-    """The logit of the target, with several candidates in an axis more; NaN where it is in none of the parts. None
-    without a target."""
-    top_ids: Array | None
-    """The ids of the largest logits in descending order, in an axis more; -1 where there are no more classes. None if
-    they were not wanted."""
-    top_logits: Array | None
-    """Their logits."""
-    temperature: float
-    """What differences of logits are divided by."""
 
 
 def reduce(
@@ -135,13 +120,13 @@ def reduce(
     np.float64(0.07217242199331746)
     """
     threads = thread_count(workers)
-    first = integer_in_range(first_class, "first_class", _MOST_CLASSES)
-    k = integer_in_range(top_k, "top_k", _MOST_CLASSES)
+    first = integer_in_range(first_class, "first_class", MOST_CLASSES)
+    k = integer_in_range(top_k, "top_k", MOST_CLASSES)
     checked_temperature = loss_options(-1, "sum", None, temperature=temperature).temperature
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
     class_axis = single_axis(axis) % x.ndim
-    ids = None if target is None else _checked_target(target, layout)
+    ids = None if target is None else checked_target(target, layout)
     dtype = computed_dtype(x.dtype)
 
     state = layout.empty_row_results(dtype, 3)
@@ -161,12 +146,14 @@ def reduce(
     shifted[infinite] = 0
     top_ids = top_logits = None
     if k:
-        top_ids, top_logits = _without_top(rest, m, *_top_of_part(x, class_axis, layout, scores.top_id, m, first, k))
+        top_ids, top_logits = without_top(rest, m, *top_of_part(x, class_axis, layout, scores.top_id, m, first, k))
     target_logit = None
     if ids is not None:
         here = (ids >= first) & (ids < first + layout.classes)
-        target_logit = np.where(here, _take(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan))
-    return Partial(m[()], rest[()], shifted[()], _scalar_or(target_logit), top_ids, top_logits, checked_temperature)
+        target_logit = np.where(
+            here, logits_at(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan)
+        )
+    return Partial(m[()], rest[()], shifted[()], scalar_or_none(target_logit), top_ids, top_logits, checked_temperature)
 
 
 def merge(a: Partial, b: Partial) -> Partial:
@@ -205,13 +192,13 @@ def merge(a: Partial, b: Partial) -> Partial:
     >>> np.allclose(partial.logsumexp(whole), logsumexp(logits))
     True
     """
-    _check_same_rows(a, b)
+    check_same_rows(a, b)
     with np.errstate(all="ignore"):
         m_a, m_b = np.asarray(a.maximum), np.asarray(b.maximum)
         m = np.maximum(m_a, m_b)
         a_is_larger = m_a >= m_b
-        larger_rest, smaller_rest = _ordered(a_is_larger, a.sumexp_m1, b.sumexp_m1)
-        larger_shifted, smaller_shifted = _ordered(a_is_larger, a.shifted, b.shifted)
+        larger_rest, smaller_rest = ordered(a_is_larger, a.sumexp_m1, b.sumexp_m1)
+        larger_shifted, smaller_shifted = ordered(a_is_larger, a.shifted, b.shifted)
         step = (np.where(a_is_larger, m_b, m_a) - m) / m.dtype.type(a.temperature)
         factor = np.where(np.isnan(step), 1, np.exp(step)).astype(m.dtype)  # (both are infinite)
         total = 1 + smaller_rest
@@ -223,17 +210,17 @@ def merge(a: Partial, b: Partial) -> Partial:
         target_logit = np.where(np.isnan(a.target_logit), b.target_logit, np.asarray(a.target_logit))
     top_ids = top_logits = None
     if a.top_ids is not None and a.top_logits is not None and b.top_ids is not None and b.top_logits is not None:
-        top_ids, top_logits = _largest(
+        top_ids, top_logits = largest_of(
             np.concatenate([a.top_ids, b.top_ids], axis=-1),
             np.concatenate([a.top_logits, b.top_logits], axis=-1),
             a.top_ids.shape[-1],
         )
-        top_ids, top_logits = _without_top(rest, m, top_ids, top_logits)
+        top_ids, top_logits = without_top(rest, m, top_ids, top_logits)
     return Partial(
         m[()],
         rest.astype(m.dtype)[()],
         shifted.astype(m.dtype)[()],
-        _scalar_or(target_logit),
+        scalar_or_none(target_logit),
         top_ids,
         top_logits,
         a.temperature,
@@ -259,9 +246,9 @@ def logsumexp(p: Partial) -> RowResults:
     >>> partial.logsumexp(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
-    _check(p, "p")
+    check(p, "p")
     with np.errstate(all="ignore"):
-        return p.maximum / _of_dtype(p.temperature, p) + np.log1p(p.sumexp_m1)
+        return p.maximum / temperature_of(p) + np.log1p(p.sumexp_m1)
 
 
 def entropy(p: Partial) -> RowResults:
@@ -283,7 +270,7 @@ def entropy(p: Partial) -> RowResults:
     >>> partial.entropy(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
-    _check(p, "p")
+    check(p, "p")
     with np.errstate(all="ignore"):
         return np.log1p(p.sumexp_m1) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum)
 
@@ -312,9 +299,9 @@ def logprob(p: Partial) -> RowResults:
     >>> partial.logprob(partial.reduce([[0.0, 0.0]], [1]))
     array([-0.69314718])
     """
-    _check(p, "p")
+    check(p, "p")
     if p.target_logit is None:
-        raise ValueError(_WITHOUT_TARGET)
+        raise ValueError(WITHOUT_TARGET)
     return logprob_of(p.target_logit, p)
 
 
@@ -355,8 +342,8 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
     np.float64(2.1269280110429727)
     """
     losses = -np.asarray(logprob(p))
-    weights, divisor = _row_weights(p, sample_weight, reduction)
-    _check_found(p, weights)
+    weights, divisor = weights_and_divisor(p, sample_weight, reduction)
+    check_targets(p, weights)
     with np.errstate(all="ignore"):
         weighted = np.where(weights == 0, 0, weights * losses)
         if reduction == "none":
@@ -399,10 +386,10 @@ def softmax(
     >>> partial.softmax([[0.0]], whole)
     array([[0.25]])
     """
-    _check(p, "p")
+    check(p, "p")
     with np.errstate(all="ignore"):
         share = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
-    return _finished(logits, p, share, False, axis, out, workers)
+    return finished(logits, p, share, False, axis, out, workers)
 
 
 def log_softmax(
@@ -440,10 +427,10 @@ def log_softmax(
     >>> partial.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
-    _check(p, "p")
+    check(p, "p")
     with np.errstate(all="ignore"):
         log_sum = np.log1p(p.sumexp_m1) + (p.maximum - p.maximum)
-    return _finished(logits, p, log_sum, True, axis, out, workers)
+    return finished(logits, p, log_sum, True, axis, out, workers)
 
 
 def grad(
@@ -503,16 +490,16 @@ def grad(
     >>> partial.grad(right, whole, [2], first_class=1)
     array([[ 0.25, -0.75,  0.25]])
     """
-    first = integer_in_range(first_class, "first_class", _MOST_CLASSES)
+    first = integer_in_range(first_class, "first_class", MOST_CLASSES)
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
-    _check_rows(p, layout)
-    ids = _checked_target(target, layout)
-    weights, divisor = _row_weights(p, sample_weight, reduction)
-    _check_found(p, weights)
+    check_rows(p, layout)
+    ids = checked_target(target, layout)
+    weights, divisor = weights_and_divisor(p, sample_weight, reduction)
+    check_targets(p, weights)
     here = (ids >= first) & (ids < first + layout.classes)
     if ids.shape == np.shape(p.maximum):
-        logit = _take(x, single_axis(axis) % x.ndim, np.where(here, ids - first, 0), layout)
+        logit = logits_at(x, single_axis(axis) % x.ndim, np.where(here, ids - first, 0), layout)
         others = here & (logit != p.target_logit) & ~np.isnan(logit)
     else:
         others = np.ones(1, np.bool_)
@@ -522,11 +509,11 @@ def grad(
         scale = weights / divisor / p.temperature if divisor else np.zeros_like(weights)
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         share = 1 / (1 + rest) + (m - m)
-        distance = (np.asarray(p.target_logit) - m) / _of_dtype(p.temperature, p)
+        distance = (np.asarray(p.target_logit) - m) / temperature_of(p)
         of_others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
         at_target = np.where(scale == 0, 0, -scale * (of_others * share))
         factor = np.where(scale == 0, 0, scale * share)
-    result = _finished(x, p, factor, False, axis, out, workers)
+    result = finished(x, p, factor, False, axis, out, workers)
     by_row, here, ids, at_target = (
         array[np.newaxis] for array in (np.moveaxis(result, single_axis(axis) % x.ndim, -1), here, ids, at_target)
     )  # (NumPy finds no places in an array without axes)
@@ -570,166 +557,12 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     """
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
-    _check_rows(p, layout)
+    check_rows(p, layout)
     if p.target_logit is None:
-        raise ValueError(_WITHOUT_TARGET)
+        raise ValueError(WITHOUT_TARGET)
     targets = np.asarray(p.target_logit)
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
     rows = np.moveaxis(x, single_axis(axis) % x.ndim, -1)
     counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
     found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
     return found.reshape(targets.shape)[()]
-
-
-def logprob_of(logits: RowResults, p: Partial) -> RowResults:
-    """The log-probabilities of logits of each row, of one or of several."""
-    several = np.ndim(logits) > np.ndim(p.maximum)
-    m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
-    with np.errstate(all="ignore"):
-        return (logits - m) / _of_dtype(p.temperature, p) - np.log1p(rest) + (m - m)
-
-
-def _of_dtype(number: float, p: Partial) -> Any:
-    return np.asarray(p.maximum).dtype.type(number)
-
-
-def _finished(
-    logits: ArrayLike, p: Partial, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
-) -> Array:
-    """What a kernel makes of a part, and of m and another number of each row."""
-    threads = thread_count(workers)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    _check_rows(p, layout)
-    dtype = np.result_type(computed_dtype(x.dtype), p.maximum)  # (another part may have been of float64)
-    given = x.dtype
-    if dtype != computed_dtype(given):
-        x = x.astype(dtype)
-    result = layout.output(out, given, in_place=[x], computed=x.dtype)
-    if result.size:
-        kernels.serving.of(dtype).finish_part(
-            as_stored(layout.view(x)),
-            layout.row_view(np.asarray(p.maximum, dtype)),
-            layout.row_view(np.asarray(factor, dtype)),
-            logarithms,
-            p.temperature,
-            as_stored(result),
-            exceeds_cache(result),
-            threads,
-        )
-    return layout.result(result, out, given)
-
-
-def _checked_target(target: ArrayLike, layout: Layout) -> Array:
-    """Class indices in int64, of the rows' shape, or of one axis more."""
-    ids = plain_array(target, "target")
-    shape = layout.row_shape
-    if ids.shape != shape and (ids.ndim == 0 or ids.shape[:-1] != shape):
-        raise ValueError(
-            f"target has shape {ids.shape}; accepted for logits of shape {layout.shape} are {shape}, and one axis more "
-            "for several candidates of each row"
-        )
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"target has dtype {ids.dtype}; accepted are integers")
-    return ids.astype(np.int64)
-
-
-def _take(x: Array, axis: int, ids: Array, layout: Layout) -> Array:
-    """The logits of classes of each row, in the dtype in which they are computed."""
-    rows = np.moveaxis(x, axis, -1)
-    if not layout.classes:
-        return np.zeros(ids.shape, computed_dtype(x.dtype))
-    several = ids if ids.ndim > len(layout.row_shape) else ids[..., np.newaxis]
-    return widened(np.take_along_axis(rows, several, axis=-1).reshape(ids.shape))
-
-
-def _top_of_part(
-    x: Array, axis: int, layout: Layout, found: Array | None, m: Array, first: int, k: int
-) -> tuple[Array, Array]:
-    """The ids and logits of the largest of a part, and -1 and -inf for what there is no class for."""
-    ids = np.full((*layout.row_shape, k), -1, np.int64)
-    logits = np.full((*layout.row_shape, k), -np.inf, computed_dtype(x.dtype))
-    if found is not None and layout.row_count:
-        here = np.asarray(layout.row_results(found))
-        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(here.shape[-1]), here)  # (the lower of equal ones)
-        ids[..., : here.shape[-1]] = first + here
-        logits[..., : here.shape[-1]] = _take(x, axis, np.maximum(here, 0), layout)
-    return ids, logits
-
-
-def _without_top(rest: Array, m: Array, top_ids: Array, top_logits: Array) -> tuple[Array, Array]:
-    """No ids, and NaN, where a row has no probabilities."""
-    without = (np.isnan(rest) | (m == np.inf))[..., np.newaxis]
-    return np.where(without, -1, top_ids), np.where(without, top_logits.dtype.type(np.nan), top_logits)
-
-
-def _largest(ids: Array, logits: Array, k: int) -> tuple[Array, Array]:
-    """The k largest, the lower id first among equals, and what is no class last."""
-    order = np.lexsort((ids.astype(np.uint64), -logits), axis=-1)[..., :k]  # (-1 is the largest there)
-    return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(logits, order, axis=-1)
-
-
-def _ordered(a_is_larger: Array, a: RowResults, b: RowResults) -> tuple[Array, Array]:
-    """The numbers of the parts with the larger and the smaller maximum."""
-    of_a, of_b = np.asarray(a), np.asarray(b)
-    return np.where(a_is_larger, of_a, of_b), np.where(a_is_larger, of_b, of_a)
-
-
-def _scalar_or(array: Array | None) -> RowResults:
-    return None if array is None else array[()]
-
-
-def _row_weights(p: Partial, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
-    """The rows' weights in float64, and what the sum of their losses is divided by."""
-    one_of(("mean", "sum", "none"), reduction, "reduction")
-    m = np.asarray(p.maximum)
-    weights = np.ones(m.shape)
-    if sample_weight is not None:
-        rows = layout_of(m[..., np.newaxis], -1)
-        weights = np.asarray(rows.row_results(row_weights(sample_weight, rows, m.dtype))).astype(np.float64)
-    if reduction != "mean":
-        return weights, 1.0
-    largest = np.abs(weights).max(initial=0)
-    weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
-    return weights, float(weights.sum())
-
-
-def _check_found(p: Partial, weights: Array) -> None:
-    """Each row that counts has one target, in one of the parts."""
-    if p.target_logit is None:
-        raise ValueError(_WITHOUT_TARGET)
-    if np.shape(p.target_logit) != np.shape(p.maximum):
-        raise ValueError(f"p has targets of shape {np.shape(p.target_logit)}; accepted is one for each row")
-    missing = np.isnan(np.asarray(p.target_logit)) & ~np.isnan(np.asarray(p.sumexp_m1)) & (weights != 0)
-    if missing.any():
-        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
-
-
-def _check(p: Partial, name: str) -> None:
-    if not isinstance(p, Partial):
-        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Partial, of partial.reduce")
-
-
-def _check_rows(p: Partial, layout: Layout) -> None:
-    _check(p, "p")
-    if np.shape(p.maximum) != layout.row_shape:
-        raise ValueError(
-            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {layout.shape} have {layout.row_shape}; "
-            "accepted are equal rows"
-        )
-
-
-def _check_same_rows(a: Partial, b: Partial) -> None:
-    _check(a, "a")
-    _check(b, "b")
-    for field, of_a, of_b in (
-        ("rows", a.maximum, b.maximum),
-        ("targets", a.target_logit, b.target_logit),
-        ("largest logits", a.top_ids, b.top_ids),
-    ):
-        found = ["none" if array is None else f"shape {np.shape(array)}" for array in (of_a, of_b)]
-        if found[0] != found[1]:
-            raise ValueError(f"a has {field} of {found[0]}, and b of {found[1]}; accepted are equal ones")
-    if a.temperature != b.temperature:
-        raise ValueError(f"a has the temperature {a.temperature}, and b {b.temperature}; accepted are equal ones")

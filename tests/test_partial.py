@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import cxent
 from cxent import partial
+from cxent._partial import logprob_of
 
 CLASSES = [1, 2, 3, 10, 33, 100, 257, 1000]
 
@@ -101,7 +102,7 @@ def test_temperature(dtype, temperature):
         (partial.logsumexp(p), scores.logsumexp),
         (partial.entropy(p), scores.entropy),
         (partial.logprob(p), scores.logprob),
-        (partial.logprob_of(p.top_logits, p), scores.top_logprobs),
+        (logprob_of(p.top_logits, p), scores.top_logprobs),
     ):
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
