@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cxent
+from cxent import partial
 from cxent._types import Config, Reduction
 
 Array = NDArray[Any]
@@ -39,6 +40,29 @@ def test_scores() -> None:
     nll, tokens, value = cxent.perplexity(X, Y, temperature=2)
     assert_type((nll, tokens, value), tuple[float, int, float])
     assert type(tokens) is int
+
+
+def test_divergences() -> None:
+    loss = cxent.kl_divergence(X, X, direction="reverse", temperature=2, where=[True, True, False])
+    assert_type(loss, Scalar)
+    assert_type(cxent.kl_divergence(X, X, reduction="none"), Any)
+    assert_type(cxent.kl_divergence_with_grad(X, X, sample_weight=[1, 2]), tuple[Scalar, Array])
+    assert_type(cxent.js_divergence(X, X, reduction="sum", beta=np.float32(0.3)), Scalar)
+    assert_type(cxent.js_divergence_with_grad(X, X, reduction="none", out=X.copy()), tuple[Any, Array])
+    assert loss == 0
+
+
+def test_parts() -> None:
+    left = partial.reduce(X[:, :2], Y, top_k=np.int64(1))
+    whole = partial.merge(left, partial.reduce(X[:, 2:], Y, first_class=2, top_k=1))
+    assert_type(whole, partial.Partial)
+    assert_type(whole.top_ids, Array | None)
+    assert_type(partial.loss(whole), Scalar)
+    assert_type(partial.loss(whole, reduction="none"), Any)
+    assert_type(partial.logsumexp(whole), Any)
+    assert_type(partial.softmax(X[:, :2], whole), Array)
+    assert_type(partial.grad(X[:, :2], whole, Y, sample_weight=[1, 2]), Array)
+    assert isinstance(partial.loss(whole), np.floating)
 
 
 def test_linear_layers() -> None:
