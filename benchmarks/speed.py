@@ -10,7 +10,7 @@ from ceilings import COPY, EXP, ceilings
 from formulations import installed
 from machine import answer
 from measure import Contenders, measure_rows
-from reference import TOLERANCE, Reference, error_of
+from reference import Reference, error_of, tolerance
 
 Row = dict[str, Any]
 WRONG = "is not exact enough to be timed"
@@ -48,7 +48,8 @@ def rows_of(case: Case, operations: list[str], budget: float) -> tuple[list[Row]
                 rows[operation]["reasons"][name] = calls
                 continue
             errors = [error_of(call(), expected, case.x.dtype.name) for call in calls]
-            good = [call for call, error in zip(calls, errors, strict=True) if error <= TOLERANCE[case.x.dtype.name]]
+            allowed = tolerance(operation, case.x.dtype.name)
+            good = [call for call, error in zip(calls, errors, strict=True) if error <= allowed]
             rows[operation]["errors"][name] = [float(f"{error:.3g}") for error in errors]
             if good:
                 tasks[operation][name] = good
