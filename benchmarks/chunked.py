@@ -54,6 +54,7 @@ def functions(labels: Any) -> dict[str, dict[str, Callable[..., Any]]]:
 
 def chunked(what: str, threads: int) -> dict[str, dict[str, Any]]:
     """By operation and contender: the seconds of each round; the peak in bytes; how many arrays tasks hand over."""
+    import dask
     import dask.array as da
     from dask.callbacks import Callback
 
@@ -61,7 +62,7 @@ def chunked(what: str, threads: int) -> dict[str, dict[str, Any]]:
     logits = da.map_blocks(made, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0), np.float32))
 
     def call(function: Callable[..., Any]) -> Callable[[], Any]:
-        return lambda: function(logits).compute(scheduler="threads", num_workers=threads)
+        return lambda: dask.compute(function(logits), scheduler="threads", num_workers=threads)
 
     def arrays(function: Callable[[], Any]) -> float:
         """Of the logits' size, that one task makes for others."""

@@ -52,6 +52,9 @@ as well.
 """
 
 ROOMS = """
+Linear layers and Dask arrays have a table of their own:
+[AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md).
+
 | file | what is in it |
 |---|---|
 | `peers.py` | the command |
@@ -62,6 +65,8 @@ ROOMS = """
 | `measure.py` | interleaved rounds, quartiles, rows that are run again |
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
+| `large.py` | a command of its own: a linear layer, and Dask arrays, beside the peers |
+| `layer.py`, `chunked.py` | what its processes measure |
 | `accuracy.py` | how many digits are right, beside the peers: a table of its own |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """

@@ -120,3 +120,33 @@ def test_pages_are_those_of_the_results():
                 assert len({line.count("|") for line in table.splitlines()}) == 1
         assert all((RESULTS / f"{stem}-{chart}.svg").exists() for chart in results["charts"])
     assert (BENCHMARKS / "README.md").read_text() == index(everything)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
+def test_large_vocabularies(monkeypatch):
+    pytest.importorskip("dask")
+    pytest.importorskip("scipy")
+    import chunked
+    import layer
+
+    for name, size in (("ROWS", 40), ("WIDTH", 8), ("CLASSES", 300)):
+        monkeypatch.setattr(layer, name, size)
+    seconds = layer.layer("time", 1)
+    assert {"cxent", layer.PRODUCTS} <= set(seconds)
+    assert all(len(sample) == 7 and min(sample) > 0 for sample in seconds.values())
+    monkeypatch.setattr(chunked, "SHAPE", (8, 60))
+    monkeypatch.setattr(chunked, "CHUNKS", (4, 20))
+    for operation, samples in chunked.chunked("time", 1).items():
+        assert min(samples["cxent"]) > 0, operation
+    arrays = chunked.chunked("arrays", 1)
+    assert arrays["logsumexp"]["cxent"] == arrays["loss"]["cxent"] == 0
+    labels = np.arange(8)
+    logits = 4 * np.sin(0.37 * labels[:, np.newaxis] + 0.001 * np.arange(60) * (1 + labels[:, np.newaxis] % 7))
+    import dask.array as da
+
+    given = da.from_array(logits.astype(np.float32), chunks=(4, 20))
+    for operation, contenders in chunked.functions(labels).items():
+        values = [np.asarray(function(given)) for function in contenders.values()]
+        for value in values:
+            np.testing.assert_allclose(value, values[0], rtol=1e-5, err_msg=operation)

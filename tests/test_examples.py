@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.once, pytest.mark.slow]
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.slow,
+    pytest.mark.skipif(not EXAMPLES.exists(), reason="tested away from the source"),
+]
 
 
 @pytest.fixture
