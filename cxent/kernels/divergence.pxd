@@ -10,6 +10,9 @@ of p and of q against their mixture. Each d comes from the logits, d = (x - y) -
 of both differences is added, and c from a sum of differences, not from a difference of logarithms:
 
     c = log(sum(e_x) / sum(e_y)) = log1p(sum(e_x - e_y) / sum(e_y)),    e_x = exp(x - m_x),   e_y = exp(y - m_y)
+
+Tried: differences by an expm1 of their own, and vectors loaded in part where a row ends, 0.8 to 0.95 of the speed. The
+sum of p f(d - c) from sums over d alone would save a pass, and cancel where d is much the same for all classes.
 """
 
 from libc.string cimport memcpy, memset
