@@ -29,7 +29,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """mypy in strict mode and pyright, over the package and users' calls; stubtest, over what runs."""
-    session.install("mypy", "pyright", "pytest", ".")
+    session.install("mypy", "pyright", "pytest", ".[dask]")
     session.run("mypy")
     session.run("pyright")
     session.run("stubtest", "cxent", "--allowlist", "tests/stubtest_allowed.txt")
