@@ -41,6 +41,8 @@ __all__ = ["cross_entropy", "cross_entropy_with_grad", "log_softmax", "logsumexp
 DaskArray: TypeAlias = Any
 """A Dask array, which has no types of its own."""
 
+_from_numpy: Any = da.from_array  # (to type checkers, chunks are words alone)
+
 
 def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     """Softmax of a Dask array.
@@ -343,9 +345,13 @@ def _one(_: int) -> int:
     return 1
 
 
+def _is_lazy(array: Any) -> bool:
+    return isinstance(array, da.Array)
+
+
 def _logits(x: Any, axis: SupportsIndex) -> tuple[DaskArray, int, np.dtype[Any]]:
     """The array, its class axis from the first on, and its dtype as cxent computes it."""
-    if not isinstance(x, da.Array):
+    if not _is_lazy(x):
         raise TypeError(f"logits is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
     _check_chunks(x, "logits")
     (axis,) = class_axes_of(single_axis(axis), x.ndim)
@@ -387,7 +393,7 @@ def _blocks(
 def _firsts(x: DaskArray, axis: int) -> tuple[DaskArray, tuple[int, ...]]:
     """The first class of each chunk."""
     sizes = x.chunks[axis]
-    return da.from_array(np.cumsum([0, *sizes[:-1]]), chunks=1), (axis,)
+    return _from_numpy(np.cumsum([0, *sizes[:-1]]), chunks=1), (axis,)
 
 
 def _reduced(
@@ -428,7 +434,7 @@ def _of_every_class(
 
 def _given(value: Any, name: str) -> Any:
     """A Dask array with known chunks, or what NumPy makes of the value."""
-    if not isinstance(value, da.Array):
+    if not _is_lazy(value):
         return plain_array(value, name)
     _check_chunks(value, name)
     return value
@@ -442,7 +448,7 @@ def _row_array(value: Any, name: str, x: DaskArray, shape: tuple[int, ...], axes
         array = array if array.shape == shape else da.broadcast_to(array, shape)
     except ValueError:
         raise ValueError(f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}") from None
-    array = array if isinstance(array, da.Array) else da.from_array(array, chunks=-1)
+    array = array if _is_lazy(array) else _from_numpy(array, chunks=-1)
     return array.rechunk(tuple(x.chunks[a] if a >= 0 else (array.shape[-1],) for a in axes))
 
 
@@ -457,7 +463,7 @@ def _labels(value: Any, name: str, x: DaskArray, axis: int, ignored: int | None,
         raise TypeError(f"{name} has dtype {labels.dtype}; accepted are integers")
     if x.shape[axis] == 0 and x.shape != (0,):
         raise ValueError(f"logits has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
-    if not isinstance(labels, da.Array):
+    if not _is_lazy(labels):
         chunk.check_labels(labels, name, x.shape[axis], ignored)
     return _row_array(labels, name, x, labels.shape, _labels_of(labels, x, axis))
 
