@@ -118,6 +118,11 @@ ARRAYS = {
     "v": lambda a: cxent.cross_entropy_hvp(X, LABELS, a),
     "weight": lambda a: cxent.cross_entropy_from_probs(X, LABELS, weight=a),
     "sample_weight": lambda a: cxent.cross_entropy(X, LABELS, sample_weight=a),
+    "logits_p": lambda a: cxent.kl_divergence(a, X),
+    "logits_q": lambda a: cxent.js_divergence_with_grad(X, a),
+    "where of kl_divergence": lambda a: cxent.kl_divergence(X, X, where=a),
+    "sample_weight of js_divergence": lambda a: cxent.js_divergence(X, X, sample_weight=a),
+    "logits of a part": cxent.partial.reduce,
     "labels": lambda a: cxent.boosting.softmax_objective("exact")(a, X),
     "scores": lambda a: cxent.boosting.softmax_objective("exact")(LABELS, a),
 }
@@ -315,6 +320,7 @@ def test_every_function_shares_its_rows(kernels, share_small_calls):
         pytest.skip("the pure kernels know no threads")
     share_small_calls(10)
     x, labels = np.ones((100, 3)), np.zeros(100, int)
+    part = cxent.partial.reduce(x, labels)
     for call in (
         lambda: cxent.softmax(x, workers=3),
         lambda: cxent.softmax(x.T, 0, workers=3),
@@ -328,6 +334,13 @@ def test_every_function_shares_its_rows(kernels, share_small_calls):
         lambda: cxent.cross_entropy_from_probs(x, labels, workers=3),
         lambda: cxent.cross_entropy_from_probs_with_grad(x, labels, workers=3),
         lambda: cxent.cross_entropy_hvp(x, labels, x, workers=3),
+        lambda: cxent.token_logprobs(x, labels, workers=3),
+        lambda: cxent.perplexity(x, labels, workers=3),
+        lambda: cxent.kl_divergence(x, x, workers=3),
+        lambda: cxent.js_divergence_with_grad(x, x, workers=3),
+        lambda: cxent.partial.reduce(x, labels, workers=3),
+        lambda: cxent.partial.softmax(x, part, workers=3),
+        lambda: cxent.partial.grad(x, part, labels, workers=3),
     ):
         before = threads.shared_jobs()
         call()

@@ -72,6 +72,11 @@ IN_PLACE = {
     "loss, probabilities": lambda x, labels, axis: cxent.cross_entropy(x, x, axis=axis),
     "logsumexp": lambda x, labels, axis: cxent.logsumexp(x, axis),
 }
+DIVERGENCES = {
+    "KL": lambda x, axis: cxent.kl_divergence(x, x, axis=axis),
+    "KL, gradient": lambda x, axis: cxent.kl_divergence_with_grad(x, x, axis=axis, out=x),
+    "Jensen-Shannon, gradient": lambda x, axis: cxent.js_divergence_with_grad(x, x, axis=axis, out=x),
+}
 NEW = {
     "softmax": lambda x, labels, axis: cxent.softmax(x, axis),
     "log_softmax": lambda x, labels, axis: cxent.log_softmax(x, axis),
@@ -91,6 +96,15 @@ def logits(request, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_nothing_of_the_size_of_the_logits(call, logits):
     assert allocated(lambda: call(*logits)) < logits[0].nbytes / 10 + 10_000
+
+
+@pytest.mark.parametrize("call", DIVERGENCES.values(), ids=DIVERGENCES)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_three_batches_of_rows(call, logits):
+    x, _, axis = logits
+    row_bytes = x.shape[axis] * x.itemsize
+    batch = row_bytes * (1 if row_bytes > 1 << 18 else 16)
+    assert allocated(lambda: call(x, axis)) < x.nbytes / 10 + 10_000 + 3 * batch
 
 
 @pytest.mark.parametrize("call", NEW.values(), ids=NEW)
