@@ -161,7 +161,7 @@ def main() -> None:
 
     in_two = train_in_two(record)
     row = partial.reduce(np.zeros(HALF, np.float32), 0)
-    sent = sum(numbers.nbytes for numbers in row if numbers is not None)
+    sent = sum(number.nbytes for number in row[:4])  # the maximum, two sums, and the logit of the target
     print(f"each process sent {sent} bytes of each row, whose logits have {4 * VOCABULARY:,}")
     in_one = train_in_one(record)
     results = [(each["losses"], each["weight_grad"], each["hidden_grads"].sum(axis=0)) for each in (in_one, in_two)]
