@@ -60,6 +60,32 @@ def test_scores(dtype, classes, axis):
     np.testing.assert_allclose(found.top_logprobs, top, rtol=rtol, atol=rtol)
 
 
+@pytest.mark.parametrize("k", [1, 2, 10, 16, 17, 50, 60, 64, 100, 128])
+@pytest.mark.parametrize("classes", [128, 129, 159, 160, 257, 1000, 5003])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_largest_of_any_row(dtype, classes, k):
+    rng = np.random.default_rng(k)
+    rows = {
+        "all different": rng.standard_normal(classes),
+        "with ties": np.round(rng.standard_normal(classes), 1),
+        "few values": rng.integers(0, 3, classes),
+        "equal": np.zeros(classes),
+        "rising": np.arange(classes),
+        "falling": -np.arange(classes),
+        "the largest side by side": np.where(np.arange(classes) // 70 == 1, 5, rng.standard_normal(classes)),
+        "mostly -inf": np.where(rng.random(classes) < 0.95, -np.inf, rng.standard_normal(classes)),
+        "half -inf": np.where(rng.random(classes) < 0.5, -np.inf, rng.standard_normal(classes)),
+        "the last": np.where(np.arange(classes) > classes - 20, 7 + rng.random(classes), 0),
+    }
+    x = np.stack(list(rows.values())).astype(dtype)
+    found = token_logprobs(x, np.zeros(len(x), int), top_k=k)
+    for name, ids, expected in zip(rows, found.top_ids, np.argsort(-x, axis=-1, kind="stable"), strict=True):
+        np.testing.assert_array_equal(ids, expected[:k], err_msg=name)
+    capped = np.where(rng.random(x.shape) < 0.1, np.inf, x)  # (infinite ones are numbers with a cap)
+    ids = token_logprobs(capped, np.zeros(len(x), int), top_k=k, softcap=5.0).top_ids
+    np.testing.assert_array_equal(ids, np.argsort(-capped, axis=-1, kind="stable")[:, :k])
+
+
 @given(st.data())
 def test_any_layout(data):
     logits, axis = data.draw(logits_and_axes())

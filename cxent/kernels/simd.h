@@ -232,6 +232,18 @@ CXENT_INLINE unsigned cxent_lanes_of(cxent_mask mask) {
 #endif
 }
 
+/* The number of the lowest bit that is set, of which there is one. */
+CXENT_INLINE int cxent_lowest(unsigned lanes) {
+#ifdef __GNUC__
+    return __builtin_ctz(lanes);
+#else
+    int k = 0;
+    while (!(lanes >> k & 1))
+        k++;
+    return k;
+#endif
+}
+
 /* --- memory ------------------------------------------------------------------------------------------------------ */
 
 CXENT_INLINE cxent_vec cxent_load(const cxent_real* p) {

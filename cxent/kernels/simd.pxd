@@ -40,6 +40,7 @@ cdef extern from "simd.h" nogil:
 
     bits count "cxent_count"(bits n, mask chosen) noexcept
     unsigned int lanes_of "cxent_lanes_of"(mask chosen) noexcept
+    int lowest "cxent_lowest"(unsigned int lanes) noexcept
 
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept
