@@ -1,6 +1,5 @@
 """Write `cxent/golden.json`: ``python tools/write_golden.py``, after a change that is meant to change bits."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def main() -> None:
     found = {
         f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
     }
-    (Path(golden.__file__).parent / "golden.json").write_text(json.dumps(found, indent=0) + "\n")
+    (Path(golden.__file__).parent / "golden.json").write_text(golden.text_of(found))
 
 
 if __name__ == "__main__":
