@@ -96,7 +96,8 @@ def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogp
 def scores_of_whole(whole: partial.Partial, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
     """The same of what is known of rows whose classes are in several chunks."""
     larger, ids = alone(larger), alone(ids)
-    logprob = np.where(are(ids, ignored), 0, partial.logprob(whole))
+    logprob = np.asarray(partial.logprob(whole))
+    logprob = np.where(are(ids, ignored), np.zeros_like(logprob), logprob)
     rank = np.where(are(ids, ignored) | np.isnan(logprob), 0, 1 + larger)
     top_ids = top_logprobs = None
     if whole.top_ids is not None:

@@ -42,7 +42,12 @@ def logprob_of(logits: RowResults, p: Partial) -> RowResults:
     several = np.ndim(logits) > np.ndim(p.maximum)
     m, rest = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, p.sumexp_m1))
     with np.errstate(all="ignore"):
-        return (logits - m) / temperature_of(p) - np.log1p(rest) + (m - m)
+        return in_dtype_of(p, (logits - m) / temperature_of(p) - np.log1p(rest) + (m - m))
+
+
+def in_dtype_of(p: Partial, results: Any) -> RowResults:
+    """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
+    return np.asarray(results, np.asarray(p.maximum).dtype)[()]
 
 
 def temperature_of(p: Partial) -> Any:

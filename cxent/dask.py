@@ -191,8 +191,8 @@ def cross_entropy(
     --------
     >>> import dask.array as da
     >>> from cxent.dask import cross_entropy
-    >>> cross_entropy(da.zeros((2, 4), chunks=(1, 2)), [0, 3]).compute()
-    np.float64(1.3862943611198906)
+    >>> print(cross_entropy(da.zeros((2, 4), chunks=(1, 2)), [0, 3]).compute().round(6))
+    1.386294
     """
     return _cross_entropy(
         logits, target, weight, sample_weight, False,

@@ -1,5 +1,6 @@
 """Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array."""
 
+import doctest
 import os
 import re
 import signal
@@ -175,6 +176,13 @@ def test_no_row_counts():
     assert np.isnan(loss)
     assert not grad.any()
     assert np.isnan(lazy.cross_entropy(given.rechunk((2, 6)), np.full(4, -1), ignore_index=-1).compute())
+
+
+@pytest.mark.once
+def test_docstrings():
+    results = doctest.testmod(lazy)
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 @pytest.mark.once
