@@ -15,7 +15,7 @@ from ._layout import narrowed
 from ._partial import logprob_of
 from ._scoring import TokenLogprobs
 from ._types import Array
-from ._validation import first_outside, floating_array
+from ._validation import first_outside
 
 
 def alone(block: Any) -> Any:
@@ -33,17 +33,10 @@ def reduce(
     labels: Any = None,
     *,
     axis: int,
-    label_name: str,
-    classes: int,
     top_k: int,
     temperature: float,
-    ignored: int | None,
 ) -> partial.Partial:
-    if labels is not None:
-        labels = alone(labels)
-        check_labels(labels, f"a chunk's {label_name}", classes, ignored)
-    x = floating_array(x, "logits")
-    return partial.reduce(x, labels, axis=axis, first_class=first[0], top_k=top_k, temperature=temperature)
+    return partial.reduce(x, alone(labels), axis=axis, first_class=first[0], top_k=top_k, temperature=temperature)
 
 
 def merge(parts: list[partial.Partial], axis: Any, keepdims: bool) -> partial.Partial:
@@ -62,7 +55,7 @@ def finish_rows(whole: list[partial.Partial], *, of_whole: Callable[..., Any]) -
 
 
 def finish_classes(x: Array, whole: partial.Partial, *, of_whole: Callable[..., Array], axis: int) -> Array:
-    return of_whole(floating_array(x, "logits"), whole, axis=axis)
+    return of_whole(x, whole, axis=axis)
 
 
 def shares(weights: Array, divisor: Array) -> Array:
@@ -114,16 +107,14 @@ def are(ids: Array, ignored: int | None) -> Any:
     return np.zeros(ids.shape, np.bool_) if ignored is None else ids == ignored
 
 
-def check_labels(labels: Array, name: str, classes: int, ignored: int | None) -> None:
+def checked_labels(labels: Array, *, label_name: str, classes: int, ignored: int | None) -> Array:
     if not (((labels >= 0) & (labels < classes)) | are(labels, ignored)).all():
-        raise IndexError(first_outside(labels, name, classes, ignored))
+        raise IndexError(first_outside(labels, label_name, classes, ignored))
+    return labels
 
 
-def weights_of_rows(
-    labels: Array, sample_weight: Array, *, weight: Array | None, ignored: int | None, classes: int
-) -> Array:
+def weights_of_rows(labels: Array, sample_weight: Array, *, weight: Array | None, ignored: int | None) -> Array:
     """The weight of each row and of its class, 0 for those that do not count."""
-    check_labels(labels, "a chunk's target", classes, ignored)
     counts = ~are(labels, ignored)
     weights = np.where(counts, sample_weight, 0.0)
     return weights if weight is None else weights * np.where(counts, weight[np.where(counts, labels, 0)], 0.0)

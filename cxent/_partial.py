@@ -10,7 +10,16 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._layout import Layout, as_stored, exceeds_cache, layout_of, widened
 from ._types import Array, Out, Reduction, RowResults
-from ._validation import computed_dtype, floating_array, one_of, plain_array, row_weights, single_axis, thread_count
+from ._validation import (
+    computed_dtype,
+    floating_array,
+    one_of,
+    plain_array,
+    require_ids,
+    row_weights,
+    single_axis,
+    thread_count,
+)
 
 MOST_CLASSES = 2**62
 WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
@@ -85,14 +94,7 @@ def finished(
 def checked_target(target: ArrayLike, layout: Layout) -> Array:
     """Class indices in int64, of the rows' shape, or of one axis more."""
     ids = plain_array(target, "target")
-    shape = layout.row_shape
-    if ids.shape != shape and (ids.ndim == 0 or ids.shape[:-1] != shape):
-        raise ValueError(
-            f"target has shape {ids.shape}; accepted for logits of shape {layout.shape} are {shape}, and one axis more "
-            "for several candidates of each row"
-        )
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"target has dtype {ids.dtype}; accepted are integers")
+    require_ids(ids, "target", layout.row_shape, layout.shape)
     return ids.astype(np.int64)
 
 

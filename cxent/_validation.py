@@ -181,14 +181,19 @@ def checked_target(
 def checked_ids(value: ArrayLike, layout: Layout, ignore_index: int | None, several: bool = True) -> Indices:
     """Ids of classes as ``(outer, inner, k)``, of which there may be several for each row."""
     ids = plain_array(value, "ids")
-    shape = layout.row_shape
-    if ids.shape != shape and not (several and ids.shape[:-1] == shape and ids.ndim > len(shape)):
-        more = ", and one axis more for several candidates of each row" if several else ""
-        raise ValueError(f"ids has shape {ids.shape}; accepted for logits of shape {layout.shape} are {shape}{more}")
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"ids has dtype {ids.dtype}; accepted are integers")
+    require_ids(ids, "ids", layout.row_shape, layout.shape, several)
     indices = _indices(ids, "ids", layout, ignore_index)
-    return indices if ids.ndim > len(shape) else Indices(indices.view[:, :, np.newaxis], indices.ignored)
+    one = ids.ndim == len(layout.row_shape)
+    return Indices(indices.view[:, :, np.newaxis], indices.ignored) if one else indices
+
+
+def require_ids(ids: Any, name: str, row_shape: tuple[int, ...], shape: tuple[int, ...], several: bool = True) -> None:
+    """One integer for each row of logits of that shape, or several in an axis more."""
+    if ids.shape != row_shape and not (several and ids.shape[:-1] == row_shape and ids.ndim > len(row_shape)):
+        more = ", and one axis more for several candidates of each row" if several else ""
+        raise ValueError(f"{name} has shape {ids.shape}; accepted for logits of shape {shape} are {row_shape}{more}")
+    if ids.dtype.kind not in "iu" and ids.size:
+        raise TypeError(f"{name} has dtype {ids.dtype}; accepted are integers")
 
 
 def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | None) -> Indices:

@@ -10,6 +10,7 @@ It needs Dask: ``pip install cxent[dask]``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, SupportsIndex, TypeAlias
 
@@ -33,6 +34,7 @@ from ._validation import (
     loss_options,
     plain_array,
     real_array,
+    require_ids,
     single_axis,
 )
 
@@ -316,9 +318,7 @@ def token_logprobs(
         scores = _blocks(chunk.scores, _all(x), (x, _all(x)), (labels, of_ids), dtype=dtype, axis=axis, given=given)
     else:
         _refuse(x, axis, softcap=softcap)
-        whole = _reduced(
-            x, axis, labels, "ids", top_k=k, temperature=options.temperature, ignored=options.ignore_index
-        )  # fmt: skip
+        whole = _reduced(x, axis, labels, top_k=k, temperature=options.temperature)
         larger = _blocks(
             chunk.larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
             axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
@@ -400,19 +400,17 @@ def _reduced(
     x: DaskArray,
     axis: int,
     labels: DaskArray | None = None,
-    name: str = "",
     *,
     top_k: int = 0,
     temperature: float = 1.0,
-    ignored: int | None = None,
 ) -> DaskArray:
-    """A `Partial` for each block of rows, of all their classes; with labels, which are the argument of that name."""
+    """A `Partial` for each block of rows, of all their classes."""
     arrays = [(x, _all(x)), _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
-        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, label_name=name,
-        classes=x.shape[axis], top_k=top_k, temperature=temperature, ignored=ignored,
+        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
+        temperature=temperature,
     )  # fmt: skip
     return da.reduction(
         parts, chunk.same, chunk.merge, axis=axis, keepdims=True, combine=chunk.merge, concatenate=False, dtype=x.dtype,
@@ -453,19 +451,22 @@ def _row_array(value: Any, name: str, x: DaskArray, shape: tuple[int, ...], axes
 
 
 def _labels(value: Any, name: str, x: DaskArray, axis: int, ignored: int | None, several: bool = False) -> DaskArray:
-    """Class indices in chunks as the rows have them; NumPy's are checked at once."""
+    """Class indices in chunks as the rows have them. NumPy's are checked at once, those of Dask in each chunk."""
     labels = _given(value, name)
-    shape = tuple(x.shape[a] for a in _rows(x, axis))
-    if labels.shape != shape and not (several and labels.ndim == x.ndim and labels.shape[:-1] == shape):
-        more = ", and one axis more for several candidates of each row" if several else ""
-        raise ValueError(f"{name} has shape {labels.shape}; accepted for logits of shape {x.shape} are {shape}{more}")
-    if labels.dtype.kind not in "iu" and labels.size:
-        raise TypeError(f"{name} has dtype {labels.dtype}; accepted are integers")
-    if x.shape[axis] == 0 and x.shape != (0,):
+    row_shape = tuple(x.shape[a] for a in _rows(x, axis))
+    require_ids(labels, name, row_shape, x.shape, several)
+    if x.shape[axis] == 0 and math.prod(row_shape) > 0:
         raise ValueError(f"logits has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
+    checks = {"classes": x.shape[axis], "ignored": ignored}
     if not _is_lazy(labels):
-        chunk.check_labels(labels, name, x.shape[axis], ignored)
-    return _row_array(labels, name, x, labels.shape, _labels_of(labels, x, axis))
+        chunk.checked_labels(labels, label_name=name, **checks)
+    axes = _labels_of(labels, x, axis)
+    array = _row_array(labels, name, x, labels.shape, axes)
+    if not _is_lazy(labels):
+        return array
+    return _blocks(
+        chunk.checked_labels, axes, (array, axes), dtype=array.dtype, label_name=f"a chunk's {name}", **checks
+    )  # fmt: skip
 
 
 def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
@@ -506,7 +507,7 @@ def _cross_entropy(
         target = _labels(target, "target", x, axis, options.ignore_index)
         counted, z_counted = (
             _blocks(chunk.weights_of_rows, rows, (target, rows), (weights, rows), dtype=np.float64, weight=w,
-                    ignored=options.ignore_index, classes=x.shape[axis])
+                    ignored=options.ignore_index)
             for w in (by_class, None)
         )  # fmt: skip
     combined = options.reduction != "none"
@@ -515,7 +516,7 @@ def _cross_entropy(
         divisor, z_divisor = (w.astype(np.float64).sum() for w in (counted, z_counted))
     grad = None
     if in_parts:
-        whole = _reduced(x, axis, target, "target", temperature=options.temperature, ignored=options.ignore_index)
+        whole = _reduced(x, axis, target, temperature=options.temperature)
         loss = _blocks(
             chunk.losses, rows, (whole, _all(x)), (counted, rows), (divisor, ()), combined=combined,
             dtype=np.float64 if combined else computed,
