@@ -273,6 +273,7 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
             "sample_weight has dtype complex128; accepted are real numbers",
         ),
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight has dtype <U1; accepted are"),
+        (lambda: lazy.cross_entropy(ZEROS[0, :0], 0), ValueError, "logits has shape (0,) and axis 0: no classes"),
         (
             lambda: lazy.cross_entropy(ZEROS[:, :0], [0, 1]),
             ValueError,
