@@ -98,6 +98,18 @@ def test_a_small_divergence_has_its_digits(kind, offset):
         assert abs(found - true) <= 1e-5 * true
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("classes", [3, 40, 300])
+def test_an_offset_between_the_two_costs_no_digits(classes, kind):
+    """The differences of the logits are no numbers of their dtype then."""
+    rng = np.random.default_rng(9)
+    q = (3 * rng.standard_normal(classes)).astype(np.float32)
+    p = (q + 100.3 + 1e-3 * rng.standard_normal(classes)).astype(np.float32)
+    for a, b in ((p, q), (q, p)):
+        true = exact(a, b, kind)[0]
+        assert abs(alone(a, b, kind) - true) <= 2e-6 * true
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 5.0])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
