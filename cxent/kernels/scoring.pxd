@@ -4,7 +4,7 @@ from libc.stdint cimport int64_t
 
 from .batches cimport Call
 from .cross_entropy cimport change_logits, sum_shifted
-from .elementwise cimport unlifted
+from .elementwise cimport Row_factors, unlifted
 from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
@@ -19,12 +19,8 @@ from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 cdef inline void take_candidates(Call* call, Py_ssize_t k, int64_t* id) noexcept nogil:
     """The k-th candidate of each row; -1 where it is not to count."""
     cdef Labels ids = call.scores.ids
-    cdef Py_ssize_t r
     ids.at.origin += k * call.scores.id_stride
     take_labels(&call.batch, &ids, id)
-    for r in range(call.batch.rows if call.loss.ignoring else 0):
-        if id[r] == call.loss.ignored:
-            id[r] = -1
 
 
 cdef inline void take_at_ids(const Batch* batch, Block x, const int64_t* id, real* number) noexcept nogil:
@@ -92,7 +88,8 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef real m[MOST_ROWS]
     cdef real entropy[MOST_ROWS]
     cdef real log_sum[MOST_ROWS]
-    cdef Row_numbers n
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
     cdef vec rest
@@ -108,12 +105,12 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         find_limits(batch, x, m, n.limit)
     put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
-        change_logits(call, x, m, &n)
+        change_logits(call, x, m, n, factors)
     take_terms(call, x, x, m, &of)
     of.kept = block_of(batch, &call.spare)
-    sum_exponentials_m1(call, &of, m, &n)
-    compute_lse(batch, &n)
-    sum_shifted(call, TARGETS, x, of.kept, m, &n, n.weight, n.shifted)  # (the exponentials in the place of targets)
+    sum_exponentials_m1(call, &of, m, n)
+    compute_lse(batch, n)
+    sum_shifted(call, TARGETS, x, of.kept, m, n, n.weight, n.shifted)  # (the exponentials in the place of targets)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)
