@@ -51,10 +51,10 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
     """
     from . import __version__
 
-    one_of(("stdout", "dicts"), mode, "mode")
+    chosen = one_of(("stdout", "dicts"), mode, "mode")
     versions = {"cxent": __version__, "numpy": np.__version__, "python": sys.version.split()[0]}
     forced, available = bool(os.environ.get("CXENT_ISA")), kernels.available()
-    if mode == "dicts":
+    if chosen == "dicts":
         return {
             "versions": versions,
             "kernels": {"in_use": kernels.serving.name, "forced": forced, "available": available},

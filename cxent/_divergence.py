@@ -347,8 +347,7 @@ def js_divergence_with_grad(
 
 
 def _compared(direction: Direction) -> str:
-    one_of(("forward", "reverse"), direction, "direction")
-    return direction
+    return one_of(("forward", "reverse"), direction, "direction")
 
 
 def _share(beta: Real) -> float:

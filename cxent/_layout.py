@@ -101,6 +101,7 @@ class Layout:
         row_axes = sorted(outer + inner)
 
         self.shape = shape
+        self.class_axes = class_axes
         self.row_shape = tuple(shape[a] for a in row_axes)
         self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(shape))
         self.classes = size(classes)

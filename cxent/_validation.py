@@ -14,7 +14,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.exceptions import AxisError
@@ -26,6 +26,9 @@ from ._types import Array, Axis, Real, Reduction
 if TYPE_CHECKING:
     from ._layout import Layout
 
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
+
+_Word = TypeVar("_Word", bound=str)
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _INT64 = np.dtype(np.int64)
@@ -110,6 +113,11 @@ def plain_array(value: ArrayLike, name: str) -> Array:
 def real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
     """`value` as an array of real numbers."""
     array = value if type(value) is np.ndarray else plain_array(value, name)
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{name} must have a numeric dtype, got object, as of a data frame with nullable columns: convert it, with "
+            "to_numpy(float) or astype(float)"
+        )
     if array.dtype.kind not in _REAL and half_name(array.dtype) is None:
         raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
     return array
@@ -155,13 +163,19 @@ def checked_target(
     value: ArrayLike, layout: Layout, name: str, dtype: DTypeLike, ignore_index: int | None = None
 ) -> Target:
     """The target as kernels take it; `name` is that of the array that it belongs to."""
-    target = real_array(value, "target", "accepted are integers (class indices) and real numbers (class probabilities)")
+    target = plain_array(value, "target")
+    if target.shape != layout.row_shape or target.dtype.kind not in "Of":
+        target = real_array(
+            target, "target", "accepted are integers (class indices) and real numbers (class probabilities)"
+        )
     if target.shape == layout.shape:
         if ignore_index is not None:
             raise ValueError(
                 f"ignore_index is {ignore_index} and target has shape {target.shape}, which is that of class "
                 "probabilities; accepted is an ignore_index with class indices alone"
             )
+        if target.dtype.kind in "iub":
+            require_one_hot(target, layout, name)
         return Probabilities(layout.view(_readable(target, dtype)))
     if target.shape != layout.row_shape:
         of_torch = layout.shape[:1] + layout.shape[2:]
@@ -170,12 +184,47 @@ def checked_target(
             f"target has shape {target.shape}; accepted for {name} of shape {layout.shape} are "
             f"{layout.row_shape} (class indices) and {layout.shape} (class probabilities){hint}"
         )
-    if target.dtype.kind not in "iu" and target.size:  # an empty list is float64 to NumPy
-        raise TypeError(
-            f"target has dtype {target.dtype} and shape {target.shape}, which is that of class indices; "
-            "accepted for these are integers: convert it with astype(int)"
-        )
+    require_integers(target, "target", "class indices")
     return _indices(target, "target", layout, ignore_index)
+
+
+def require_one_hot(target: Array, layout: Layout, name: str) -> None:
+    """Integers or booleans in the logits' shape have one 1 in each row, and 0 elsewhere."""
+    axes = layout.class_axes
+    is_one_hot = np.count_nonzero(target, axis=axes) == 1
+    if target.dtype.kind != "b":
+        is_one_hot &= np.count_nonzero(target == 1, axis=axes) == 1
+    if is_one_hot.all():
+        return
+    row = np.argwhere(~is_one_hot)[0].tolist()
+    remedies = [
+        f"class indices must have shape {layout.row_shape}",
+        "class probabilities must have a floating dtype: target.astype(float)",
+    ]
+    if target.dtype.kind == "b" or ((target == 0) | (target == 1)).all():
+        both = "1 - probs, probs" if name == "probs" else f"0 * {name}, {name}"
+        remedies.append(
+            "labels 0 and 1 of a single score each belong to a binary cross-entropy: give both classes, as "
+            f"np.stack([{both}], axis=-1)"
+        )
+    raise ValueError(
+        f"target of dtype {target.dtype} in the shape of {name}, {layout.shape}, must be one-hot (one 1 in each row, 0 "
+        f"elsewhere), got a row that is not{f', {row}' if row else ''}; {'; '.join(remedies)}"
+    )
+
+
+def require_integers(labels: Any, name: str, meaning: str) -> None:
+    """Labels have an integer dtype; an empty list, which is float64 to NumPy, may be labels too."""
+    dtype = labels.dtype
+    if dtype.kind in "iu" or not labels.size:
+        return
+    has_nan = dtype.kind == "f" and isinstance(labels, np.ndarray) and bool(np.isnan(labels).any())
+    if dtype.kind == "O" or has_nan:
+        raise TypeError(
+            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: fill missing "
+            "labels with a number that is no class, such as -100, convert with astype(int), and give ignore_index=-100"
+        )
+    raise TypeError(f"{name} must have an integer dtype ({meaning}), got {dtype}: convert it with astype(int)")
 
 
 def checked_ids(value: ArrayLike, layout: Layout, ignore_index: int | None, several: bool = True) -> Indices:
@@ -192,8 +241,7 @@ def require_ids(ids: Any, name: str, row_shape: tuple[int, ...], shape: tuple[in
     if ids.shape != row_shape and not (several and ids.shape[:-1] == row_shape and ids.ndim > len(row_shape)):
         more = ", and one axis more for several candidates of each row" if several else ""
         raise ValueError(f"{name} has shape {ids.shape}; accepted for logits of shape {shape} are {row_shape}{more}")
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"{name} has dtype {ids.dtype}; accepted are integers")
+    require_integers(ids, name, "ids of classes")
 
 
 def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | None) -> Indices:
@@ -306,7 +354,7 @@ def _checked_options(
     z_loss: Real,
     softcap: Real | None,
 ) -> LossOptions:
-    one_of(("mean", "sum", "none"), reduction, "reduction")
+    reduction = one_of(REDUCTIONS, reduction, "reduction")
     axis = single_axis(axis)
     ignore_index = integer_or_none(ignore_index, "ignore_index")
     label_smoothing = real_number(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
@@ -328,6 +376,8 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 def real_number(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
     """A number that is accepted, as a float."""
     if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Real):
+        if getattr(value, "size", None) == 1:
+            raise TypeError(f"{name} must be {accepted}, got an array of one number: pass {name}.item()")
         raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
     try:
         number = float(value)
@@ -391,11 +441,14 @@ def thread_count(workers: SupportsIndex) -> int:
     return min(count, cpus) if count > 0 else cpus + 1 + count
 
 
-def one_of(choices: tuple[str, ...], value: object, name: str) -> None:
-    """The value is one of several words."""
-    if not isinstance(value, str) or value not in choices:
-        *first, last = map(repr, choices)
-        raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
+def one_of(choices: tuple[_Word, ...], value: object, name: str) -> _Word:
+    """The one of several words that the value is: a string of any type, such as a member of a StrEnum."""
+    if isinstance(value, str):
+        for choice in choices:
+            if value == choice:
+                return choice
+    *first, last = map(repr, choices)
+    raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
 
 
 def _integer(value: SupportsIndex, name: str, accepted: str) -> int:

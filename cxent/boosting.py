@@ -74,9 +74,10 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex = 1) -> 
     array([[0.33333333, 0.33333333, 0.33333333],
            [0.33333333, 0.33333333, 0.33333333]])
     """
-    one_of(("xgboost", "lightgbm", "exact"), convention, "convention")
+    conventions: tuple[Convention, ...] = ("xgboost", "lightgbm", "exact")
+    chosen = one_of(conventions, convention, "convention")
     thread_count(workers)
-    return _SoftmaxObjective(convention, workers)
+    return _SoftmaxObjective(chosen, workers)
 
 
 @runtime_checkable

@@ -28,9 +28,22 @@ def test_json(capsys):
     assert found["kernels"]["in_use"] == cxent.kernels.serving.name
     assert [check["kernels"] for check in found["checks"]] == [n for n in cxent.kernels.available() if n != "python"]
     for check in found["checks"]:
-        assert check["passed"] and check["worst_error"] <= 8 and check["golden_failures"] == []
+        assert check["passed"] and check["worst_error"] <= 4 and check["golden_failures"] == []
         assert (check["golden_hashes"] > 200) == (check["kernels"] in _selfcheck.FUSED)
     assert all(speed["cxent"] > 0 < speed["numpy"] for speed in found["speeds"])
+
+
+def test_an_error_above_the_promise_is_found(monkeypatch, capsys):
+    monkeypatch.setattr(_selfcheck, "worst_error", lambda name: 4.01)
+    assert command.main([]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+def test_no_compiled_kernels_is_a_failure(monkeypatch, capsys):
+    monkeypatch.setattr(cxent.kernels, "available", lambda: ["python"])
+    assert command.main([]) == 1
+    assert "FAILED: no compiled kernels" in capsys.readouterr().out
+    assert command.main(["--json"]) == 1
 
 
 def test_the_kernels_in_use_stay(capsys):
