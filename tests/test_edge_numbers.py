@@ -179,3 +179,47 @@ def test_targets_and_vectors_too_large_for_float32():
 def test_jacobian_of_what_are_no_probabilities():
     assert np.isnan(cxent.softmax_jacobian([np.inf, 1, 0])[0, 2])
     assert cxent.softmax_jacobian(np.array([3e38, 1], np.float32))[0, 0] == -np.inf
+
+
+# --- options whose products and quotients float32 cannot hold ------------------------------------------------------
+
+SIZES = [1e-30, 1e-20, 1e-10, 1.0, 1e10, 1e20, 1e30]
+LOGITS = np.array([[0, 1, -2, 1e-30], [1e10, 3, 0, -1e10], [1e-38, 0, 1e-40, 5], [30, 29.5, 1, 0]], np.float32)
+
+
+def close_to_wide(call):
+    """What the call gives of LOGITS is what it gives of them in float64, as far as float32 can hold that."""
+    found, wide = call(LOGITS), call(LOGITS.astype(np.float64))
+    for given, expected in zip(found, wide, strict=True):
+        with np.errstate(over="ignore"):
+            expected = np.asarray(expected).astype(np.float32)
+        if given is None:
+            continue
+        largest = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+        np.testing.assert_allclose(given, expected, rtol=1e-4, atol=1e-5 * largest + 1e-44)
+
+
+@pytest.mark.parametrize("softcap", [None, *SIZES])
+@pytest.mark.parametrize("temperature", SIZES)
+def test_any_temperature_with_any_softcap(temperature, softcap):
+    options = {"temperature": temperature, "softcap": softcap}
+    for more in ({}, {"z_loss": 1e-3, "reduction": "sum"}, {"sample_weight": [1e18] * 4}):
+        close_to_wide(lambda x, more=more: cxent.cross_entropy_with_grad(x, [1, 0, 2, 1], **options, **more))
+    close_to_wide(lambda x: cxent.token_logprobs(x, [1, 0, 2, 1], **options))
+
+
+@pytest.mark.parametrize("temperature", SIZES)
+def test_hessians_at_any_temperature(temperature):
+    for reduction in ("sum", "mean"):
+        options = {"temperature": temperature, "reduction": reduction}
+        close_to_wide(lambda x, options=options: cxent.cross_entropy_with_hess(x, [1, 0, 2, 1], **options))
+        close_to_wide(lambda x, options=options: [cxent.cross_entropy_hvp(x, [1, 0, 2, 1], x * 0 + 1, **options)])
+
+
+def test_a_z_loss_that_float32_cannot_hold():
+    """Its gradient can be held, where the logsumexp is small."""
+    x = np.float32([[np.log(0.25), np.log(0.75)]])
+    loss, grad = cxent.cross_entropy_with_grad(x, [0], z_loss=1e39)
+    assert np.isfinite(loss) and np.isfinite(grad).all()
+    loss, grad = cxent.cross_entropy_with_grad(np.float32([[0.0]]), [0], z_loss=1e308)
+    assert loss == 0 and grad == 0

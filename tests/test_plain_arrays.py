@@ -61,6 +61,7 @@ OPTIONS = {
     "class weights": {"weight": True},
     "row weights": {"sample_weight": True},
     "ignored labels": {"ignore_index": 1},
+    "a label that is never there": {"ignore_index": -100},
     "smoothing": {"label_smoothing": 0.1},
     "smoothing, weights": {"label_smoothing": 0.1, "weight": True, "sample_weight": True, "reduction": "sum"},
     "z loss": {"z_loss": 0.1, "reduction": "none"},
@@ -102,19 +103,22 @@ def option_results(x, target, options):
 @pytest.mark.parametrize("target", ["int64", "int32", "uint64", "uint8", "probs"])
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_same_results_as_the_general_way_with_options(options, dtype, target, close_the_short_way):
-    x = (3 * np.random.default_rng(0).standard_normal((17, 5))).astype(dtype)
+@pytest.mark.parametrize("shape", [(17, 5), (7, 300)], ids=str)
+def test_same_results_as_the_general_way_with_options(shape, options, dtype, target, close_the_short_way):
+    x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     if target == "probs":
         options = {name: value for name, value in options.items() if name != "ignore_index"}
         labels = cxent.softmax(-x)
     else:
-        labels = np.arange(17).astype(target) % 5
+        labels = np.arange(len(x)).astype(target) % 5
     short = dict(option_results(x, labels, options))
+    strided = dict(option_results(np.repeat(x, 2, axis=0)[::2], labels, options))
     close_the_short_way()
     for name, general in option_results(x, labels, options):
-        for given, expected in zip(short[name], general, strict=True):
+        for given, of_strided, expected in zip(short[name], strided[name], general, strict=True):
             assert type(given) is type(expected), name
             assert_same_bits(given, expected, name)
+            assert_same_bits(of_strided, expected, name)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

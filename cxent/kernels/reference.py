@@ -158,7 +158,7 @@ def cross_entropy(
 
     log_sum = m + np.log1p(rest) if cap else np.where(np.isfinite(m), m + np.log1p(rest), _limit(u, m))
     scale, z_scale = (counts / n if n else np.zeros_like(counts) for n in (divisor, z_divisor))
-    loss = np.where(counts == 0, 0, scale / c * loss + (z * z_scale * log_sum**2 if z else 0))
+    loss = np.where(counts == 0, 0, scale / c * loss + (z * (z_scale * log_sum**2) if z else 0))
     if lse is not None:
         lse[...] = log_sum[..., 0]
     if grad is not None:
@@ -172,7 +172,7 @@ def cross_entropy(
                 g = np.where(at, -weight * far, g)
             else:
                 g = np.where(at, np.where(at_top, g - at_label, weight * share * e - (t + at_label)), g)
-        g = scale * g + (2 * z * z_scale * log_sum * share * e if z else 0)
+        g = scale * g + (z * (2 * z_scale * log_sum * share * e) if z else 0)
         store(np.where(counts == 0, 0, slope * g), grad)
     if hess is not None:
         far = np.where(shifted == 0, rest * share, 1 - share * e)
