@@ -115,8 +115,8 @@ def real_array(value: ArrayLike, name: str, accepted: str = _ACCEPTED) -> Array:
     array = value if type(value) is np.ndarray else plain_array(value, name)
     if array.dtype.kind == "O":
         raise TypeError(
-            f"{name} must have a numeric dtype, got object, as of a data frame with nullable columns: convert it, with "
-            "to_numpy(float) or astype(float)"
+            f"{name} must have a numeric dtype, got object: convert it with astype(float), or, of a data frame with "
+            "nullable columns, with to_numpy(float)"
         )
     if array.dtype.kind not in _REAL and half_name(array.dtype) is None:
         raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
@@ -376,7 +376,7 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 def real_number(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
     """A number that is accepted, as a float."""
     if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Real):
-        if getattr(value, "size", None) == 1:
+        if getattr(value, "size", None) == 1 and not isinstance(value, np.generic):
             raise TypeError(f"{name} must be {accepted}, got an array of one number: pass {name}.item()")
         raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
     try:

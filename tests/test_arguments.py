@@ -53,7 +53,7 @@ NO_NUMBERS = [
 def test_what_is_no_number_is_refused_whatever_was_seen_before(option, value):
     accepted = {"label_smoothing": 0.0, "z_loss": 0.0, "softcap": 1.0, "temperature": 1.0}
     for _ in range(2):
-        with pytest.raises(TypeError, match=rf"^{option} is .*; accepted is a "):
+        with pytest.raises(TypeError, match=rf"^{option} (is .*; accepted is a|must be a .*, got an array)"):
             cxent.cross_entropy(X, LABELS, **{option: value})
         for number in (accepted[option], 1, 1.0):
             cxent.cross_entropy(X, LABELS, **{option: number})
@@ -138,7 +138,9 @@ def test_every_array_goes_the_same_way(name):
     with pytest.raises(TypeError, match=rf"^{argument} is a masked array; accepted are"):
         ARRAYS[name](np.ma.masked_array(X, X == 1))
     for bad in (X.astype(object), X.astype(str), X.astype("M8[s]")):
-        with pytest.raises(TypeError, match=rf"^{argument} has dtype .*; accepted "):
+        with pytest.raises(
+            TypeError, match=rf"^{argument} (has dtype .*; accepted|must have a numeric dtype, got object)"
+        ):
             ARRAYS[name](bad)
 
 

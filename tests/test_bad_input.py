@@ -1,5 +1,7 @@
 """Bad input gets one exception, before anything is written: the argument, what was found, what is accepted."""
 
+import re
+
 import numpy as np
 import pytest
 from numpy.exceptions import AxisError
@@ -31,23 +33,24 @@ X = np.zeros((2, 3))
     ids=lambda bad: type(bad).__name__ + " " + str(bad.dtype),
 )
 def test_types(bad):
+    says = "got object: convert it" if bad.dtype == object else "accepted are"
     name = "masked" if isinstance(bad, np.ma.MaskedArray) else str(bad.dtype)
     for function in SOFTMAXES:
         with pytest.raises(TypeError, match=r"^x ") as caught:
             function(bad)
-        assert name in str(caught.value) and "accepted are" in str(caught.value)
+        assert name in str(caught.value) and re.search(says, str(caught.value))
     for function in LOSSES:
-        with pytest.raises(TypeError, match=r"^(logits|probs) .*accepted are"):
+        with pytest.raises(TypeError, match=r"^(logits|probs) .*" + says):
             function(bad, [0, 0])
-    with pytest.raises(TypeError, match=r"^grad_output .*accepted are"):
+    with pytest.raises(TypeError, match=r"^grad_output .*" + says):
         cxent.softmax_backward(bad, X)
-    with pytest.raises(TypeError, match=r"^output .*accepted are"):
+    with pytest.raises(TypeError, match=r"^output .*" + says):
         cxent.log_softmax_backward(X, bad)
-    with pytest.raises(TypeError, match=r"^p .*accepted are"):
+    with pytest.raises(TypeError, match=r"^p .*" + says):
         cxent.softmax_jacobian(bad)
     if bad.dtype.kind != "f" or name == "masked":
         for function in LOSSES:
-            with pytest.raises(TypeError, match=r"^target .*accepted are"):
+            with pytest.raises(TypeError, match=r"^target .*" + says):
                 function(X, bad)
 
 
@@ -55,7 +58,7 @@ def test_lists_that_are_no_array():
     for function in SOFTMAXES:
         with pytest.raises(ValueError, match="inhomogeneous"):
             function([[1, 2], [3]])
-        with pytest.raises(TypeError, match=r"^x has dtype object"):
+        with pytest.raises(TypeError, match=r"^x must have a numeric dtype, got object"):
             function([None, 1])
 
 
@@ -137,7 +140,7 @@ def test_target_of_the_wrong_shape(function):
 @pytest.mark.parametrize("function", LOSSES)
 def test_class_indices_that_are_not_integers(function):
     for target in ([0.0, 1.0], [True, False], np.zeros(2, np.float32)):
-        with pytest.raises(TypeError, match=r"^target has dtype .* accepted for these are integers"):
+        with pytest.raises(TypeError, match=r"^target must have an integer dtype .* convert it with astype\(int\)"):
             function(X, target)
 
 
@@ -232,7 +235,7 @@ WITH_OPTIONS = [
         ("sample_weight", [[1.0, 1.0]], ValueError, r"^sample_weight has shape \(1, 2\)"),
         ("sample_weight", np.nan, ValueError, r"^sample_weight has nan"),
         ("sample_weight", [1, np.nan], ValueError, r"^sample_weight has nan"),
-        ("sample_weight", [1, None], TypeError, r"^sample_weight has dtype object"),
+        ("sample_weight", [1, None], TypeError, r"^sample_weight must have a numeric dtype, got object"),
         ("ignore_index", 1.0, TypeError, r"^ignore_index is 1.0; accepted are an integer and None"),
         ("ignore_index", "1", TypeError, r"^ignore_index is '1'"),
         ("label_smoothing", -0.5, ValueError, r"^label_smoothing is -0.5; accepted is a number from 0 to 1"),
@@ -240,7 +243,7 @@ WITH_OPTIONS = [
         ("label_smoothing", np.nan, ValueError, r"^label_smoothing is nan"),
         ("label_smoothing", None, TypeError, r"^label_smoothing is None"),
         ("label_smoothing", [0.1], TypeError, r"^label_smoothing is \[0.1\]"),
-        ("label_smoothing", np.array([0.1]), TypeError, r"^label_smoothing is array"),
+        ("label_smoothing", np.array([0.1]), TypeError, r"^label_smoothing must be a number from 0 to 1, got an array"),
         ("z_loss", -1e-9, ValueError, r"^z_loss is -1e-09; accepted is a finite number from 0 on"),
         ("z_loss", np.inf, ValueError, r"^z_loss is inf"),
         ("z_loss", 10**400, ValueError, r"^z_loss is 1000"),
@@ -287,7 +290,7 @@ def test_vectors_of_another_shape():
 def test_what_is_no_array():
     with pytest.raises(ValueError, match=r"^x is a list of which NumPy makes no array: "):
         cxent.softmax([[1.0, 2.0], [3.0]])
-    with pytest.raises(TypeError, match=r"^target has dtype object; accepted are integers \(class indices\) and real"):
+    with pytest.raises(TypeError, match=r"^target must have a numeric dtype, got object"):
         cxent.cross_entropy(np.zeros((2, 3)), None)
     with pytest.raises(TypeError, match=r"^weight has dtype <U8; accepted are real numbers, one for each class"):
         cxent.cross_entropy(np.zeros((2, 3)), [0, 1], weight="balanced")

@@ -260,7 +260,7 @@ def test_perplexity_of_what_is_impossible_and_of_nothing():
 
 BAD = {
     "ids of another shape": (dict(ids=[0, 1, 2]), ValueError, "ids has shape"),
-    "ids that are no integers": (dict(ids=[0.0, 1.0]), TypeError, "ids has dtype float64"),
+    "ids that are no integers": (dict(ids=[0.0, 1.0]), TypeError, "ids must have an integer dtype"),
     "an id too large": (dict(ids=[0, 5]), IndexError, r"ids\[1\] is 5"),
     "a candidate too large": (dict(ids=[[0, 1], [2, -3]]), IndexError, r"ids\[1, 1\] is -3"),
     "top_k too large": (dict(top_k=6), ValueError, "top_k is 6; accepted is an integer from 0 to 5"),
