@@ -222,11 +222,11 @@ def whole_labels(value: ArrayLike) -> Array:
     return indices
 
 
-def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any]) -> Array:
+def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any], name: str = "weight") -> Array:
     """One weight for each class, in `dtype`."""
-    weights = _weights(value, "weight", dtype, "one for each class")
+    weights = _weights(value, name, dtype, "one for each class")
     if weights.shape != (classes,):
-        raise ValueError(f"weight has shape {weights.shape}; accepted is {(classes,)}, one for each class")
+        raise ValueError(f"{name} has shape {weights.shape}; accepted is {(classes,)}, one for each class")
     return weights
 
 

@@ -164,10 +164,10 @@ def test_what_a_callable_raises_ends_the_call():
 
 
 BAD = {
-    "hidden of one dimension": (dict(hidden=np.zeros(3)), ValueError, r"hidden has shape \(3,\)"),
-    "another D": (dict(weight=np.zeros((4, 5))), ValueError, r"weight has shape \(4, 5\); accepted for hidden"),
-    "weight of one dimension": (dict(weight=np.zeros(3)), ValueError, "weight has shape"),
-    "another V": (dict(bias=np.zeros(3)), ValueError, r"bias has shape \(3,\); accepted is \(4,\)"),
+    "hidden of one dimension": (dict(hidden=np.zeros(3)), ValueError, r"hidden must have shape \(N, D\), got \(3,\)"),
+    "another D": (dict(weight=np.zeros((4, 5))), ValueError, r"weight must have shape \(V, 3\) .* got \(4, 5\)"),
+    "weight of one dimension": (dict(weight=np.zeros(3)), ValueError, r"weight must have shape \(V, 3\) for hidden of shape"),
+    "another V": (dict(bias=np.zeros(3)), ValueError, r"bias must have shape \(4,\), got \(3,\)"),
     "another N": (dict(target=[0, 1, 2]), ValueError, r"has shape \(3,\); accepted for logits of shape \(2, 4\)"),
     "a label too large": (dict(target=[0, 4]), IndexError, r"\[1\] is 4"),
     "no bytes": (dict(chunk_bytes=0), ValueError, "chunk_bytes is 0; accepted is a positive integer"),

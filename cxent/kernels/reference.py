@@ -282,6 +282,11 @@ def from_probs(
     return float(loss.sum())
 
 
+@np.errstate(all="ignore")
+def convert(x: Array, out: Array, threads: int) -> None:
+    store(rows_of(x), out)
+
+
 def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
     labels = labels.astype(np.int64)
     return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
