@@ -535,6 +535,7 @@ class _Layer:
     def _converted(self, array: Array, dtype: np.dtype[Any]) -> Array:
         return array if array.dtype == dtype else self._convert(array, np.empty(array.shape, dtype))
 
+    @np.errstate(all="ignore")
     def _convert(self, array: Array, out: Array) -> Array:
         """`out`, with the numbers of an array of another dtype."""
         if array.size and {array.itemsize, out.itemsize} == {2, 4}:
