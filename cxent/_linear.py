@@ -134,9 +134,11 @@ def linear_cross_entropy(
     sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse : optional
         As in `cross_entropy`.
     chunk_bytes : int, default 48 MB
-        How much memory the logits of some rows may take; at least one row is computed at a time.
+        How much memory the logits of some rows may take, and copies of their hidden states, if these are converted; at
+        least one row is computed at a time.
     progress : callable or bool, optional
-        What is called after each chunk with the number of rows that are done, and of all; True shows a bar, by tqdm.
+        What is called after each chunk with the number of rows that are done, and of all that are computed; True shows
+        a bar, by tqdm.
     workers : int, default 1
         As in `cross_entropy`. The matrix products have the threads of NumPy's BLAS.
 
@@ -162,8 +164,15 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The products are those of NumPy's BLAS, whose rounding depends on the machine and on the number of rows at a time.
-    Another `chunk_bytes` therefore changes a result as another order of the D products of each logit does.
+    The products are those of NumPy's BLAS, whose rounding depends on the machine, on its threads, and on the number of
+    rows at a time. So linear layers are outside the promise of the same bits on every machine, and another
+    `chunk_bytes` changes a result as another order of the D products of each logit does.
+
+    Rows that do not count, being ignored or of weight 0, are not computed, unless `return_lse` wants their logsumexps,
+    and add nothing to any result, whatever their hidden states are.
+
+    Beside inputs and results, `chunk_bytes` and 8 MB are in memory, whatever the dtypes: weights of another dtype than
+    that in which the logits are computed are converted in blocks of 8 MB.
 
     Examples
     --------
@@ -267,7 +276,7 @@ def linear_cross_entropy_with_grad(
         As `cross_entropy` returns it.
     gradients : LinearGradients
         A named tuple of the gradients with respect to hidden, weight and bias, in their shapes and dtypes; the last is
-        None without a bias. They are summed in the dtype in which the logits are computed.
+        None without a bias. A row that does not count has a gradient of 0, and no part in those of weight and bias.
     lse : ndarray
         The logsumexp of each row, if `return_lse`.
 
@@ -275,6 +284,13 @@ def linear_cross_entropy_with_grad(
     ------
     TypeError, ValueError, IndexError, ImportError
         As in `linear_cross_entropy`.
+
+    Notes
+    -----
+    The gradients of weight and bias are summed in the dtype in which the logits are computed. If that is wider than
+    their own, the sums are narrowed where they are: until then that of a weight of half precision takes twice the
+    memory of the result, or four times with float64 hidden states. `linear_cross_entropy` says what else is in memory,
+    and on what the rounding depends.
 
     Examples
     --------
