@@ -65,7 +65,7 @@ def main() -> None:
     lines = [
         f"# Large vocabularies on {of['cpu']}",
         "",
-        f"float32 with {THREADS} threads, kernels {of['kernels']}, {versions}, {of['date']}.",
+        f"float32, if nothing else is said, with {THREADS} threads, kernels {of['kernels']}, {versions}, {of['date']}.",
         "",
         *layer_table(),
         "",

@@ -12,6 +12,7 @@ from memory import peak_of
 
 ROWS, WIDTH, CLASSES = 2048, 768, 50_257
 PRODUCTS = "the three products"
+HALVES = ("float16", "bfloat16")
 
 
 def products(hidden: Any, weight: Any) -> Call:
@@ -52,20 +53,29 @@ def of_torch(hidden: Any, weight: Any, labels: Any, threads: int) -> dict[str, C
     return found
 
 
+def of_cxent(hidden: Any, weight: Any, labels: Any, threads: int) -> Call:
+    import cxent
+
+    return lambda: cxent.linear_cross_entropy_with_grad(hidden, weight, labels, workers=threads)
+
+
 def layer(what: str, threads: int) -> dict[str, Any]:
     """The seconds of each round, or the peak in bytes beside inputs and gradients."""
-    import cxent
+    import ml_dtypes  # noqa: F401 (NumPy knows its names then)
 
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((ROWS, WIDTH), np.float32)
     weight = rng.standard_normal((CLASSES, WIDTH), np.float32) / np.float32(WIDTH**0.5)
     labels = rng.integers(0, CLASSES, ROWS)
-    calls = {
-        "cxent": lambda: cxent.linear_cross_entropy_with_grad(hidden, weight, labels, workers=threads),
-        **of_torch(hidden, weight, labels, threads),
-    }
+    calls = {"cxent": of_cxent(hidden, weight, labels, threads), **of_torch(hidden, weight, labels, threads)}
+    result_bytes = dict.fromkeys(calls, hidden.nbytes + weight.nbytes)
+    for dtype in HALVES:
+        arrays = hidden.astype(dtype), weight.astype(dtype)
+        name = f"cxent, {dtype}"
+        calls[name] = of_cxent(*arrays, labels, threads)
+        result_bytes[name] = sum(array.nbytes for array in arrays)
     if what == "memory":
-        return {name: peak_of(call) - hidden.nbytes - weight.nbytes for name, call in calls.items()}
+        return {name: peak_of(call) - result_bytes[name] for name, call in calls.items()}
     return rounds({PRODUCTS: products(hidden, weight), **calls}, 7)
 
 

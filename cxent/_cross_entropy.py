@@ -521,7 +521,7 @@ def loss_of_part(
 
 def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, out: Out) -> Array:
     layout = loss.layout
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         vector = vector.astype(computed_dtype(x.dtype), copy=False)
     product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *loss.arrays()])
     if product.size:

@@ -31,7 +31,7 @@ def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
     """The inverse: what is too large becomes infinite, as in a kernel, without a warning."""
     if array.dtype == dtype:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import layout_of, narrowed
+from ._layout import as_stored, layout_of
 from ._losses import CheckedLoss, checked_loss
 from ._scoring import ScoreArrays, TokenLogprobs
 from ._types import (
@@ -28,7 +28,9 @@ from ._types import (
     Scalar,
 )
 from ._validation import (
+    LossOptions,
     checked_ids,
+    class_weights,
     computed_dtype,
     floating_array,
     integer_in_range,
@@ -132,9 +134,11 @@ def linear_cross_entropy(
     sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse : optional
         As in `cross_entropy`.
     chunk_bytes : int, default 48 MB
-        How much memory the logits of some rows may take; at least one row is computed at a time.
+        How much memory the logits of some rows may take, and copies of their hidden states, if these are converted; at
+        least one row is computed at a time.
     progress : callable or bool, optional
-        What is called after each chunk with the number of rows that are done, and of all; True shows a bar, by tqdm.
+        What is called after each chunk with the number of rows that are done, and of all that are computed; True shows
+        a bar, by tqdm.
     workers : int, default 1
         As in `cross_entropy`. The matrix products have the threads of NumPy's BLAS.
 
@@ -160,8 +164,15 @@ def linear_cross_entropy(
 
     Notes
     -----
-    The products are those of NumPy's BLAS, whose rounding depends on the machine and on the number of rows at a time.
-    Another `chunk_bytes` therefore changes a result as another order of the D products of each logit does.
+    The products are those of NumPy's BLAS, whose rounding depends on the machine, on its threads, and on the number of
+    rows at a time. So linear layers are outside the promise of the same bits on every machine, and another
+    `chunk_bytes` changes a result as another order of the D products of each logit does.
+
+    Rows that do not count, being ignored or of weight 0, are not computed, unless `return_lse` wants their logsumexps,
+    and add nothing to any result, whatever their hidden states are.
+
+    Beside inputs and results, `chunk_bytes` and 8 MB are in memory, whatever the dtypes: weights of another dtype than
+    that in which the logits are computed are converted in blocks of 8 MB.
 
     Examples
     --------
@@ -175,9 +186,9 @@ def linear_cross_entropy(
     """
     threads = thread_count(workers)
     options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes)
-    loss = checked_loss(layer.stand_in, "logits", target, class_weight, sample_weight, options)
-    results = layer.loss(loss, return_lse, progress, threads, with_grad=False)
+    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
+    loss = layer.checked_loss(target, class_weight, sample_weight, options)
+    results = layer.loss(loss, return_lse, with_grad=False)
     return results if return_lse else results[0]
 
 
@@ -265,7 +276,7 @@ def linear_cross_entropy_with_grad(
         As `cross_entropy` returns it.
     gradients : LinearGradients
         A named tuple of the gradients with respect to hidden, weight and bias, in their shapes and dtypes; the last is
-        None without a bias. They are summed in the dtype in which the logits are computed.
+        None without a bias. A row that does not count has a gradient of 0, and no part in those of weight and bias.
     lse : ndarray
         The logsumexp of each row, if `return_lse`.
 
@@ -273,6 +284,13 @@ def linear_cross_entropy_with_grad(
     ------
     TypeError, ValueError, IndexError, ImportError
         As in `linear_cross_entropy`.
+
+    Notes
+    -----
+    The gradients of weight and bias are summed in the dtype in which the logits are computed. If that is wider than
+    their own, the sums are narrowed where they are: until then that of a weight of half precision takes twice the
+    memory of the result, or four times with float64 hidden states. `linear_cross_entropy` says what else is in memory,
+    and on what the rounding depends.
 
     Examples
     --------
@@ -286,9 +304,9 @@ def linear_cross_entropy_with_grad(
     """
     threads = thread_count(workers)
     options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes)
-    loss = checked_loss(layer.stand_in, "logits", target, class_weight, sample_weight, options)
-    total, *lse = layer.loss(loss, return_lse, progress, threads, with_grad=True)
+    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
+    loss = layer.checked_loss(target, class_weight, sample_weight, options)
+    total, *lse = layer.loss(loss, return_lse, with_grad=True)
     return (total, layer.gradients(), *lse)
 
 
@@ -343,7 +361,7 @@ def linear_token_logprobs(
     """
     threads = thread_count(workers)
     options = loss_options(-1, "sum", ignore_index, temperature=temperature, softcap=softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes)
+    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
     layout = layout_of(layer.stand_in, -1)
     require_classes(layout, -1, "logits")
     checked = checked_ids(ids, layout, options.ignore_index)
@@ -351,120 +369,220 @@ def linear_token_logprobs(
     k = integer_in_range(top_k, "top_k", layout.classes)
     scores = ScoreArrays.empty(layout, layer.dtype, checked.view.shape[2], k)
     given = (checked.ignored, options.softcap, options.temperature)
-    for rows, logits in layer.chunks(progress):
-        kernel = kernels.serving.of(layer.dtype).token_logprobs
-        kernel(logits, checked.view[rows], given, *scores.part(rows), threads)
+    kernel = kernels.serving.of(layer.dtype).token_logprobs
+    for rows, _, _, logits in layer.chunks():
+        kernel(logits[:, :, np.newaxis], checked.view[rows], given, *scores.part(rows), threads)
     return scores.results(layout, several)
 
 
+class _Chunk(NamedTuple):
+    """Rows whose logits are in memory together."""
+
+    rows: Any  # where they are: a slice, or their numbers
+    counted: int  # so many, the first, count
+    hidden: Array
+    logits: Array  # (rows, V)
+
+    def that_count(self) -> tuple[Any, Array, Array]:
+        """The same of the rows that count."""
+        rows = self.rows if isinstance(self.rows, slice) else self.rows[: self.counted]
+        return rows, self.hidden[: self.counted], self.logits[: self.counted]
+
+
 class _Layer:
-    """A linear layer: its outputs in chunks of rows, and its gradients, added up chunk by chunk."""
+    """A linear layer: its outputs in chunks of rows, and its gradients, added up chunk by chunk.
+
+    Arrays of another dtype than the one in which the logits are computed are converted in parts, of the weights into
+    the memory that is also that of a part of their gradient.
+    """
 
     def __init__(
-        self, hidden: ArrayLike, weight: ArrayLike, bias: ArrayLike | None, chunk_bytes: SupportsIndex
+        self,
+        hidden: ArrayLike,
+        weight: ArrayLike,
+        bias: ArrayLike | None,
+        chunk_bytes: SupportsIndex,
+        progress: Progress,
+        threads: int,
     ) -> None:
         self.hidden = floating_array(hidden, "hidden")
         self.weight = floating_array(weight, "weight")
         if self.hidden.ndim != 2:
-            raise ValueError(f"hidden has shape {self.hidden.shape}; accepted are two dimensions, (N, D)")
+            raise ValueError(f"hidden must have shape (N, D), got {self.hidden.shape}")
         n, d = self.hidden.shape
         if self.weight.ndim != 2 or self.weight.shape[1] != d:
             raise ValueError(
-                f"weight has shape {self.weight.shape}; accepted for hidden of shape {(n, d)} is (V, {d}), "
-                "V being the number of classes"
+                f"weight must have shape (V, {d}) for hidden of shape {(n, d)}, got {self.weight.shape}; "
+                "V is the number of classes"
             )
         classes = self.weight.shape[0]
         self.bias = None if bias is None else floating_array(bias, "bias")
         if self.bias is not None and self.bias.shape != (classes,):
-            raise ValueError(f"bias has shape {self.bias.shape}; accepted is {(classes,)}, one for each row of weight")
+            raise ValueError(f"bias must have shape {(classes,)}, got {self.bias.shape}")
         self.dtype: np.dtype[Any] = np.result_type(computed_dtype(self.hidden.dtype), computed_dtype(self.weight.dtype))
-        row_bytes = max(1, classes) * self.dtype.itemsize
-        self._chunk_rows = max(1, positive_integer(chunk_bytes, "chunk_bytes") // row_bytes)
+        self.threads = threads
+        self._chunk_bytes = positive_integer(chunk_bytes, "chunk_bytes")
+        self._progress = progress
+        self._has_gradients = False
         block = max(1, _BLOCK_BYTES // (max(1, d) * self.dtype.itemsize))
         self._blocks = [slice(start, start + block) for start in range(0, classes, block)]
         # In place of the logits, where their shape and dtype count.
         self.stand_in: Array = np.broadcast_to(np.zeros((), self.dtype), (n, classes))
 
-    def chunks(self, progress: Progress) -> Iterator[tuple[slice, Array]]:
-        """The rows of each chunk and their logits as (rows, V, 1), in memory that is used again for the next."""
-        n, classes = self.stand_in.shape
-        memory = np.empty((min(n, self._chunk_rows), classes), self.dtype)
-        report = _reporter(progress, n)
-        for start in range(0, n, self._chunk_rows):
-            rows = slice(start, min(n, start + self._chunk_rows))
-            logits = memory[: rows.stop - start]
-            with np.errstate(over="ignore", invalid="ignore"):
-                self._multiply(self._hidden(rows), logits)
-            yield rows, logits[:, :, np.newaxis]
-            report(rows.stop, n)
+    def checked_loss(
+        self,
+        target: ArrayLike,
+        class_weight: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        options: LossOptions,
+    ) -> CheckedLoss:
+        """A loss of the outputs."""
+        if class_weight is not None:
+            class_weight = class_weights(class_weight, len(self.weight), self.dtype, "class_weight")
+        return checked_loss(self.stand_in, "logits", target, class_weight, sample_weight, options)
 
-    def loss(
-        self, loss: CheckedLoss, return_lse: bool, progress: Progress, threads: int, *, with_grad: bool
-    ) -> tuple[RowResults, ...]:
-        """The loss of the outputs, and the logsumexps, if they are wanted; gradients are added up."""
+    def loss(self, loss: CheckedLoss, return_lse: bool, *, with_grad: bool) -> tuple[RowResults, ...]:
+        """The loss of the outputs, and the logsumexps, if they are wanted; gradients are added up.
+
+        Only rows that count are computed, for those that do not may be no numbers. If logsumexps are wanted, the others
+        follow, and take no part in the products of the gradients.
+        """
         lse = loss.layout.empty_row_results(loss.dtype) if return_lse else None
+        counted = loss.counted()[:, 0]
+        order: Array | None = None
+        if not counted.all():
+            order = np.argsort(~counted, kind="stable") if return_lse else np.flatnonzero(counted)
+            if loss.row_losses is not None:
+                loss.row_losses[...] = 0
         total = 0.0
-        for rows, logits in self.chunks(progress):
-            total += loss.compute(logits, threads, rows=rows, lse=lse, grad=logits if with_grad else None)
-            if with_grad:
-                self._add_gradients(rows, logits)
+        for chunk in self.chunks(order, int(np.count_nonzero(counted)), loss.target.ndim == 3):
+            part = loss.of_rows(chunk.rows)
+            part_lse = None if lse is None else lse[chunk.rows]
+            logits = chunk.logits[:, :, np.newaxis]
+            total += part.compute(logits, self.threads, lse=part_lse, grad=logits if with_grad else None)
+            if order is not None:  # then these are copies
+                if loss.row_losses is not None:
+                    loss.row_losses[chunk.rows] = part.row_losses
+                if lse is not None:
+                    lse[chunk.rows] = part_lse
+            if with_grad and chunk.counted:
+                rows, hidden, g = chunk.that_count()
+                self._add_gradients(rows, hidden, g)
         return (loss.reduced(total),) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
 
-    def _hidden(self, rows: slice) -> Array:
-        return self.hidden[rows].astype(self.dtype, copy=False)
+    def chunks(
+        self, order: Array | None = None, counted: int | None = None, copies_target: bool = False
+    ) -> Iterator[_Chunk]:
+        """All rows, or those of these numbers, of which so many count; the memory is used again for the next chunk."""
+        n, classes = self.stand_in.shape
+        d = self.hidden.shape[1]
+        width = classes  # how many numbers of each row are in memory
+        if order is not None or self.hidden.dtype != self.dtype or self.weight.dtype != self.dtype:
+            width += 3 * d  # those of hidden, of its gradient, and of a part of this
+        if order is not None and copies_target:
+            width += classes
+        step = max(1, self._chunk_bytes // (max(1, width) * self.dtype.itemsize))
+        total = n if order is None else len(order)
+        counted = n if counted is None else counted
+        memory = np.empty((min(total, step), classes), self.dtype)
+        report = _reporter(self._progress, total)
+        for start in range(0, total, step):
+            stop = min(total, start + step)
+            rows = slice(start, stop) if order is None else order[start:stop]
+            hidden = self._converted(self.hidden[rows], self.dtype)
+            logits = memory[: stop - start]
+            self._multiply(hidden, logits)
+            yield _Chunk(rows, max(0, min(stop, counted) - start), hidden, logits)
+            report(stop, total)
 
+    @np.errstate(all="ignore")
     def _multiply(self, hidden: Array, logits: Array) -> None:
         if self.weight.dtype == self.dtype:
             np.matmul(hidden, self.weight.T, out=logits)
         else:
             for classes in self._blocks:
-                logits[:, classes] = hidden @ self.weight[classes].astype(self.dtype).T
+                np.matmul(hidden, self._weights(classes).T, out=logits[:, classes])
         if self.bias is not None:
             logits += self.bias.astype(self.dtype, copy=False)
 
-    def _add_gradients(self, rows: slice, logits_grad: Array) -> None:
-        """Of a chunk, whose gradient with respect to its logits is given as (rows, V, 1)."""
-        g = logits_grad[:, :, 0]
+    @np.errstate(all="ignore")
+    def _add_gradients(self, rows: slice | Array, hidden: Array, g: Array) -> None:
+        """Of rows whose gradient with respect to the logits is g."""
         by_hidden, by_weight, by_bias = self._sums
-        hidden = self._hidden(rows)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self.weight.dtype == self.dtype:
-                np.matmul(g, self.weight, out=by_hidden[rows])
+        for classes in self._blocks:
+            if not self._has_gradients:
+                np.matmul(g[:, classes].T, hidden, out=by_weight[classes])
+            else:  # (NumPy has no product that is added to what is there)
+                part = self._block[: len(by_weight[classes])]
+                by_weight[classes] += np.matmul(g[:, classes].T, hidden, out=part)
+        self._has_gradients = True
+        if by_bias is not None:
+            by_bias += np.ones(len(g), self.dtype) @ g
+        if by_hidden.dtype == self.weight.dtype == self.dtype and isinstance(rows, slice):
+            np.matmul(g, self.weight, out=by_hidden[rows])
+            return
+        if self.weight.dtype == self.dtype:
+            total = g @ self.weight
+        else:
+            total = np.zeros(hidden.shape, self.dtype)
             for classes in self._blocks:
-                if rows.start == 0:
-                    np.matmul(g[:, classes].T, hidden, out=by_weight[classes])
-                else:  # (NumPy has no product that is added to what is there)
-                    part = self._block[: len(by_weight[classes])]
-                    np.matmul(g[:, classes].T, hidden, out=part)
-                    by_weight[classes] += part
-                if self.weight.dtype != self.dtype:
-                    by_hidden[rows] += g[:, classes] @ self.weight[classes].astype(self.dtype)
-            if by_bias is not None:
-                by_bias += np.ones(len(g), self.dtype) @ g
+                total += g[:, classes] @ self._weights(classes)
+        by_hidden[rows] = self._converted(total, by_hidden.dtype)
 
     @cached_property
     def _sums(self) -> tuple[Array, Array, Array | None]:
-        """The gradients so far."""
-        make = np.zeros if len(self.hidden) == 0 else np.empty
+        """The gradients so far. That of hidden, of which no row is added to, has its dtype."""
         return (
-            np.zeros(self.hidden.shape, self.dtype),
-            make(self.weight.shape, self.dtype),
+            np.zeros_like(self.hidden, order="C"),
+            np.zeros(self.weight.shape, self.dtype),
             None if self.bias is None else np.zeros(self.bias.shape, self.dtype),
         )
 
     @cached_property
     def _block(self) -> Array:
-        """Memory for a part of the weight's gradient."""
-        return np.empty_like(self._sums[1][self._blocks[0]])
+        """Memory for a part of the weights, or of their gradient."""
+        return np.empty(self.weight[: self._blocks[0].stop].shape, self.dtype)
 
+    def _weights(self, classes: slice) -> Array:
+        """Those of some classes, until the memory is used again."""
+        weight = self.weight[classes]
+        return self._convert(weight, self._block[: len(weight)])
+
+    def _converted(self, array: Array, dtype: np.dtype[Any]) -> Array:
+        return array if array.dtype == dtype else self._convert(array, np.empty(array.shape, dtype))
+
+    @np.errstate(all="ignore")
+    def _convert(self, array: Array, out: Array) -> Array:
+        """`out`, with the numbers of an array of another dtype."""
+        if array.size and {array.itemsize, out.itemsize} == {2, 4}:
+            views = (as_stored(a)[:, :, np.newaxis] for a in (array, out))
+            kernels.serving.float32.convert(*views, self.threads)
+        else:
+            out[...] = array
+        return out
+
+    @np.errstate(all="ignore")
     def gradients(self) -> LinearGradients:
         """The gradients that were added up, in the dtypes of what was given."""
         by_hidden, by_weight, by_bias = self._sums
-        return LinearGradients(
-            narrowed(by_hidden, self.hidden.dtype),
-            narrowed(by_weight, self.weight.dtype),
-            None if by_bias is None or self.bias is None else narrowed(by_bias, self.bias.dtype),
-        )
+        del self._sums
+        if by_weight.dtype != self.weight.dtype:
+            by_weight = self._narrowed_in_place(by_weight)
+        if by_bias is not None and self.bias is not None:
+            by_bias = by_bias.astype(self.bias.dtype, copy=False)
+        return LinearGradients(by_hidden, by_weight, by_bias)
+
+    def _narrowed_in_place(self, sums: Array) -> Array:
+        """The sums in the dtype of the weights, at the start of their memory, of which the rest is given back."""
+        dtype = self.weight.dtype
+        narrow = sums.reshape(-1).view(dtype)[: sums.size].reshape(sums.shape)
+        for classes in self._blocks:
+            part = self._block[: len(narrow[classes])]
+            part[...] = sums[classes]  # (the first part would be written to where it is)
+            self._convert(part, narrow[classes])
+        del narrow
+        sums.resize(-(-sums.size * dtype.itemsize // sums.itemsize), refcheck=False)  # nothing else refers to it
+        return sums.view(dtype)[: self.weight.size].reshape(self.weight.shape)
 
 
 def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:

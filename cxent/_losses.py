@@ -50,30 +50,43 @@ class CheckedLoss(NamedTuple):
         logits: Array,
         threads: int,
         *,
-        rows: slice | None = None,
         lse: Array | None = None,
         grad: Array | None = None,
         hess: Array | None = None,
         past_caches: bool = False,
     ) -> float:
-        """The sum of the losses of these logits, which are of some rows or of all; writes what else is wanted.
-
-        Logits, gradient and Hessian are arrays of these rows; the losses and logsumexps of each row, of all.
-        """
+        """The sum of the losses of these logits; writes what else is wanted."""
         total: float = kernels.serving.of(self.dtype).cross_entropy(
             logits,
-            self.target if rows is None else self.target[rows],
+            self.target,
             self.class_weights,
-            _of_rows(self.row_weights, rows),
+            self.row_weights,
             self.options,
-            _of_rows(self.row_losses, rows),
-            _of_rows(lse, rows),
+            self.row_losses,
+            lse,
             grad,
             hess,
             past_caches,
             threads,
         )
         return total
+
+    def of_rows(self, rows: slice | Array) -> CheckedLoss:
+        """That of some rows; the losses of each row are copied if the rows are given by their numbers."""
+        return self._replace(
+            target=self.target[rows],
+            row_weights=None if self.row_weights is None else self.row_weights[rows],
+            row_losses=None if self.row_losses is None else self.row_losses[rows],
+        )
+
+    def counted(self) -> Array:
+        """Which rows count, as ``(outer, inner)``: those that are not ignored and whose weight is not 0."""
+        counted = np.ones(self.target.shape[::2] if self.target.ndim == 3 else self.target.shape, np.bool_)
+        if self.target.ndim == 2 and self.options[0] is not None:
+            counted &= self.target.astype(np.int64, copy=False) != self.options[0]
+        if self.row_weights is not None:
+            counted &= self.row_weights != 0
+        return counted
 
     def reduced(self, total: float) -> RowResults:
         """The loss that the caller gets, of the sum that a kernel returns."""
@@ -128,10 +141,6 @@ def weighted_loss(
         (ignored, given.label_smoothing, given.z_loss, given.softcap, given.temperature, *divisors),
         layout.empty_row_results(dtype) if given.reduction == "none" else None,
     )
-
-
-def _of_rows(array: Array | None, rows: slice | None) -> Array | None:
-    return array if array is None or rows is None else array[rows]
 
 
 def scalar(total: float, dtype: type[np.floating]) -> Scalar:

@@ -408,7 +408,7 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
     rows = widened(given)
     if class_axis not in (-1, given.ndim - 1):
         rows = np.moveaxis(rows, class_axis, -1)
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
         classes = rows.shape[-1]
         diagonals = jacobian.reshape(*rows.shape[:-1], classes * classes)[..., :: classes + 1]
@@ -461,7 +461,7 @@ def _logsumexp_with_factors(
         sign.fill(0)
     if not return_sign:
         lse[sign < 0] = np.nan
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         lse, sign = (layout.row_results(array.astype(dtype)) for array in (lse, sign))
     if keepdims:
         lse, sign = (array.reshape(layout.keepdims_shape) for array in (lse, sign))

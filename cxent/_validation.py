@@ -127,7 +127,7 @@ def _readable(array: Array, dtype: DTypeLike) -> Array:
     """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
     if array.dtype == dtype and array.flags.aligned:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
 
 
@@ -270,11 +270,11 @@ def whole_labels(value: ArrayLike) -> Array:
     return indices
 
 
-def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any]) -> Array:
+def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any], name: str = "weight") -> Array:
     """One weight for each class, in `dtype`."""
-    weights = _weights(value, "weight", dtype, "one for each class")
+    weights = _weights(value, name, dtype, "one for each class")
     if weights.shape != (classes,):
-        raise ValueError(f"weight has shape {weights.shape}; accepted is {(classes,)}, one for each class")
+        raise ValueError(f"{name} has shape {weights.shape}; accepted is {(classes,)}, one for each class")
     return weights
 
 

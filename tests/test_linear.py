@@ -164,10 +164,14 @@ def test_what_a_callable_raises_ends_the_call():
 
 
 BAD = {
-    "hidden of one dimension": (dict(hidden=np.zeros(3)), ValueError, r"hidden has shape \(3,\)"),
-    "another D": (dict(weight=np.zeros((4, 5))), ValueError, r"weight has shape \(4, 5\); accepted for hidden"),
-    "weight of one dimension": (dict(weight=np.zeros(3)), ValueError, "weight has shape"),
-    "another V": (dict(bias=np.zeros(3)), ValueError, r"bias has shape \(3,\); accepted is \(4,\)"),
+    "hidden of one dimension": (dict(hidden=np.zeros(3)), ValueError, r"hidden must have shape \(N, D\), got \(3,\)"),
+    "another D": (dict(weight=np.zeros((4, 5))), ValueError, r"weight must have shape \(V, 3\) .* got \(4, 5\)"),
+    "weight of one dimension": (
+        dict(weight=np.zeros(3)),
+        ValueError,
+        r"weight must have shape \(V, 3\) for hidden of shape",
+    ),
+    "another V": (dict(bias=np.zeros(3)), ValueError, r"bias must have shape \(4,\), got \(3,\)"),
     "another N": (dict(target=[0, 1, 2]), ValueError, r"has shape \(3,\); accepted for logits of shape \(2, 4\)"),
     "a label too large": (dict(target=[0, 4]), IndexError, r"\[1\] is 4"),
     "no bytes": (dict(chunk_bytes=0), ValueError, "chunk_bytes is 0; accepted is a positive integer"),
@@ -187,14 +191,93 @@ def test_bad_input(given, error, message, function):
         function(*positional, **arguments)
 
 
-def test_memory(kernels):
+def test_class_weights_are_named_so():
+    for given, message in (([1.0, 2.0], r"class_weight has shape \(2,\)"), ([1, 1, np.nan, 1], "class_weight has nan")):
+        for function in (linear_cross_entropy, linear_cross_entropy_with_grad):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                function(np.zeros((2, 3)), np.zeros((4, 3)), [0, 1], class_weight=given)
+
+
+def test_rows_that_do_not_count_are_not_computed():
+    hidden, weight, _, labels, _ = arrays()
+    labels[::2] = -1
+    calls = []
+    options = {"ignore_index": -1, "chunk_bytes": 10 * (ROW + 3 * 8 * D)}
+    options["progress"] = lambda done, total: calls.append((done, total))
+    linear_cross_entropy(hidden, weight, labels, **options)
+    assert calls == [(10, 18), (18, 18)]
+    linear_cross_entropy(hidden, weight, labels, return_lse=True, **options)
+    assert calls[2:] == [(10, 37), (20, 37), (30, 37), (37, 37)]
+
+
+def test_no_row_counts():
+    hidden, weight, bias, labels, _ = arrays()
+    loss, gradients = linear_cross_entropy_with_grad(np.nan * hidden, weight, 0 * labels, bias=bias, ignore_index=0)
+    assert np.isnan(loss)
+    for found, given in zip(gradients, (hidden, weight, bias), strict=True):
+        np.testing.assert_array_equal(found, 0 * given)
+
+
+DTYPES = [(a, b) for a in (*FLOATS, *HALVES) for b in (*FLOATS, *HALVES)]
+SHAPES = {"many classes": (300, 16, 10_000), "long vectors": (1000, 2000, 10)}
+
+
+@pytest.mark.parametrize("without", [False, True], ids=["all rows", "not all"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtypes", DTYPES, ids=lambda pair: "-".join(np.dtype(dtype).name for dtype in pair))
+def test_memory(dtypes, shape, without, kernels, monkeypatch):
+    """A chunk, and a block of the weights, whatever is converted: the logits, or hidden states, are many times that."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
-    hidden, weight = np.zeros((500, 16), np.float32), np.zeros((20_000, 16), np.float32)
-    labels = np.zeros(500, int)
-    tracemalloc.start()
-    _, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, chunk_bytes=1 << 21)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    returned = gradients.hidden.nbytes + gradients.weight.nbytes
-    assert peak < returned + (1 << 21) + (1 << 21)  # a chunk, and a block of weights; the logits are 40 MB
+    n, d, classes = SHAPES[shape]
+    block, chunk = 1 << 18, 1 << 20
+    monkeypatch.setattr("cxent._linear._BLOCK_BYTES", block)
+    hidden, weight = np.zeros((n, d), dtypes[0]), np.zeros((classes, d), dtypes[1])
+    labels = np.arange(n) % 2
+    options = {"chunk_bytes": chunk, "ignore_index": 1 if without else None}
+
+    def peak_of(function):
+        tracemalloc.start()
+        results = function(hidden, weight, labels, **options)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return peak, results
+
+    peak, loss = peak_of(linear_cross_entropy)
+    small = 1 << 17
+    assert peak < chunk + block + small
+    peak, (_, gradients) = peak_of(linear_cross_entropy_with_grad)
+    sums = weight.size * loss.dtype.itemsize  # the gradient of weight, which is narrowed where it is
+    assert peak < gradients.hidden.nbytes + sums + chunk + block + small
+    memory = gradients.weight if gradients.weight.base is None else gradients.weight.base
+    assert memory.nbytes == gradients.weight.nbytes == weight.nbytes
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("shape", [(1, 65536), (65536, 1), (512, 128), (3, 21845)])
+def test_conversion(shape, dtype, kernels):
+    """Every number of half precision, in rows and in columns, with and without gaps; and back."""
+    bits = np.arange(65536, dtype=np.uint16)[: shape[0] * shape[1]].reshape(shape)
+    half = bits.view(dtype)
+    as_bits = bits if dtype == np.float16 else bits.view(np.int16)
+    expected = half.astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        for step, axes in ((1, (0, 1)), (2, (0, 1)), (1, (1, 0))):
+            given, wanted = (array.transpose(axes)[:, ::step] for array in (as_bits, expected))
+            wide = np.full((wanted.shape[0], 2 * wanted.shape[1]), 7, np.float32)
+            for out in (np.empty(wanted.shape, np.float32), wide[:, ::2]):
+                kernels.float32.convert(given[:, :, np.newaxis], out[:, :, np.newaxis], 1)
+                np.testing.assert_array_equal(out, wanted)
+            assert (wide[:, 1::2] == 7).all()
+            back = np.empty(given.shape, given.dtype)
+            kernels.float32.convert(wanted[:, :, np.newaxis], back[:, :, np.newaxis], 2)
+            np.testing.assert_array_equal(back.view(dtype).astype(np.float32), wanted)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_conversion_rounds_as_numpy_does(dtype, kernels):
+    x = np.random.default_rng(0).integers(0, 2**32, (3, 50_000), dtype=np.uint32).view(np.float32)
+    found = np.empty(x.shape, np.uint16 if dtype == np.float16 else np.int16)
+    kernels.float32.convert(x[:, :, np.newaxis], found[:, :, np.newaxis], 1)
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found.view(dtype).astype(np.float32), x.astype(dtype).astype(np.float32))

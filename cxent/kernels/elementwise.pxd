@@ -30,7 +30,7 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
     COUNTED                 # a e,           likewise
     HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
-    MULTIPLY                # x y,           and 0 where y is and x infinite
+    MULTIPLY                # x y,           and 0 where x is, or where y is and x infinite
     SMOOTH                  # w (a x + b)
     HIDE                    # x where y is not 0, else -inf
     DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
@@ -147,7 +147,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         result = (f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
-        return select(equal(absolute(x), broadcast(INFINITY)), product(y, x), x * y)
+        result = select(equal(absolute(x), broadcast(INFINITY)), product(y, x), x * y)
+        return select(equal(x, zero), x, result)
     if formula == SMOOTH:
         return w * fma(f.a, x, f.b)
     if formula == HIDE:
@@ -165,7 +166,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == LOG_SOFTMAX_BACKWARD:
         return fma(-exp_any(y), f.a, f.b * x) * f.c
     if formula == LOSS_OF_PROBS:
-        result = f.b * x
+        result = product(f.b, x)
         return select(equal(result, zero), zero, -result / (y * f.a))
     if formula == ZERO:
         return zero

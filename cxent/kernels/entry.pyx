@@ -448,6 +448,7 @@ def evaluate(
                 store_first(&out[k * W], value, n - k * W)
 
 
+include "conversion.pxi"
 include "divergences.pxi"
 include "plain.pxi"
 include "scores.pxi"

@@ -271,7 +271,7 @@ def from_probs(
 ) -> float:
     p = rows_of(probs)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, p)
-    q = counts * (t + np.where(label == np.arange(p.shape[-1]), at_label, 0))
+    q = np.where(counts == 0, 0, counts * (t + np.where(label == np.arange(p.shape[-1]), at_label, 0)))
     divisor = options[5]
     loss = -sum_rows(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
     if grad is not None:
@@ -279,6 +279,11 @@ def from_probs(
     if losses is not None:
         losses[...] = loss
     return float(loss.sum())
+
+
+@np.errstate(all="ignore")
+def convert(x: Array, out: Array, threads: int) -> None:
+    store(rows_of(x), out)
 
 
 def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
