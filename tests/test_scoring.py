@@ -98,7 +98,11 @@ def test_any_layout(data):
     classes = logits.shape[axis]
     candidates = data.draw(st.sampled_from([None, 0, 1, 3]))
     shape = tuple(rows) if candidates is None else (*rows, candidates)
-    ids = np.random.default_rng(1).integers(0, classes, shape).astype(data.draw(st.sampled_from("bHiqQ" if classes <= 128 else "HiqQ")))
+    ids = (
+        np.random.default_rng(1)
+        .integers(0, classes, shape)
+        .astype(data.draw(st.sampled_from("bHiqQ" if classes <= 128 else "HiqQ")))
+    )
     k = data.draw(st.integers(0, min(classes, 5)))
     found = token_logprobs(logits, ids, axis=axis, top_k=k)
     expected = scores_by_definition(logits, ids, k, axis)

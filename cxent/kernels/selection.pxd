@@ -167,7 +167,7 @@ cdef inline void find_in_vector(const real* x, vec number, int64_t first, Py_ssi
         found.value[found.count], found.id[found.count] = x[lane], first + lane
         found.count += 1
         lanes &= lanes - 1
-    if found.count > MOST_FOUND:
+    if found.count > min(<Py_ssize_t> MOST_FOUND, 2 * k + 2 * LANES):
         keep_first(k, found)
 
 
