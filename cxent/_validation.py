@@ -139,7 +139,7 @@ class Indices(NamedTuple):
     """A target of class indices."""
 
     view: Array  # (outer, inner) of integers
-    ignored: int | None  # the one among them whose rows do not count
+    ignored: int | None  # the one whose rows do not count, which the labels' dtype may not have
 
 
 class Probabilities(NamedTuple):
@@ -199,7 +199,7 @@ def require_ids(ids: Any, name: str, row_shape: tuple[int, ...], shape: tuple[in
 def _indices(target: Array, argument: str, layout: Layout, ignore_index: int | None) -> Indices:
     """Class indices as kernels take them; each is a class, or ignored."""
     labels = _readable(target, target.dtype.newbyteorder("=") if target.dtype.kind in "iu" else _INT64)
-    indices = Indices(layout.row_view(labels), _as_label(ignore_index, target.dtype))
+    indices = Indices(layout.row_view(labels), ignore_index)
     outer, inner, *several = indices.view.shape
     view = indices.view.reshape(outer * inner, *several) if several else indices.view
     if not kernels.serving.float64.labels_in_range(view, layout.classes, indices.ignored):
@@ -249,19 +249,6 @@ def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) ->
         wrong = given[~np.isfinite(weights)].flat[0]
         raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {dtype}")
     return weights
-
-
-def _as_label(ignore_index: int | None, dtype: np.dtype[Any]) -> int | None:
-    """As it is found among labels of that dtype in int64, where large ones wrap; None if it cannot be there."""
-    if ignore_index is None or dtype.kind not in "iu":
-        return None
-    if dtype is _INT64 and -(2**63) <= ignore_index < 2**63:  # what small calls bring
-        return ignore_index
-    count = 256**dtype.itemsize  # (np.iinfo takes 2 microseconds, a fifth of a small call)
-    lowest = 0 if dtype.kind == "u" else -(count // 2)
-    if not lowest <= ignore_index < lowest + count:
-        return None
-    return ignore_index if ignore_index < 2**63 else ignore_index - 2**64
 
 
 def first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:

@@ -7,16 +7,18 @@ cleans up. A large call has parts, runs of its rows, which threads may compute s
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memset
 
-from .losses cimport Loss, Scores
+from .elementwise cimport Row_factors
+from .losses cimport Loss, Row_numbers, Scores
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
-from .simd cimport fence, real
+from .simd cimport W, fence, real
 from .stores cimport Beside, Pending, Unshifted, find_ahead, shift_from, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
-from .tiles cimport Batch, Rows, next_batch
+from .tiles cimport Batch, Rows, next_batch, padded_rows
 
 cdef enum:
-    STACK_BYTES = 16384     # tiles up to so large are on the stack
+    STACK_BYTES = 16384     # the memory of a small call is on the stack
+    ROW_ARRAYS = 18         # of reals, in `Row_numbers` and `Row_factors`
 
 cdef struct Call:
     Batch batch
@@ -29,6 +31,8 @@ cdef struct Call:
     Rows spare          # a tile alone: for dx/du of a softcap, or exponentials beside x; or none
     Loss loss
     Scores scores
+    Row_numbers n
+    Row_factors factors
     int comparison      # which divergence
     double beta         # of a mixture
     Values values       # one result for each row, or none
@@ -86,6 +90,43 @@ cdef inline Py_ssize_t give_tiles(Call* call, char* memory, Py_ssize_t tile_byte
     return given
 
 
+cdef inline real* next_array(real** memory, Py_ssize_t rows) noexcept nogil:
+    cdef real* array = memory[0]
+    memory[0] += rows
+    return array
+
+
+cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
+    """Memory for what is known of the rows of a batch. (On the stack it would be 40 kB.)"""
+    cdef Py_ssize_t rows = padded_rows(&call.batch)
+    cdef real* at
+    call.n.loss = <double*> memory
+    at = <real*> (call.n.loss + rows + W)
+    call.n.top = next_array(&at, rows)
+    call.n.limit = next_array(&at, rows)
+    call.n.sumexp_m1 = next_array(&at, rows)
+    call.n.maxima = next_array(&at, rows)
+    call.n.distance = next_array(&at, rows)
+    call.n.label_weight = next_array(&at, rows)
+    call.n.row_weight = next_array(&at, rows)
+    call.n.weight = next_array(&at, rows)
+    call.n.shifted = next_array(&at, rows)
+    call.n.lse = next_array(&at, rows)
+    call.factors.a = next_array(&at, rows)
+    call.factors.b = next_array(&at, rows)
+    call.factors.c = next_array(&at, rows)
+    call.factors.near = next_array(&at, rows)
+    call.factors.others = next_array(&at, rows)
+    call.factors.label = next_array(&at, rows)
+    call.factors.at_label = next_array(&at, rows)
+    call.factors.counts = next_array(&at, rows)
+
+
+cdef inline Py_ssize_t row_array_bytes(const Batch* batch) noexcept nogil:
+    cdef Py_ssize_t rows = padded_rows(batch)
+    return ROW_ARRAYS * rows * <Py_ssize_t> sizeof(real) + (rows + W) * <Py_ssize_t> sizeof(double)
+
+
 cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:
     while next_batch(&call.batch):
         if call.out.streamed and call.batch.columns:
@@ -137,14 +178,15 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     cdef Shared_call shared
     cdef char* memory = on_stack
     cdef char* tiles
-    cdef Py_ssize_t tile_bytes, seat_bytes, size
+    cdef Py_ssize_t tile_bytes, seat_tiles, seat_bytes, size
     cdef int threads, seat
     shared.call, shared.compute, shared.lead = call, compute, call.batch.lead
     shared.parts = parts_of(call.batch.total, call.batch.classes)
     threads = threads_for(call.batch.total * call.batch.classes, min(call.threads, shared.parts))
     shared.threads = threads
     tile_bytes = (call.batch.capacity * call.batch.classes * <Py_ssize_t> sizeof(real) + 63) // 64 * 64
-    seat_bytes = give_tiles(call, NULL, tile_bytes) * tile_bytes
+    seat_tiles = give_tiles(call, NULL, tile_bytes) * tile_bytes
+    seat_bytes = seat_tiles + (row_array_bytes(&call.batch) + 63) // 64 * 64
     size = threads * seat_bytes + (threads - 1) * <Py_ssize_t> sizeof(Call)
     if size > STACK_BYTES:
         memory = <char*> PyMem_RawMalloc(size + 64)
@@ -157,6 +199,7 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
         if seat > 0:
             shared.others[seat - 1] = call[0]
         give_tiles(call_of(&shared, seat), tiles + seat * seat_bytes, tile_bytes)
+        give_row_arrays(call_of(&shared, seat), tiles + seat * seat_bytes + seat_tiles)
     share(compute_part, &shared, shared.parts, threads)
     for seat in range(threads):
         stream_all(&call_of(&shared, seat).pending)

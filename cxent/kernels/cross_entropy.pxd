@@ -26,7 +26,7 @@ from .softmax cimport find_limits, take_terms
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
 )
-from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
+from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at, padded_rows
 
 
 cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* n) noexcept nogil:
@@ -40,9 +40,9 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
     if loss.row_weights.origin != NULL:
         take_values(&call.batch, &loss.row_weights, n.row_weight)
     else:
-        fill(1, n.row_weight, MOST_ROWS)
-    for r in range(call.batch.rows if loss.ignoring else 0):
-        if label[r] == loss.ignored:
+        fill(&call.batch, 1, n.row_weight)
+    for r in range(call.batch.rows if loss.labels.ignoring else 0):
+        if label[r] < 0:
             n.row_weight[r] = 0
             label[r] = 0
     if loss.labels.at.origin != NULL:
@@ -50,68 +50,65 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
             n.label_weight[r] = loss.w[label[r]] if loss.w != NULL else 1
 
 
-cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n) noexcept nogil:
+cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row_factors* factors) noexcept nogil:
     """Softcap and temperature: in the tile x - x_m in place of u, so that m = 0; and the slope dx/du of a cap."""
-    cdef Row_factors factors
     cdef Py_ssize_t r
     if call.loss.softcap != 0:
-        cap_factors(&call.batch, &call.loss, m, &factors, n.top)
+        cap_factors(&call.batch, &call.loss, m, factors, n.top)
         if call.spare.origin != NULL:
-            change_block(CAP_SLOPE, &call.batch, x, x, NULL, &factors, block_of(&call.batch, &call.spare))
-        change_block(CAP, &call.batch, x, x, NULL, &factors, x)
+            change_block(CAP_SLOPE, &call.batch, x, x, NULL, factors, block_of(&call.batch, &call.spare))
+        change_block(CAP, &call.batch, x, x, NULL, factors, x)
     else:
-        for r in range(MOST_ROWS):
+        for r in range(padded_rows(&call.batch)):
             factors.a[r] = <real> (call.loss.temperature / 2)
             factors.b[r] = m[r] if r < call.batch.rows else 0
             n.top[r] = factors.b[r] / <real> call.loss.temperature
-        change_block(DIVIDE, &call.batch, x, x, NULL, &factors, x)
-    fill(0, m, MOST_ROWS)
+        change_block(DIVIDE, &call.batch, x, x, NULL, factors, x)
+    fill(&call.batch, 0, m)
 
 
-cdef inline Block load_targets(Call* call) noexcept nogil:
+cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
     """The target rows, smoothed and weighted."""
-    cdef Row_factors factors
     cdef Block target = load_rows(&call.batch, &call.y)
     if call.loss.w != NULL:
-        fill(1 - call.loss.smoothing, factors.a, MOST_ROWS)
-        fill(call.loss.smoothing / call.batch.classes, factors.b, MOST_ROWS)
-        change_block(SMOOTH, &call.batch, target, target, call.loss.w, &factors, target)
+        fill(&call.batch, 1 - call.loss.smoothing, factors.a)
+        fill(&call.batch, call.loss.smoothing / call.batch.classes, factors.b)
+        change_block(SMOOTH, &call.batch, target, target, call.loss.w, factors, target)
     return target
 
 
 cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
-                              const Row_numbers* n) noexcept nogil:
+                              const Row_numbers* n, Row_factors* factors) noexcept nogil:
     cdef bint by_label = call.loss.labels.at.origin != NULL
-    cdef Row_factors factors
     cdef real classes[FEW]
     cdef Py_ssize_t group, c
     cdef Formula formula = GRADIENT_TARGETS
     if plain:
-        plain_factors(&call.batch, &call.loss, n, &factors)
+        plain_factors(&call.batch, &call.loss, n, factors)
     else:
-        weighted_factors(&call.batch, &call.loss, n, &factors)
+        weighted_factors(&call.batch, &call.loss, n, factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
     if by_label and plain and are_few(&call.batch):
         for c in range(FEW):
             classes[c] = <real> c
-        for group in range(MOST_ROWS // W):
+        for group in range(padded_rows(&call.batch) // W):
             store(factors.label + group * W, load_labels(label + group * W))
-        finish_rows(GRADIENT_LABELS, &call.batch, e, target, classes, &factors, &call.out, &call.pending)
+        finish_rows(GRADIENT_LABELS, &call.batch, e, target, classes, factors, &call.out, &call.pending)
         return
     if call.spare.origin != NULL:
-        change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
+        change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
         if by_label:
             put_in_block(&call.batch, e, label, factors.at_label)
         target = block_of(&call.batch, &call.spare)
         by_label = False
         formula = MULTIPLY
     elif by_label and call.out.streamed:
-        change_block(formula, &call.batch, e, target, call.loss.w, &factors, e)
+        change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
         put_in_block(&call.batch, e, label, factors.at_label)
         leave(&call.batch, e, &call.out, &call.pending)
         return
-    finish_rows(formula, &call.batch, e, target, call.loss.w, &factors, &call.out, &call.pending)
+    finish_rows(formula, &call.batch, e, target, call.loss.w, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(&call.batch, &call.out, label, factors.at_label)
 
@@ -142,15 +139,15 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef bint weighted = by_label and loss.smoothing != 0
     cdef int64_t label[MOST_ROWS]
     cdef real m[MOST_ROWS]
-    cdef Row_numbers n
-    cdef Row_factors factors
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block target
     cdef Block x = load_rows(batch, &call.x)
     cdef Py_ssize_t group, r
     n.c = 0.5
     max_rows(batch, &call.x, x, &call.next, m)
-    take_rows(call, plain, label, &n)
+    take_rows(call, plain, label, n)
     if with_lse:
         for r in range(batch.rows):
             n.top[r] = m[r]
@@ -158,7 +155,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         if loss.softcap == 0:
             find_limits(batch, x, m, n.limit)
     if loss.softcap != 0 or loss.temperature != 1:
-        change_logits(call, x, m, &n)
+        change_logits(call, x, m, n, factors)
     target = x
     if by_label:
         take_at_labels(batch, x, label, n.distance)
@@ -166,34 +163,34 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             r = group * W
             store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.distance + r))
     else:
-        target = load_targets(call)
-        sum_shifted(call, TARGETS, x, target, m, &n, n.weight, n.shifted)
+        target = load_targets(call, factors)
+        sum_shifted(call, TARGETS, x, target, m, n, n.weight, n.shifted)
     if weighted:
-        sum_shifted(call, DIFFERENCES, x, x, m, &n, n.shifted, NULL)
+        sum_shifted(call, DIFFERENCES, x, x, m, n, n.shifted, NULL)
     take_terms(call, x, x, m, &of)
     sum_rows(SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima)
-    complete_sumexp_m1(batch, m, &n)
+    complete_sumexp_m1(batch, m, n)
     if weighted:
-        fill(loss.w_sum, n.weight, MOST_ROWS)
+        fill(batch, loss.w_sum, n.weight)
     elif by_label and not plain:
-        fill(0, n.weight, MOST_ROWS)
+        fill(batch, 0, n.weight)
     if with_lse:
-        compute_lse(batch, &n)
+        compute_lse(batch, n)
     if plain:   # (literals, for loops without tests)
-        compute_losses(batch, loss, True, &n)
+        compute_losses(batch, loss, True, n)
     else:
-        compute_losses(batch, loss, False, &n)
+        compute_losses(batch, loss, False, n)
     if loss.losses.origin != NULL:
-        narrow_losses(batch, &n, m)
+        narrow_losses(batch, n, m)
         put_values(batch, &loss.losses, m)
     add_losses(batch, n.loss, &call.total)
     if loss.lse.origin != NULL:
         put_values(batch, &loss.lse, n.lse)
     if with_grad:
         if call.hess.origin != NULL:
-            hessian_factors(batch, loss, &n, &factors)
-            finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, &factors, &call.hess, &call.pending)
-        put_gradient(call, of.kept, target, plain, label, &n)
+            hessian_factors(batch, loss, n, factors)
+            finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, factors, &call.hess, &call.pending)
+        put_gradient(call, of.kept, target, plain, label, n, factors)
 
 
 cdef inline void find_at_maxima(const Batch* batch, Block x, const real* m, Block v, real* at_maximum) noexcept nogil:
@@ -217,41 +214,41 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef real m[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef real products[MOST_ROWS]
-    cdef Row_numbers n
-    cdef Row_factors factors
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
     cdef Block v = load_rows(batch, &call.v)
     cdef Block e, target
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
-    find_at_maxima(batch, x, m, v, factors.a)
-    take_rows(call, False, label, &n)
-    if loss.temperature != 1:
-        change_logits(call, x, m, &n)
+    take_rows(call, False, label, n)
     if loss.labels.at.origin != NULL:
-        fill(loss.w_sum, n.weight, MOST_ROWS)
+        fill(batch, loss.w_sum, n.weight)
     else:
-        target = load_targets(call)
-        fill(1, sums, MOST_ROWS)
+        target = load_targets(call, factors)
+        fill(batch, 1, sums)
         take_terms(call, target, target, sums, &of)
         sum_rows(NUMBERS, batch, &of, n.weight, NULL)
-    fill(1, factors.counts, MOST_ROWS)
-    change_block(DIFFERENCE, batch, v, v, NULL, &factors, v)
+    find_at_maxima(batch, x, m, v, factors.a)
+    fill(batch, 1, factors.counts)
+    change_block(DIFFERENCE, batch, v, v, NULL, factors, v)
+    if loss.temperature != 1:
+        change_logits(call, x, m, n, factors)
     take_terms(call, x, v, m, &of)
     sum_rows(EXPONENTIALS, batch, &of, sums, NULL)
     e = of.kept
-    fill(1, factors.c, MOST_ROWS)
+    fill(batch, 1, factors.c)
     take_terms(call, e, v, factors.c, &of)
     sum_rows(PRODUCTS, batch, &of, products, NULL)
-    for r in range(MOST_ROWS):
+    for r in range(padded_rows(batch)):
         n.sumexp_m1[r] = 0
-    hessian_factors(batch, loss, &n, &factors)      # for b, and which rows count
+    hessian_factors(batch, loss, n, factors)      # for b, and which rows count
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         store(factors.a + r, broadcast(1) / load(sums + r))
         store(factors.c + r, load(products + r) / load(sums + r))
-    finish_rows(HESSIAN_PRODUCT, batch, e, v, NULL, &factors, &call.out, &call.pending)
+    finish_rows(HESSIAN_PRODUCT, batch, e, v, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void take_label_weights(const Batch* batch, const Row_numbers* n, real* weight) noexcept nogil:
@@ -270,8 +267,8 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     cdef real sums[MOST_ROWS]
     cdef real weight[MOST_ROWS]
     cdef real ones[MOST_ROWS]
-    cdef Row_numbers n
-    cdef Row_factors factors
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block p = load_rows(batch, &call.x)
     cdef Block q = p
@@ -279,10 +276,10 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     cdef double scale = reciprocal(loss.divisor)
     cdef vec zero = broadcast(0)
     cdef Py_ssize_t group, r
-    fill(1, ones, MOST_ROWS)
-    take_rows(call, False, label, &n)
+    fill(batch, 1, ones)
+    take_rows(call, False, label, n)
     if by_label:
-        take_label_weights(batch, &n, weight)
+        take_label_weights(batch, n, weight)
         take_at_labels(batch, p, label, sums)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
@@ -290,10 +287,9 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
                                         -load(weight + r) / (load(sums + r) * broadcast(loss.divisor))))
             store(sums + r, product(load(weight + r), log(load(sums + r))))
     else:
-        q = load_targets(call)
+        q = load_targets(call, factors)
         log_p = block_of(batch, &call.spare)
-        factors.a[0] = 0    # (compilers warn of a struct of which nothing is set)
-        change_block(LOGARITHM, batch, p, q, NULL, &factors, log_p)
+        change_block(LOGARITHM, batch, p, q, NULL, factors, log_p)
         take_terms(call, log_p, q, ones, &of)
         sum_rows(PRODUCTS, batch, &of, sums, NULL)
         for group in range((batch.rows + W - 1) // W):
@@ -303,12 +299,12 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     for r in range(batch.rows):
         n.loss[r] = -scale * sums[r]
     if loss.losses.origin != NULL:
-        narrow_losses(batch, &n, sums)
+        narrow_losses(batch, n, sums)
         put_values(batch, &loss.losses, sums)
     add_losses(batch, n.loss, &call.total)
     if call.out.origin == NULL:
         return
-    fill(loss.divisor, factors.a, MOST_ROWS)
-    finish_rows(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, &factors, &call.out, &call.pending)
+    fill(batch, loss.divisor, factors.a)
+    finish_rows(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(batch, &call.out, label, factors.b)

@@ -23,7 +23,7 @@ from .elementwise cimport (
     COUNTED, DIFFERENCE, DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, Row_factors, change_block, finish_rows, unlifted,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
-from .math cimport exp, expm1, lifted_one, log, log1p, product, quotient
+from .math cimport Scaled, exp, expm1, lifted_one, log, log1p, product, quotient, scaled
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .rows cimport add_losses, fill, put_values, take_values
@@ -34,7 +34,7 @@ from .softmax cimport level_empty_rows, take_terms
 from .stores cimport find_ahead
 from .sums cimport Sum, add, fold_sums, value_of
 from .terms cimport PRODUCTS, SUMEXP_M1, Terms_of_batch, for_strip
-from .tiles cimport MOST_ROWS, Batch, Block, Rows, block_of, load_rows
+from .tiles cimport MOST_ROWS, Batch, Block, Rows, block_of, load_rows, padded_rows
 
 cdef enum Comparison:       # of p and q, and what takes the place of d for the gradient
     DIFFERENCES_OF_SUMS     # the sum of e_x - e_y;                    d itself
@@ -169,11 +169,11 @@ cdef inline void compare_rows(Comparison comparison, const Batch* batch, Block p
 cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* m_x, const real* m_y,
                                     Block d) noexcept nogil:
     """d = ((x - y) - (m_x - m_y)) / temperature, by halves, since a difference may be too large."""
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef vec half = broadcast(0.5)
     cdef vec top, other, sum, added
     cdef Py_ssize_t group, r
-    fill(<real> (2 / call.loss.temperature), factors.c, MOST_ROWS)
+    fill(&call.batch, <real> (2 / call.loss.temperature), factors.c)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         top, other = half * load(m_x + r), -(half * load(m_y + r))
@@ -181,20 +181,20 @@ cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* m_
         added = sum - top
         store(factors.a + r, sum)
         store(factors.b + r, (top - (sum - added)) + (other - added))   # (Knuth's two-sum)
-    change_block(LOG_RATIO, &call.batch, x, y, NULL, &factors, d)
+    change_block(LOG_RATIO, &call.batch, x, y, NULL, factors, d)
 
 
 cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, real* m, Row_numbers* n) noexcept nogil:
     """exp((x - m) / temperature) 2^LIFT in the place of x, and their sums less the largest."""
     cdef Terms_of_batch of
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef Py_ssize_t r
     if call.loss.temperature != 1:
-        fill(<real> (call.loss.temperature / 2), factors.a, MOST_ROWS)
+        fill(&call.batch, <real> (call.loss.temperature / 2), factors.a)
         for r in range(call.batch.rows):
             factors.b[r] = m[r]
-        change_block(DIVIDE, &call.batch, x, x, NULL, &factors, x)
-        fill(0, m, MOST_ROWS)
+        change_block(DIVIDE, &call.batch, x, x, NULL, factors, x)
+        fill(&call.batch, 0, m)
     take_terms(call, x, x, m, &of)
     find_ahead(&call.batch, rows, &of.beside.x)
     of.kept = x
@@ -229,33 +229,34 @@ cdef inline void subtract_mean(Call* call, Block q, Block d, const Row_shares* o
         store(largest + r, lifted_one())
         store(shift + r, unlifted(load(of.q + r)))
     find_at_maxima(&call.batch, q, largest, d, factors.a)
-    fill(1, factors.counts, MOST_ROWS)
+    fill(&call.batch, 1, factors.counts)
     change_block(DIFFERENCE, &call.batch, d, d, NULL, factors, d)
     take_terms(call, q, d, shift, &terms)
     sum_rows(PRODUCTS, &call.batch, &terms, factors.c, NULL)
-    memcpy(factors.a, shift, sizeof(shift))
+    memcpy(factors.a, shift, padded_rows(&call.batch) * sizeof(real))
 
 
 cdef inline void put_divergence_gradient(Call* call, Block q, Block d, const Row_numbers* n,
                                          const Row_shares* of) noexcept nogil:
     """s / (D temperature) times q - p, or weight q (d - sum(q d)), d being a logarithm."""
     cdef double weight = 1 - call.beta if call.comparison == JENSEN_SHANNON else 1
-    cdef vec scale = broadcast(weight * reciprocal(call.loss.divisor) / call.loss.temperature)
-    cdef Row_factors factors
+    cdef Scaled scale = scaled(weight * reciprocal(call.loss.divisor) / call.loss.temperature)
+    cdef Row_factors* factors = &call.factors
     cdef vec s
     cdef Py_ssize_t group, r
     if call.comparison != FORWARD:
-        subtract_mean(call, q, d, of, &factors)
+        subtract_mean(call, q, d, of, factors)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         s = load(n.row_weight + r)
         store(factors.counts + r, s)
-        store(factors.b + r, scale * s)
+        store(factors.b + r, (broadcast(scale.factor) * s) * broadcast(scale.power))
+    factors.power = 1
     if call.comparison == FORWARD:
-        memcpy(factors.a, factors.b, sizeof(factors.a))
-        finish_rows(COUNTED, &call.batch, d, d, NULL, &factors, &call.out, &call.pending)
+        memcpy(factors.a, factors.b, padded_rows(&call.batch) * sizeof(real))
+        finish_rows(COUNTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)
     else:
-        finish_rows(HESSIAN_PRODUCT, &call.batch, q, d, NULL, &factors, &call.out, &call.pending)
+        finish_rows(HESSIAN_PRODUCT, &call.batch, q, d, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void divergence_batch(Call* call) noexcept nogil:
@@ -266,28 +267,28 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
     cdef real sumexp_m1_x[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef Row_shares shares
-    cdef Row_factors unused
-    cdef Row_numbers n
+    cdef Row_factors* factors = &call.factors
+    cdef Row_numbers* n = &call.n
     cdef Block x = load_rows(batch, &call.x)
     cdef Block y = load_rows(batch, &call.y)
     cdef Block d = block_of(batch, &call.spare)
     cdef Block mask
     cdef Py_ssize_t r
-    shares.c[0] = unused.a[0] = 0   # (compilers warn of a struct of which nothing is set)
+    shares.c[0] = 0     # (compilers warn of a struct of which nothing is set)
     if call.mask.origin != NULL:
         mask = load_rows(batch, &call.mask)
-        change_block(HIDE, batch, x, mask, NULL, &unused, x)
-        change_block(HIDE, batch, y, mask, NULL, &unused, y)
+        change_block(HIDE, batch, x, mask, NULL, factors, x)
+        change_block(HIDE, batch, y, mask, NULL, factors, y)
     find_maxima(batch, x, 0, m_x)
     find_maxima(batch, y, 0, m_y)
     if call.mask.origin != NULL:
         level_empty_rows(batch, mask, m_x)
         level_empty_rows(batch, mask, m_y)
     compute_log_ratios(call, x, y, m_x, m_y, d)
-    take_exponentials_of(call, &call.x, x, m_x, &n)
+    take_exponentials_of(call, &call.x, x, m_x, n)
     for r in range(batch.rows):
         sumexp_m1_x[r] = n.sumexp_m1[r]
-    take_exponentials_of(call, &call.y, y, m_y, &n)
+    take_exponentials_of(call, &call.y, y, m_y, n)
     compare_rows(DIFFERENCES_OF_SUMS, batch, x, y, d, &shares, 0, sums)
     complete_shares(batch, sumexp_m1_x, n.sumexp_m1, sums, &shares)
     if call.comparison == FORWARD:
@@ -296,7 +297,7 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
         compare_rows(REVERSE, batch, x, y, d, &shares, 0, sums)
     else:
         compare_rows(JENSEN_SHANNON, batch, x, y, d, &shares, call.beta, sums)
-    fill(1, n.row_weight, MOST_ROWS)
+    fill(batch, 1, n.row_weight)
     if call.loss.row_weights.origin != NULL:
         take_values(batch, &call.loss.row_weights, n.row_weight)
     for r in range(batch.rows):
@@ -304,8 +305,8 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
         if n.row_weight[r] != 0:
             n.loss[r] = reciprocal(call.loss.divisor) * (<double> n.row_weight[r] * sums[r])
     if call.loss.losses.origin != NULL:
-        narrow_losses(batch, &n, m_x)
+        narrow_losses(batch, n, m_x)
         put_values(batch, &call.loss.losses, m_x)
     add_losses(batch, n.loss, &call.total)
     if call.out.origin != NULL:
-        put_divergence_gradient(call, y, d, &n, &shares)
+        put_divergence_gradient(call, y, d, n, &shares)

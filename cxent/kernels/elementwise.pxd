@@ -17,7 +17,7 @@ from .simd cimport (
 from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
 from .terms cimport for_step, for_strip
 from .tiles cimport (
-    MOST_ROWS, NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
+    NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
     whole_lines,
 )
 
@@ -29,8 +29,8 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
     GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
     COUNTED                 # a e,           likewise
-    HESSIAN                 # b p (1 - p),   p = a e; where e is the largest 1 - p is c
-    MULTIPLY                # x y
+    HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
+    MULTIPLY                # x y,           and 0 where y is and x infinite
     SMOOTH                  # w (a x + b)
     HIDE                    # x where y is not 0, else -inf
     DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
@@ -40,22 +40,24 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     SOFTMAX_BACKWARD        # y (b x - a) c, c being 1 / b: the difference may be too large, but for that
     LOG_SOFTMAX_BACKWARD    # (b x - exp(y) a) c
     LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
-    HESSIAN_PRODUCT         # b p (y - c),   p = a x, and 0 in rows that do not count
+    HESSIAN_PRODUCT         # b p (y - c) power,   p = a x, and 0 in rows that do not count
     ZERO                    # 0
     EXPONENTIAL             # b exp((x / 2 - a / 2) c),    and 0 where b is
     LOG_SHARE               # (x / 2 - a / 2) c - b
     LOGARITHM               # log(x),        and 0 where y is
     LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
 
-cdef struct Row_factors:    # for each row
-    real a[MOST_ROWS]
-    real b[MOST_ROWS]
-    real c[MOST_ROWS]
-    real near[MOST_ROWS]
-    real others[MOST_ROWS]
-    real label[MOST_ROWS]
-    real at_label[MOST_ROWS]
-    real counts[MOST_ROWS]  # 0 if it does not count
+cdef struct Row_factors:    # arrays of a number for each row of a batch
+    real* a
+    real* b
+    real* c
+    real* near
+    real* others
+    real* label
+    real* at_label
+    real* counts  # 0 if it does not count
+    real power              # for all rows, a power of 2: what a product is multiplied by whose factor b would be too
+                            # large or too small
 
 cdef struct Factors:        # for a vector
     vec a
@@ -66,6 +68,7 @@ cdef struct Factors:        # for a vector
     vec label
     vec at_label
     vec counts
+    vec power
 
 
 cdef inline Factors factors_of(const Row_factors* of, const Batch* batch, Py_ssize_t strip,
@@ -73,7 +76,7 @@ cdef inline Factors factors_of(const Row_factors* of, const Batch* batch, Py_ssi
     return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
                    for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
                    for_strip(of.label, batch, strip, v), for_strip(of.at_label, batch, strip, v),
-                   for_strip(of.counts, batch, strip, v))
+                   for_strip(of.counts, batch, strip, v), broadcast(of.power))
 
 
 cdef inline vec unlifted(vec x) noexcept nogil:
@@ -85,19 +88,19 @@ cdef inline vec capped(vec u, Factors f) noexcept nogil:
     """x - x_m for x = softcap * tanh(u / (temperature * softcap)), with v = u / (temperature * softcap).
 
     tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative: the difference of
-    two large logits is not lost to the rounding of their tanh. a = u_m, b = -2 / (temperature * softcap),
+    two large logits is not lost to the rounding of their tanh. a = u_m, b power = -2 / (temperature * softcap),
     c = 2 softcap / (1 + exp(-2 |v_m|)), near = 1 if u_m > 0, else exp(-2 |v_m|).
     """
-    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
-    cdef vec difference = exp_less(f.b * (f.a - u), 0, 1)
+    cdef vec e = exp_less((f.b * absolute(u)) * f.power, 0, 0)
+    cdef vec difference = exp_less((f.b * (f.a - u)) * f.power, 0, 1)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
     cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.near) * share)
     return select(equal(u, f.a), broadcast(0), result)
 
 
 cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
-    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b as above."""
-    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
+    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b and power as above."""
+    cdef vec e = exp_less((f.b * absolute(u)) * f.power, 0, 0)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
     return f.others * (e * (share * share))
 
@@ -115,10 +118,10 @@ cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
     return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) * f.c
 
 
-cdef inline vec slope_at(vec e, Factors f) noexcept nogil:
-    """a, and 0 where e is, since a is infinite if that of z_loss is too large. (A NaN stays one.)"""
-    cdef vec at_zero = select(equal(f.a, f.a), broadcast(0), f.a)
-    return select(equal(e, broadcast(0)), at_zero, f.a)
+cdef inline vec factor_of(vec x, vec a) noexcept nogil:
+    """a, and 0 where x is, since a is infinite if a z_loss is too large. (A NaN stays one.)"""
+    cdef vec at_zero = select(equal(a, a), broadcast(0), a)
+    return select(equal(x, broadcast(0)), at_zero, a)
 
 
 cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
@@ -133,18 +136,18 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == GRADIENT_LABELS:
         return select(equal(w, f.label), f.at_label, f.a * unlifted(x))
     if formula == COUNTED:
-        return select(equal(f.counts, zero), zero, slope_at(x, f) * unlifted(x))
+        return select(equal(f.counts, zero), zero, factor_of(x, f.a) * unlifted(x))
     if formula == GRADIENT_CLASSES:
-        return select(equal(f.counts, zero), zero, fma(slope_at(x, f), unlifted(x), -(f.b * w)))
+        return select(equal(f.counts, zero), zero, fma(factor_of(x, f.a), unlifted(x), -(f.b * w)))
     if formula == GRADIENT_TARGETS:
-        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(slope_at(x, f), unlifted(x), -(f.b * y)))
+        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(factor_of(x, f.a), unlifted(x), -(f.b * y)))
         return select(equal(f.counts, zero), zero, result)
     if formula == HESSIAN:
         p = f.a * unlifted(x)
-        result = f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))
+        result = (f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
-        return x * y
+        return select(equal(absolute(x), broadcast(INFINITY)), product(y, x), x * y)
     if formula == SMOOTH:
         return w * fma(f.a, x, f.b)
     if formula == HIDE:
@@ -175,7 +178,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == LOG_RATIO:
         return log_ratio(x, y, f)
     p = f.a * x
-    return select(equal(f.counts, zero), zero, f.b * (p * (y - f.c)))
+    return select(equal(f.counts, zero), zero, (f.b * (p * (y - f.c))) * f.power)
 
 
 cdef inline bint uses_y(Formula formula) noexcept nogil:

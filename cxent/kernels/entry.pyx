@@ -11,17 +11,16 @@ import numpy
 from cpython.buffer cimport (
     PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from cxent.kernels cimport math
 from cxent.kernels.batches cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
-from cxent.kernels.math cimport expm1, log, log1p
+from cxent.kernels.math cimport expm1, exponent_to_one, log, log1p, power_of_two
 from cxent.kernels.rows cimport (
-    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, Labels, Values, Weights,
-    are_finite as all_finite, are_in_range, can_divide, exponent_to_one, find_largest_weights, power_of_two,
-    sum_of_numbers, sum_weights, values_at,
+    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, UINT64, Labels, Values, Weights,
+    are_finite as all_finite, are_in_range, can_divide, find_largest_weights, sum_of_numbers, sum_weights, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (
@@ -67,11 +66,29 @@ cdef Values values_of(const real[:, :] values):
 cdef dict integer_dtypes = {
     numpy.dtype(numpy.int8): INT8, numpy.dtype(numpy.int16): INT16, numpy.dtype(numpy.int32): INT32,
     numpy.dtype(numpy.int64): INT64, numpy.dtype(numpy.uint8): UINT8, numpy.dtype(numpy.uint16): UINT16,
-    numpy.dtype(numpy.uint32): UINT32, numpy.dtype(numpy.uint64): INT64,
+    numpy.dtype(numpy.uint32): UINT32, numpy.dtype(numpy.uint64): UINT64,
 }
 
 
-cdef Labels labels_of(labels) except *:
+cdef list integer_ranges = [numpy.iinfo(dtype) for dtype in integer_dtypes]
+cdef list lowest_integers = [int(of.min) for of in integer_ranges]      # in the order of `Integer`
+cdef list largest_integers = [int(of.max) for of in integer_ranges]
+
+
+cdef int set_ignored(Labels* labels, ignored) except -1:
+    """Have a label ignored, if labels of their dtype can be that number."""
+    cdef uint64_t bits
+    labels.ignoring = (ignored is not None
+                       and lowest_integers[<int> labels.dtype] <= ignored <= largest_integers[<int> labels.dtype])
+    if labels.ignoring and labels.dtype == UINT64:
+        bits = ignored
+        labels.ignored = <int64_t> bits
+    elif labels.ignoring:
+        labels.ignored = ignored
+    return 0
+
+
+cdef Labels labels_of(labels, ignored) except *:
     """The labels in an array, or none."""
     cdef Py_buffer memory
     cdef Labels found
@@ -81,6 +98,7 @@ cdef Labels labels_of(labels) except *:
         PyObject_GetBuffer(labels, &memory, PyBUF_STRIDED_RO)
         found.at = values_at(memory.buf, memory.strides[0], memory.strides[1])
         PyBuffer_Release(&memory)   # whoever calls holds the array
+        set_ignored(&found, ignored)
     return found
 
 
@@ -233,14 +251,12 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
     """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
     ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
     if target.ndim == 2:
-        call.loss.labels = labels_of(target)
+        call.loss.labels = labels_of(target, ignored)
     else:
         call.y = rows_of(&call.batch, target)
     if class_weights is not None:
         call.loss.w = &class_weights[0]
     call.loss.row_weights = values_of(row_weights)
-    call.loss.ignoring = ignored is not None
-    call.loss.ignored = 0 if ignored is None else ignored
     call.loss.smoothing = smoothing
     call.loss.z = z
     call.loss.softcap = softcap
@@ -345,14 +361,12 @@ def labels_in_range(
     /,
 ):
     """Whether every label but the ignored is in 0..classes-1."""
-    cdef Labels values = labels_of(labels)
+    cdef Labels values = labels_of(labels, ignored)
     cdef Py_ssize_t outer = labels.shape[0]
     cdef Py_ssize_t inner = labels.shape[1]
-    cdef bint ignoring = ignored is not None
-    cdef int64_t ignored_label = ignored if ignoring else 0
     cdef bint inside
     with nogil:
-        inside = are_in_range(&values, outer, inner, classes, ignoring, ignored_label)
+        inside = are_in_range(&values, outer, inner, classes)
     return inside
 
 
@@ -387,14 +401,12 @@ def sums_of_weights(
     cdef int class_exponent = 0
     cdef Py_ssize_t c
     memset(&weights, 0, sizeof(Weights))
-    weights.labels, weights.row_weights = labels_of(labels), values_of(row_weights)
+    weights.labels, weights.row_weights = labels_of(labels, ignored), values_of(row_weights)
     weights.outer, weights.inner = (row_weights if labels is None else labels).shape
     if class_weights is not None:
-        weights.w = &class_weights[0]
+        weights.w, weights.classes = &class_weights[0], class_weights.shape[0]
         for c in range(class_weights.shape[0]):
             heaviest = max(heaviest, <double> class_weights[c], -<double> class_weights[c])
-    if ignored is not None:
-        weights.ignoring, weights.ignored = True, ignored
     with nogil:
         sum_weights(&weights, 1, 1, sums)
         if not (can_divide(sums[0]) and can_divide(sums[1])):

@@ -12,14 +12,14 @@ number but the label's, which has its own formula, and, for probabilities, the l
 
 from libc.stdint cimport int64_t
 
-from .elementwise cimport Row_factors, unlifted
-from .math cimport LIFT, NAN, exp, expm1, lifted_one, log1p, product
+from .elementwise cimport Row_factors, factor_of, unlifted
+from .math cimport LARGEST, LIFT, NAN, Scaled, exp, expm1, lifted_one, log1p, product, scaled
 from .rows cimport Labels, Values
 from .simd cimport (
     HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, real, select, store, store_wide,
     vec, wide, widen,
 )
-from .tiles cimport MOST_ROWS, Batch, Rows
+from .tiles cimport Batch, Rows
 
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL
@@ -27,8 +27,6 @@ cdef struct Loss:
     const real* w           # class weights; with smoothing always there
     double w_sum
     Values row_weights
-    bint ignoring
-    int64_t ignored         # the label of rows that do not count
     double smoothing
     double z
     double softcap          # 0 if there is none
@@ -50,24 +48,24 @@ cdef struct Scores:         # what scoring is given and what it wants, beside a 
     real* top_logprob
     real* state             # m before temperature, r = sumexp_m1, sum(exp(x - m) (x - m)), or NULL
 
-cdef struct Row_numbers:    # what is known of the rows of a batch; t is the target row of probabilities, else w
-    real top[MOST_ROWS]             # x_m, the largest
-    real limit[MOST_ROWS]           # the logsumexp, if x_m is infinite; else 0
-    real sumexp_m1[MOST_ROWS]       # r
-    real maxima[MOST_ROWS]          # how many
-    real distance[MOST_ROWS]        # (x_m - x_y) / 2: the whole may be too large
-    real label_weight[MOST_ROWS]
-    real row_weight[MOST_ROWS]
-    real weight[MOST_ROWS]          # sum(t)
-    real shifted[MOST_ROWS]         # c sum(t * (x - m))
+cdef struct Row_numbers:    # what is known of each row of a batch; t is the target row of probabilities, else w
+    real* top                       # x_m, the largest
+    real* limit                     # the logsumexp, if x_m is infinite; else 0
+    real* sumexp_m1                 # r
+    real* maxima                    # how many
+    real* distance                  # (x_m - x_y) / 2: the whole may be too large
+    real* label_weight
+    real* row_weight
+    real* weight                    # sum(t)
+    real* shifted                   # c sum(t * (x - m))
     real c                          # 1/2, or less, where sums are too large
-    real lse[MOST_ROWS]
-    double loss[MOST_ROWS + 16]
+    real* lse
+    double* loss                # with room for W more
 
 
 cdef inline bint is_plain(const Loss* loss) noexcept nogil:
     """Whether the loss is without options."""
-    return (loss.w == NULL and loss.row_weights.origin == NULL and not loss.ignoring and loss.smoothing == 0
+    return (loss.w == NULL and loss.row_weights.origin == NULL and not loss.labels.ignoring and loss.smoothing == 0
             and loss.z == 0 and loss.softcap == 0 and loss.temperature == 1)
 
 
@@ -100,7 +98,7 @@ cdef inline void compute_lse(const Batch* batch, Row_numbers* n) noexcept nogil:
 cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* n) noexcept nogil:
     """(Computed by halves, since a difference of two numbers may be too large where the loss is not.)"""
     cdef double scale = reciprocal(loss.divisor)
-    cdef double z_scale = loss.z * reciprocal(loss.z_divisor)
+    cdef double z_scale = max(-LARGEST, min(loss.z * reciprocal(loss.z_divisor), LARGEST))
     cdef bint with_z = not plain and loss.z != 0
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
@@ -185,8 +183,8 @@ cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
 cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
                                   Row_factors* f) noexcept nogil:
     cdef double slope = 1 / loss.temperature if loss.softcap == 0 else 1    # (that of a cap is another factor)
-    cdef vec scale = broadcast(slope * reciprocal(loss.divisor))
-    cdef vec z_scale = broadcast(2 * loss.z * slope * reciprocal(loss.z_divisor))
+    cdef Scaled scale = scaled(slope * reciprocal(loss.divisor))
+    cdef Scaled z_scale = scaled(2 * loss.z * slope * reciprocal(loss.z_divisor))
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
@@ -197,10 +195,10 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         r = group * W
         rest = load(n.sumexp_m1 + r)
         share = one / (one + rest)
-        s = scale * load(n.row_weight + r)
+        s = (broadcast(scale.factor) * load(n.row_weight + r)) * broadcast(scale.power)
         z = zero
         if loss.z != 0:
-            z = z_scale * (load(n.row_weight + r) * load(n.lse + r))
+            z = broadcast(z_scale.factor) * (load(n.row_weight + r) * load(n.lse + r)) * broadcast(z_scale.power)
         if loss.labels.at.origin != NULL:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
@@ -215,7 +213,8 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
                 part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
-            store(f.at_label + r, select(equal(load(n.row_weight + r), zero), zero, fma(s, part, product(p_label, z))))
+            store(f.at_label + r, select(equal(load(n.row_weight + r), zero), zero,
+                                         fma(factor_of(part, s), part, product(p_label, z))))
             store(f.a + r, fma(s, q, z) * share)
             store(f.b + r, even * s)
         else:
@@ -234,7 +233,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
 cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
                                  Row_factors* f) noexcept nogil:
     """s / D * Q * p * (1 - p), divided by the squared temperature."""
-    cdef vec scale = broadcast(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
+    cdef Scaled scale = scaled(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec one = broadcast(1)
@@ -248,29 +247,32 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         if loss.labels.at.origin != NULL:
             q = fma(kept, load(n.label_weight + r), even * q)
         store(f.a + r, share)
-        store(f.b + r, (scale * load(n.row_weight + r)) * q)
+        store(f.b + r, (broadcast(scale.factor) * load(n.row_weight + r)) * q)
         store(f.c + r, rest * share)
         store(f.near + r, lifted_one())
         store(f.counts + r, load(n.row_weight + r))
+    f.power = scale.power
 
 
 cdef inline void cap_factors(const Batch* batch, const Loss* loss, const real* u_top, Row_factors* f,
                              real* top) noexcept nogil:
     """The factors of `capped` and `slope_of_cap`, from u_m; top = x_m."""
-    cdef vec rate = broadcast(-2 / (loss.temperature * loss.softcap))
+    cdef Scaled rate = scaled(-2 / (loss.temperature * loss.softcap))
     cdef vec softcap = broadcast(loss.softcap)
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec u, e, less
+    cdef vec u, v, e, less
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         u = load(u_top + r)
-        e = exp(rate * absolute(u), 0)
-        less = expm1(rate * absolute(u))
+        v = (broadcast(rate.factor) * absolute(u)) * broadcast(rate.power)
+        e = exp(v, 0)
+        less = expm1(v)
         less = softcap * (less / (broadcast(2) + less))     # -tanh(|v|) softcap
         store(top + r, select(greater(zero, u), less, -less))
         store(f.a + r, u)
-        store(f.b + r, rate)
+        store(f.b + r, broadcast(rate.factor))
         store(f.c + r, (softcap + softcap) / (one + e))
         store(f.near + r, select(greater(u, zero), one, e))
         store(f.others + r, broadcast(4 / loss.temperature))
+    f.power = rate.power

@@ -17,7 +17,6 @@ cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
 cdef object int16 = numpy.dtype(numpy.int16)
 cdef object int64 = numpy.dtype(numpy.int64)
-cdef object uint64 = numpy.dtype(numpy.uint64)
 cdef object boolean = numpy.dtype(numpy.bool_)
 cdef object real_dtype = numpy.dtype(numpy.float64 if sizeof(real) == 8 else numpy.float32)
 cdef object other_real_dtype = numpy.dtype(numpy.float32 if sizeof(real) == 8 else numpy.float64)
@@ -258,45 +257,42 @@ def plain_logsumexp(x, axis, int threads, /):
     return row_results(out)
 
 
-cdef bint set_plain_target(Call* call, target, x, const Plain* plain_x, Plain* plain_target) except -1:
+cdef bint set_plain_target(Call* call, target, options, x, const Plain* plain_x, Plain* plain_target) except -1:
     """Whether it is a plain array of probabilities in the dtype of x, or of labels that are classes or ignored."""
     cdef Labels labels
     if type(target) is not ndarray:
         return False
     dtype = target.dtype
     if dtype is x.dtype:
-        if not is_plain(target, plain_target) or not has_shape_of(plain_target, plain_x) or call.loss.ignoring:
+        if not is_plain(target, plain_target) or not has_shape_of(plain_target, plain_x):
+            return False
+        if options.ignore_index is not None:
             return False
         call.y = plain_rows(call, plain_target)
         return True
     integer = INT64 if dtype is int64 else integer_dtypes.get(dtype)
-    if integer is None or (call.loss.ignoring and dtype == uint64):
+    if integer is None:
         return False
     plain_target.storage = NATIVE
     if not is_in_c_order(target, plain_target) or not has_row_shape_of(plain_target, plain_x):
         return False
     labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
     labels.dtype = integer
-    if not are_in_range(&labels, call.batch.total, 1, call.batch.classes, call.loss.ignoring, call.loss.ignored):
+    set_ignored(&labels, options.ignore_index)
+    if not are_in_range(&labels, call.batch.total, 1, call.batch.classes):
         return False
     call.loss.labels = labels
     return True
 
 
-cdef bint set_plain_options(Call* call, options) except -1:
-    """The options of a loss but its weights and reduction, which are checked."""
+cdef void set_plain_options(Call* call, options) except *:
+    """The options of a loss, which are checked, but its weights, its reduction and the label that is ignored."""
     if options.is_plain:
-        return True
-    ignored = options.ignore_index
-    if ignored is not None:
-        if not -2147483648 <= ignored < 2147483648:
-            return False
-        call.loss.ignoring, call.loss.ignored = True, ignored
+        return
     call.loss.smoothing = options.label_smoothing
     call.loss.z = options.z_loss
     call.loss.softcap = options.softcap
     call.loss.temperature = options.temperature
-    return True
 
 
 cdef bint are_plain_weights(weight, Plain* plain) except -1:
@@ -312,9 +308,8 @@ cdef bint set_divisors(Call* call) noexcept nogil:
     memset(&weights, 0, sizeof(Weights))
     weights.labels, weights.row_weights = call.loss.labels, call.loss.row_weights
     weights.w = call.loss.w if call.loss.labels.at.origin != NULL else NULL
-    weights.outer, weights.inner = call.batch.total, 1
-    weights.ignoring, weights.ignored = call.loss.ignoring, call.loss.ignored
-    if weights.w == NULL and weights.row_weights.origin == NULL and not weights.ignoring:
+    weights.classes, weights.outer, weights.inner = call.batch.classes, call.batch.total, 1
+    if weights.w == NULL and weights.row_weights.origin == NULL and not weights.labels.ignoring:
         call.loss.divisor = call.loss.z_divisor = <double> call.batch.total
         return True
     sum_weights(&weights, 1, 1, sums)
@@ -331,7 +326,8 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     if not are_plain_logits(x, options.axis, &plain_x):
         return None
     begin_plain(&call, &plain_x, threads)
-    if not set_plain_options(&call, options) or not set_plain_target(&call, target, x, &plain_x, &plain_target):
+    set_plain_options(&call, options)
+    if not set_plain_target(&call, target, options, x, &plain_x, &plain_target):
         return None
     if weight is not None:
         if not are_plain_weights(weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:

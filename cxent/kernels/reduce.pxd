@@ -34,7 +34,7 @@ from .simd cimport (
 from .stores cimport (
     SHIFTED, Beside, begin_run, in_form, is_busy, move_line, put_first, shift_from, stream_all,
 )
-from .sums cimport Sum, add, fold_counts, fold_maxima, fold_sums, value_of
+from .sums cimport Sum, add, fold_maxima, fold_sums, value_of
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
     Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
@@ -43,6 +43,7 @@ from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
 
 cdef enum:
     CHUNK = 32                  # steps of a row that are computed together, where there are two loops
+    LONG_CHUNK = 4096           # where there is one, and from one renewal of the sums to the next
     STEPS = GROUP // VECTORS    # of a row, whose exponentials are computed together, likewise
     GROUP_OF_COLUMNS = 2 * VECTORS  # vectors of columns, in the same way
     ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
@@ -225,7 +226,7 @@ cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch*
         for i in range(added):
             add(&sums[i * VECTORS + v], t[2 + i])
     for v in range(VECTORS if terms == SUMEXP_M1 else 0):
-        sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima[v])
+        add(&sums[VECTORS + v], number_of(maxima[v]))
 
 
 cdef inline void sum_chunk(Terms terms, int company, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
@@ -262,13 +263,22 @@ cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* 
             for i in range(1 if terms == SUMEXP_M1 else count_of(terms)):
                 add(&sums[i * VECTORS + v], t[i])
             if terms == SUMEXP_M1:
-                sums[VECTORS + v].total = sums[VECTORS + v].total + number_of(maxima)
+                add(&sums[VECTORS + v], number_of(maxima))
 
 
 cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(count):
         sums[k] = Sum(broadcast(0), broadcast(0))
+
+
+cdef inline void renew_sums(Sum* sums, Py_ssize_t count) noexcept nogil:
+    """Add to the totals what rounding has taken from them, before that needs digits that it has not."""
+    cdef vec total
+    cdef Py_ssize_t k
+    for k in range(count):
+        total = value_of(sums[k])
+        sums[k] = Sum(total, sums[k].lost - (total - sums[k].total))
 
 
 cdef inline Strip strip_of(const Terms_of_batch* of, Py_ssize_t row, bint find_next, bint shifting) noexcept nogil:
@@ -329,12 +339,14 @@ cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Ter
     if moving:
         begin_run(beside, row)
     while start < batch.steps:
-        n = batch.steps if ONE_LOOP else min(<Py_ssize_t> CHUNK, batch.steps - start)
+        n = min(<Py_ssize_t> (LONG_CHUNK if ONE_LOOP else CHUNK), batch.steps - start)
         strip = strip_from(whole, start * LANES)
         if not ONE_LOOP and strip.e == NULL:
             strip.e = scratch
         sum_steps(terms, moving and has_exponentials(terms), shifting, batch, strip, n, shift, beside, sums, largest)
         start += n
+        if start % LONG_CHUNK == 0:
+            renew_sums(sums, count_of(terms) * VECTORS)
     if batch.tail > 0:
         if moving:
             move_line(beside)
@@ -356,9 +368,7 @@ cdef inline void sum_as_rows(Terms terms, bint moving, const Batch* batch, const
     # (After all rows: the additions of a fold wait for one another, but not for those of other rows.)
     for row in range(batch.rows):
         results[0][row] = fold_sums(sums[row])
-        if terms == SUMEXP_M1:
-            results[1][row] = fold_counts(sums[row] + VECTORS)
-        elif count_of(terms) == 2:
+        if count_of(terms) == 2:
             results[1][row] = fold_sums(sums[row] + VECTORS)
 
 

@@ -118,10 +118,9 @@ def _target_rows(
         t = rows_of(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
         return _TargetRows(counts, t, np.zeros(counts.shape, np.int64), np.zeros_like(counts))
-    label = target.astype(np.int64)[..., np.newaxis]
-    if ignored is not None:
-        counts[label == ignored] = 0
-        label = np.where(label == ignored, 0, label)
+    counted = (target != ignored)[..., np.newaxis]
+    counts[~counted] = 0
+    label = np.where(counted, target[..., np.newaxis], 0).astype(np.int64)
     return _TargetRows(counts, even * w, label, (1 - smoothing) * np.take_along_axis(w, label, axis=-1))
 
 
@@ -285,7 +284,6 @@ def from_probs(
 
 
 def labels_in_range(labels: Array, classes: int, ignored: int | None) -> bool:
-    labels = labels.astype(np.int64)
     return bool((((labels >= 0) & (labels < classes)) | (labels == ignored)).all())
 
 
@@ -300,8 +298,8 @@ def sums_of_weights(
     if labels is None:
         assert row_weights is not None
         labels = np.zeros(row_weights.shape, np.int64)
-    labels = labels.astype(np.int64)
     counts = labels != ignored
+    labels = labels.astype(np.int64)
     rows = np.where(counts, 1.0 if row_weights is None else row_weights, 0.0)
     all_weights = np.ones(1) if class_weights is None else class_weights.astype(np.float64)
     weights = all_weights[np.where(counts & (class_weights is not None), labels, 0)]

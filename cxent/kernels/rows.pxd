@@ -7,7 +7,7 @@ from .simd cimport (
     FLOAT64, HALVES, LANES, VECTORS, W, broadcast, broadcast_wide, equal, flattened, load, load_first, load_labels,
     load_wide, real, select, store, store_wide, vec, wide, widen,
 )
-from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, row_at, store_as
+from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, padded_rows, row_at, store_as
 
 cdef enum:
     TOTALS = 64     # totals of every 64th row's losses; added at the end
@@ -23,14 +23,17 @@ cdef enum Integer:
     INT8
     INT16
     INT32
-    INT64           # uint64 too: labels from 2^63 on are then negative, and no classes either
+    INT64
     UINT8
     UINT16
     UINT32
+    UINT64          # read as int64: labels from 2^63 on are then negative, and no classes either
 
 cdef struct Labels:
     Values at
     Integer dtype
+    bint ignoring
+    int64_t ignored             # the label of rows that do not count
 
 cdef struct Total:
     double value[TOTALS]
@@ -56,7 +59,7 @@ cdef inline Py_ssize_t distance_of(const Batch* batch, const Values* values) noe
 
 
 cdef inline int64_t label_at(Integer dtype, const char* p) noexcept nogil:
-    if dtype == INT64:
+    if dtype == INT64 or dtype == UINT64:
         return (<const int64_t*> p)[0]
     if dtype == INT32:
         return (<const int32_t*> p)[0]
@@ -79,7 +82,7 @@ cdef inline void widen_labels(Integer dtype, const char* p, Py_ssize_t distance,
 cdef inline flattened copy_labels(Integer dtype, const char* p, Py_ssize_t distance, int64_t* label,
                                   Py_ssize_t n) noexcept nogil:
     """label = n labels that are `distance` bytes apart."""
-    if dtype == INT64:
+    if dtype == INT64 or dtype == UINT64:
         if distance == sizeof(int64_t):
             memcpy(label, p, n * sizeof(int64_t))
         else:
@@ -98,14 +101,30 @@ cdef inline flattened copy_labels(Integer dtype, const char* p, Py_ssize_t dista
         widen_labels(UINT8, p, distance, label, n)
 
 
+cdef inline bint are_few(const Batch* batch) noexcept nogil:
+    """Whether a vector of rows finds its labels sooner by comparing them with every class than one by one."""
+    return batch.columns and batch.classes <= FEW
+
+
+cdef inline int64_t bounded(int64_t label, Py_ssize_t classes) noexcept nogil:
+    """The label, or the last class in place of one that is none.
+
+    Labels were checked, but somebody may have changed them since: what is read again must not lead out of an array.
+    """
+    return <int64_t> min(<uint64_t> label, <uint64_t> (classes - 1))
+
+
 cdef inline void take_labels(const Batch* batch, const Labels* labels, int64_t* label) noexcept nogil:
+    """The label of each row of a batch, and -1 where it is ignored."""
     cdef Py_ssize_t distance = distance_of(batch, &labels.at)
     cdef Py_ssize_t r
     if distance != 0:
         copy_labels(labels.dtype, value_at(batch, &labels.at, batch.first), distance, label, batch.rows)
-        return
+    else:
+        for r in range(batch.rows):
+            label[r] = label_at(labels.dtype, value_at(batch, &labels.at, batch.first + r))
     for r in range(batch.rows):
-        label[r] = label_at(labels.dtype, value_at(batch, &labels.at, batch.first + r))
+        label[r] = -1 if labels.ignoring and label[r] == labels.ignored else bounded(label[r], batch.classes)
 
 
 cdef inline void take_values(const Batch* batch, const Values* values, real* x) noexcept nogil:
@@ -123,11 +142,6 @@ cdef inline void put_values(const Batch* batch, const Values* values, const real
     cdef Py_ssize_t r
     for r in range(batch.rows):
         (<real*> (start + r * distance if distance != 0 else value_at(batch, values, batch.first + r)))[0] = x[r]
-
-
-cdef inline bint are_few(const Batch* batch) noexcept nogil:
-    """Whether a vector of rows finds its labels sooner by comparing them with every class than one by one."""
-    return batch.columns and batch.classes <= FEW
 
 
 cdef inline void take_at_labels(const Batch* batch, Block block, const int64_t* label, real* x) noexcept nogil:
@@ -168,10 +182,11 @@ cdef inline void put_in_array(const Batch* batch, const Rows* rows, const int64_
             store_as(rows.storage, p, broadcast(x[r]), 1)
 
 
-cdef inline void fill(real number, real* x, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t k
-    for k in range(n):
-        x[k] = number
+cdef inline void fill(const Batch* batch, real number, real* x) noexcept nogil:
+    """The same number for each row."""
+    cdef Py_ssize_t r
+    for r in range(padded_rows(batch)):
+        x[r] = number
 
 
 # --- totals over all rows ----------------------------------------------------------------------------------------
@@ -233,8 +248,8 @@ cdef inline double sum_of_parts(const double* sums, int parts) noexcept nogil:
 
 # --- whole arrays ------------------------------------------------------------------------------------------------
 
-cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t inner, Py_ssize_t classes,
-                              bint ignoring, int64_t ignored) noexcept nogil:
+cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t inner,
+                              Py_ssize_t classes) noexcept nogil:
     """Whether every label but the ignored is in 0..classes-1."""
     cdef int64_t label[MOST_ROWS]
     cdef uint64_t last = classes - 1
@@ -248,8 +263,8 @@ cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t
         for k in range(0, inner, 256):  # MOST_ROWS
             n = min(inner - k, <Py_ssize_t> MOST_ROWS)
             copy_labels(labels.dtype, labels.at.origin + i * run_stride + k * stride, stride, label, n)
-            for r in range(n if ignoring else 0):
-                label[r] = 0 if label[r] == ignored else label[r]
+            for r in range(n if labels.ignoring else 0):
+                label[r] = 0 if label[r] == labels.ignored else label[r]
             for r in range(n):  # one of the two has the sign bit
                 outside |= <uint64_t> label[r] | (last - <uint64_t> label[r])
     return outside >> 63 == 0
@@ -259,10 +274,9 @@ cdef struct Weights:            # of the rows of an array
     Labels labels               # the origin is NULL if there are none
     Values row_weights          # likewise: then s is 1
     const real* w               # NULL if there are none: then w_y is 1
+    Py_ssize_t classes
     Py_ssize_t outer
     Py_ssize_t inner
-    bint ignoring
-    int64_t ignored
 
 
 cdef inline bint take_weights(const Weights* of, Py_ssize_t i, Py_ssize_t k, double* s,
@@ -273,10 +287,10 @@ cdef inline bint take_weights(const Weights* of, Py_ssize_t i, Py_ssize_t k, dou
     if of.labels.at.origin != NULL:
         label = label_at(of.labels.dtype,
                          of.labels.at.origin + i * of.labels.at.outer_stride + k * of.labels.at.inner_stride)
-        if of.ignoring and label == of.ignored:
+        if of.labels.ignoring and label == of.labels.ignored:
             return False
         if of.w != NULL:
-            label_weight[0] = of.w[label]
+            label_weight[0] = of.w[bounded(label, of.classes)]
     if of.row_weights.origin != NULL:
         s[0] = (<const real*> (of.row_weights.origin + i * of.row_weights.outer_stride
                                + k * of.row_weights.inner_stride))[0]
@@ -323,21 +337,6 @@ cdef inline void find_largest_weights(const Weights* of, double* largest) noexce
 cdef inline bint can_divide(double sum) noexcept nogil:
     """Whether neither its reciprocal nor that over a temperature is too large for this dtype, nor the sum for any."""
     return 9.5367431640625e-07 <= abs(sum) <= 1152921504606846976.0    # 2^-20, 2^60
-
-
-cdef inline int exponent_to_one(double x) noexcept nogil:
-    """k, so that x * 2^k is from 1 to 2; below that for the smallest x, and 0 for 0."""
-    cdef uint64_t bits
-    memcpy(&bits, &x, sizeof(bits))
-    return 1023 - max(<int> (bits >> 52 & 0x7FF), 1) if x != 0 else 0
-
-
-cdef inline double power_of_two(int k) noexcept nogil:
-    """2^k for k from -1023 to 1023."""
-    cdef uint64_t bits = <uint64_t> (k + 1023) << 52 if k > -1023 else <uint64_t> 1 << 51
-    cdef double x
-    memcpy(&x, &bits, sizeof(x))
-    return x
 
 
 cdef inline bint are_finite(const real* x, Py_ssize_t n) noexcept nogil:

@@ -34,14 +34,12 @@ def token_logprobs(
     cdef Call call
     begin_with(&call, x)
     ignored, call.loss.softcap, call.loss.temperature = options
-    call.loss.ignoring = ignored is not None
-    call.loss.ignored = 0 if ignored is None else ignored
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False  # logits are changed in a tile
     call.spare.origin = call.x.origin  # (a tile alone)
     call.scores.candidates = ids.shape[2]
     if call.scores.candidates > 0:
-        call.scores.ids, call.scores.id_stride = labels_of(ids), ids.strides[2]
+        call.scores.ids, call.scores.id_stride = labels_of(ids, ignored), ids.strides[2]
         call.scores.logprob, call.scores.rank = <real*> start_of(logprob), <int64_t*> start_of(rank)
     call.values = values_of(entropy)
     call.loss.lse = values_of(lse)
@@ -99,8 +97,9 @@ def plain_token_logprobs(x, ids, options, top_k, int threads, /):
     if not are_plain_logits(x, options.axis, &plain_x) or type(top_k) is not int:
         return None
     begin_plain(&call, &plain_x, threads)
-    if (not 0 <= top_k <= call.batch.classes or not set_plain_options(&call, options)
-            or not set_plain_target(&call, ids, x, &plain_x, &plain_ids) or call.y.origin != NULL):
+    set_plain_options(&call, options)
+    if (not 0 <= top_k <= call.batch.classes
+            or not set_plain_target(&call, ids, options, x, &plain_x, &plain_ids) or call.y.origin != NULL):
         return None
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False

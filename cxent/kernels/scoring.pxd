@@ -5,7 +5,7 @@ from libc.stdlib cimport free
 
 from .batches cimport Call
 from .cross_entropy cimport change_logits, sum_shifted
-from .elementwise cimport unlifted
+from .elementwise cimport Row_factors, unlifted
 from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
@@ -136,7 +136,8 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef real m[MOST_ROWS]
     cdef real entropy[MOST_ROWS]
     cdef real log_sum[MOST_ROWS]
-    cdef Row_numbers n
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
     cdef vec rest
@@ -152,12 +153,12 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         find_limits(batch, x, m, n.limit)
     put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
-        change_logits(call, x, m, &n)
+        change_logits(call, x, m, n, factors)
     take_terms(call, x, x, m, &of)
     of.kept = block_of(batch, &call.spare)
-    sum_exponentials_m1(call, &of, m, &n)
-    compute_lse(batch, &n)
-    sum_shifted(call, TARGETS, x, of.kept, m, &n, n.weight, n.shifted)  # (the exponentials in the place of targets)
+    sum_exponentials_m1(call, &of, m, n)
+    compute_lse(batch, n)
+    sum_shifted(call, TARGETS, x, of.kept, m, n, n.weight, n.shifted)  # (the exponentials in the place of targets)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)

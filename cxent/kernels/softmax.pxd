@@ -34,13 +34,12 @@ cdef inline void take_terms(Call* call, Block x, Block y, const real* shift, Ter
 
 cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
     """The logits, -inf where the mask, if there is one, is not set."""
-    cdef Row_factors unused
+    cdef Row_factors* factors = &call.factors
     cdef Block x = load_rows(&call.batch, &call.x)
     chosen[0] = x
     if call.mask.origin != NULL:
         chosen[0] = load_rows(&call.batch, &call.mask)
-        unused.a[0] = 0     # (compilers warn of a struct of which nothing is set)
-        change_block(HIDE, &call.batch, x, chosen[0], NULL, &unused, x)
+        change_block(HIDE, &call.batch, x, chosen[0], NULL, factors, x)
     return x
 
 
@@ -59,7 +58,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
     cdef real m[MOST_ROWS]
     cdef real sums[MOST_ROWS]
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
     cdef Terms_of_batch of
@@ -71,7 +70,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
     for group in range((call.batch.rows + W - 1) // W):
         store(factors.a + group * W, quotient(broadcast(1), load(sums + group * W)))  # (0 for an empty row)
-    finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, &factors, &call.out, &call.pending)
+    finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* shift,
@@ -88,8 +87,8 @@ cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch* of, const real*
 
 cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     """out = (x - m) - log1p(sumexp_m1)."""
-    cdef Row_numbers n
-    cdef Row_factors factors
+    cdef Row_numbers* n = &call.n
+    cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
@@ -99,7 +98,7 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     max_rows(&call.batch, &call.x, x, &call.next, factors.a)
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, factors.a)
-    sum_exponentials_m1(call, &of, factors.a, &n)
+    sum_exponentials_m1(call, &of, factors.a, n)
     for group in range((call.batch.rows + W - 1) // W):
         rest = load(n.sumexp_m1 + group * W)
         rest = select(equal(rest, broadcast(-1)), broadcast(0), rest)  # (of an empty row)
@@ -107,7 +106,7 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     if not call.batch.columns and call.x.direct and call.out.direct and follows(call):
         shift_later(&call.batch, x, block_of(&call.batch, &call.out), factors.a, factors.b, &call.unshifted)
     else:
-        finish_rows(SHIFT, &call.batch, x, x, NULL, &factors, &call.out, &call.pending)
+        finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
@@ -124,27 +123,27 @@ cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* l
 
 cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     """values = m + log1p(sumexp_m1); the maximum itself where it is infinite and no class is NaN."""
-    cdef Row_numbers n
+    cdef Row_numbers* n = &call.n
     cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
     take_terms(call, x, x, n.top, &of)
     max_rows(&call.batch, &call.x, x, &call.next, n.top)
     find_limits(&call.batch, x, n.top, n.limit)
-    sum_exponentials_m1(call, &of, n.top, &n)
-    compute_lse(&call.batch, &n)
+    sum_exponentials_m1(call, &of, n.top, n)
+    compute_lse(&call.batch, n)
     put_values(&call.batch, &call.values, n.lse)
 
 
 cdef inline void finish_part(Formula formula, Call* call) noexcept nogil:
     """Results of a part of the classes, by a formula of numbers that are known from all."""
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef Block x = load_rows(&call.batch, &call.x)
     cdef Block out = block_of(&call.batch, &call.out)
     take_values(&call.batch, &call.values, factors.a)
     take_values(&call.batch, &call.loss.lse, factors.b)
-    fill(<real> (2 / call.loss.temperature), factors.c, MOST_ROWS)
-    change_block(formula, &call.batch, x, x, NULL, &factors, out)
+    fill(&call.batch, <real> (2 / call.loss.temperature), factors.c)
+    change_block(formula, &call.batch, x, x, NULL, factors, out)
     leave(&call.batch, out, &call.out, &call.pending)
 
 
@@ -216,8 +215,8 @@ cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_fac
     cdef bint too_large = False
     cdef Py_ssize_t r
     take_terms(call, g, y, factors.b, &of)
-    fill(0.5, factors.b, MOST_ROWS)
-    fill(2, factors.c, MOST_ROWS)
+    fill(&call.batch, 0.5, factors.b)
+    fill(&call.batch, 2, factors.c)
     sum_rows(terms, &call.batch, &of, factors.a, NULL)
     for r in range(call.batch.rows):
         if factors.a[r] - factors.a[r] != 0:
@@ -230,17 +229,17 @@ cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_fac
 
 cdef inline void softmax_backward_batch(Call* call) noexcept nogil:
     """out = p * (g - sum(g * p)), x being g and y p."""
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef Block g = load_rows(&call.batch, &call.x)
     cdef Block p = load_rows(&call.batch, &call.y)
-    sum_backward(call, PRODUCTS, g, p, &factors)
-    finish_rows(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, &factors, &call.out, &call.pending)
+    sum_backward(call, PRODUCTS, g, p, factors)
+    finish_rows(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void log_softmax_backward_batch(Call* call) noexcept nogil:
     """out = g - exp(log_p) * sum(g), x being g and y log_p."""
-    cdef Row_factors factors
+    cdef Row_factors* factors = &call.factors
     cdef Block g = load_rows(&call.batch, &call.x)
     cdef Block log_p = load_rows(&call.batch, &call.y)
-    sum_backward(call, NUMBERS, g, log_p, &factors)
-    finish_rows(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, &factors, &call.out, &call.pending)
+    sum_backward(call, NUMBERS, g, log_p, factors)
+    finish_rows(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, factors, &call.out, &call.pending)

@@ -55,19 +55,6 @@ cdef inline real fold_sums(Sum* lanes) noexcept nogil:
     return first(value_of(lanes[0]))
 
 
-cdef inline real fold_counts(const Sum* lanes) noexcept nogil:
-    """The sum of a row's lanes of small integers."""
-    cdef vec total = lanes[0].total
-    cdef Py_ssize_t half = W // 2
-    cdef Py_ssize_t k
-    for k in range(1, VECTORS):
-        total = total + lanes[k].total
-    while half > 0:
-        total = total + swap_pieces(total, half)
-        half //= 2
-    return first(total)
-
-
 cdef inline real fold_maxima(const vec* lanes) noexcept nogil:
     """The largest of a row's lanes."""
     cdef vec largest = lanes[0]

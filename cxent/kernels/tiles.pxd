@@ -107,6 +107,11 @@ cdef inline bint next_batch(Batch* batch) noexcept nogil:
     return batch.rows > 0
 
 
+cdef inline Py_ssize_t padded_rows(const Batch* batch) noexcept nogil:
+    """How many numbers an array of one for each row of a batch holds: whole vectors of any width."""
+    return (batch.capacity + LANES - 1) // LANES * LANES
+
+
 cdef inline Rows no_rows() noexcept nogil:
     cdef Rows rows
     memset(&rows, 0, sizeof(Rows))
