@@ -4,6 +4,7 @@ import os
 import sys
 import tracemalloc
 from contextlib import contextmanager
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -388,6 +389,41 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(kernels):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 3 * logits[0].nbytes  # (a row at a time)
+
+
+def seconds(call):
+    """The least of a few times."""
+    times = []
+    for _ in range(7):
+        start = perf_counter()
+        call()
+        times.append(perf_counter() - start)
+    return min(times)
+
+
+def test_many_candidates_cost_little_more_than_one(kernels):
+    """(With a look at the row for each, 1,000 take some 70 times as long as one.)"""
+    if kernels.name == "python":
+        pytest.skip("NumPy looks at the row for each")
+    row = np.random.default_rng(0).standard_normal((1, 128_000)).astype(np.float32)
+    ids = np.random.default_rng(1).integers(0, 128_000, (1, 1000))
+    assert seconds(lambda: token_logprobs(row, ids)) < 20 * seconds(lambda: token_logprobs(row, ids[:, :1]))
+
+
+@pytest.mark.parametrize(("shape", "axis", "k"), [((1, 128_000), 1, 50), ((1, 128_000), 1, 1000), ((4096, 16), 0, 20)])
+def test_no_order_of_a_row_makes_the_top_k_slow(shape, axis, k, kernels):
+    """(With parts that are runs of a row, or a heap that is offered one class after the other, one takes 5 to 20 times
+    as long as another.)
+    """
+    if kernels.name == "python":
+        pytest.skip("NumPy sorts all rows")
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    ids = np.zeros(np.delete(shape, axis), int)
+    at_random = seconds(lambda: token_logprobs(x, ids, axis=axis, top_k=k))
+    ascending = np.sort(x, axis=axis)
+    descending = np.flip(ascending, axis).copy()
+    for rows in (ascending, descending, np.minimum(ascending, descending), np.zeros_like(x)):
+        assert seconds(lambda rows=rows: token_logprobs(rows, ids, axis=axis, top_k=k)) < 3 * at_random
 
 
 @contextmanager

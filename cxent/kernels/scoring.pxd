@@ -10,7 +10,7 @@ from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
 from .ranks cimport RANKED_ALONE, Ordered, allocate, count_larger, count_larger_than_many
-from .rows cimport Labels, copy_labels, put_values, take_labels, value_at
+from .rows cimport Labels, bounded, copy_labels, put_values, take_labels, value_at
 from .selection cimport choose_of_batch
 from .simd cimport W, broadcast, load, real, store, vec
 from .softmax cimport find_limits, sum_exponentials_m1, take_terms
@@ -21,27 +21,18 @@ cdef extern from * nogil:
     const int64_t NO_RANK "INT64_MAX"
 
 
-cdef inline int64_t class_of(const Call* call, int64_t id) noexcept nogil:
-    """An id as a class of the row; 0 for one that is none: it is ignored, or has changed since it was checked."""
-    return id if 0 <= id < call.batch.classes else 0
-
-
-cdef inline bint is_ignored(const Call* call, int64_t id) noexcept nogil:
-    return call.loss.ignoring and id == call.loss.ignored
-
-
 cdef inline void take_candidates(Call* call, Py_ssize_t k, int64_t* id) noexcept nogil:
-    """The k-th candidate of each row."""
+    """The k-th candidate of each row; -1 where it is not to count."""
     cdef Labels ids = call.scores.ids
     ids.at.origin += k * call.scores.id_stride
     take_labels(&call.batch, &ids, id)
 
 
-cdef inline void take_at_ids(Call* call, Block x, const int64_t* id, real* number) noexcept nogil:
-    """The number of each row at its candidate."""
+cdef inline void take_at_ids(const Batch* batch, Block x, const int64_t* id, real* number) noexcept nogil:
+    """The number of each row at its candidate, or its first where that does not count."""
     cdef Py_ssize_t r
-    for r in range(call.batch.rows):
-        number[r] = number_at(&call.batch, x, r, class_of(call, id[r]))[0]
+    for r in range(batch.rows):
+        number[r] = number_at(batch, x, r, max(<int64_t> 0, id[r]))[0]
 
 
 cdef inline void rank_in_order(Call* call, Block x, Ordered* of) noexcept nogil:
@@ -54,7 +45,7 @@ cdef inline void rank_in_order(Call* call, Block x, Ordered* of) noexcept nogil:
         copy_labels(scores.ids.dtype, value_at(&call.batch, &scores.ids.at, call.batch.first + r), scores.id_stride,
                     of.id, scores.candidates)
         for k in range(scores.candidates):
-            of.value[k] = number_at(&call.batch, x, r, class_of(call, of.id[k]))[0]
+            of.value[k] = number_at(&call.batch, x, r, bounded(of.id[k], call.batch.classes))[0]
         count_larger_than_many(&call.batch, x, r, scores.candidates, of, rank)
         for k in range(scores.candidates):
             rank[k] += 1
@@ -74,7 +65,7 @@ cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
         return
     for k in range(scores.candidates):
         take_candidates(call, k, id)
-        take_at_ids(call, x, id, number)
+        take_at_ids(&call.batch, x, id, number)
         count_larger(&call.batch, x, number, larger)
         for r in range(call.batch.rows):
             scores.rank[(call.batch.first + r) * scores.candidates + k] = 1 + larger[r]
@@ -95,11 +86,11 @@ cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* lo
         counts[r] = scores.candidates == 0
     for k in range(scores.candidates):
         take_candidates(call, k, id)
-        take_at_ids(call, x, id, number)
+        take_at_ids(&call.batch, x, id, number)
         for r in range(call.batch.rows):
             at = (call.batch.first + r) * scores.candidates + k
             scores.logprob[at] = (number[r] - m[r]) - log_sum[r]
-            if is_ignored(call, id[r]):
+            if id[r] < 0:
                 scores.logprob[at], scores.rank[at] = 0, NO_RANK
                 continue
             counts[r] = True
@@ -113,13 +104,15 @@ cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum
     """The log-probabilities of the largest; of rows that have none, NaN, and no ids."""
     cdef Scores* scores = &call.scores
     cdef Py_ssize_t r, k, at
+    cdef real top
     for r in range(call.batch.rows):
         for k in range(scores.top_k):
             at = (call.batch.first + r) * scores.top_k + k
             if log_sum[r] != log_sum[r]:
                 scores.top_logprob[at], scores.top_id[at] = NAN, -1
             else:
-                scores.top_logprob[at] = (number_at(&call.batch, x, r, scores.top_id[at])[0] - m[r]) - log_sum[r]
+                top = number_at(&call.batch, x, r, bounded(scores.top_id[at], call.batch.classes))[0]
+                scores.top_logprob[at] = (top - m[r]) - log_sum[r]
 
 
 cdef inline void put_state(Call* call, int number, const real* x, real scale) noexcept nogil:

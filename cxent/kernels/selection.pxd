@@ -1,15 +1,16 @@
 """The k largest numbers of a row, in their order.
 
 They are at least as large as the k-th of the largest in its parts. What is below that limit is passed over, a stretch
-at a time, so that a row costs little more than a look at it, and never a sort. What is not is kept, up to a number; then
-the k first of it raise the limit, so that no order of a row makes many. They are put in order by ranks: of each number,
-how many come before it, which needs no branch that a CPU could mistake. If many are wanted, a heap takes them. Of rows
-in columns, a few rounds over all classes find one after the other, in many rows at once.
+at a time, so that a row costs little more than a look at it, and never a sort. What is not is kept, and whenever that
+is much, its first k alone, the last of which is the new limit. They are put in order by ranks: of each number, how many
+come before it, which needs no branch that a CPU could mistake. If many are wanted, a heap takes them. Of rows in
+columns, a few rounds over all classes find one after the other, in many rows at once.
 
-Parts take every so many steps of a row: of runs, those at one end of a row that rises hold all that is large, and the
-limit is low. A heap that is offered such a row, or column, takes each number in.
+No order of a row is to make the limit low. So a part takes steps from all over it; and a heap that has no limit is
+offered a column's numbers in no order.
 
-Tried: a heap for all, 0.3 to 0.5 of the speed at 257 to 1,000 classes, for half of its branches were mistaken.
+Tried: a heap for all, 0.3 to 0.5 of the speed at 257 to 1,000 classes, for half of its branches were mistaken; parts
+that are runs of a row, 20 to 50 times as slow where a long row ascends.
 """
 
 from libc.stdint cimport int64_t
@@ -123,7 +124,7 @@ cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k,
     return -INFINITY
 
 
-cdef struct Found:              # numbers of a row that are not below the limit, and their classes, in the order of these
+cdef struct Found:              # numbers of a row, not below the limit, and their classes, in the order of these
     real value[MOST_FOUND + LANES]
     int64_t id[MOST_FOUND + LANES]
     Py_ssize_t count
@@ -288,9 +289,9 @@ cdef inline void choose_in_column(const Batch* batch, Block x, Py_ssize_t row, P
     """The same of one row that is a column."""
     cdef Py_ssize_t stride = coprime_stride(batch.classes)
     cdef Py_ssize_t c = 0
-    cdef Py_ssize_t n
+    cdef Py_ssize_t _n
     begin_heap(-INFINITY, k, value, id)
-    for n in range(batch.classes):
+    for _n in range(batch.classes):
         offer(number_at(batch, x, row, c)[0], c, k, value, id)
         c = c + stride if c + stride < batch.classes else c + stride - batch.classes
     put_heap_in_order(k, value, id)
@@ -299,15 +300,15 @@ cdef inline void choose_in_column(const Batch* batch, Block x, Py_ssize_t row, P
 cdef inline void choose_round(const Batch* batch, const real* x, Py_ssize_t step, vec* last,
                               vec* last_id) noexcept nogil:
     """The number that comes after the last in the order of each column, and its class; -1 if there is none."""
-    cdef vec lowest = broadcast(-INFINITY)
-    cdef vec best = lowest
+    cdef vec nothing = broadcast(-INFINITY)
+    cdef vec best = nothing
     cdef vec best_id = broadcast(-1)
     cdef vec number, id, after
     cdef Py_ssize_t c
     for c in range(batch.classes):
         number, id = load(x + c * step), broadcast(<real> c)
-        after = select(greater(last[0], number), number, lowest)
-        after = select(equal(last[0], number), select(greater(id, last_id[0]), number, lowest), after)
+        after = select(greater(last[0], number), number, nothing)
+        after = select(equal(last[0], number), select(greater(id, last_id[0]), number, nothing), after)
         best_id = select(greater(after, best), id, best_id)
         best = maximum(after, best)
     last[0], last_id[0] = best, best_id
