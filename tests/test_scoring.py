@@ -4,7 +4,7 @@ import os
 import sys
 import tracemalloc
 from contextlib import contextmanager
-from time import perf_counter
+from time import thread_time
 
 import numpy as np
 import pytest
@@ -392,24 +392,29 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(kernels):
 
 
 def seconds(call):
-    """The least of a few times."""
+    """The least of a few times, of this thread alone."""
     times = []
     for _ in range(7):
-        start = perf_counter()
+        start = thread_time()
         call()
-        times.append(perf_counter() - start)
+        times.append(thread_time() - start)
     return min(times)
 
 
+with_a_fine_clock = pytest.mark.skipif(sys.platform == "win32", reason="the clock of a thread has steps of 16 ms")
+
+
+@with_a_fine_clock
 def test_many_candidates_cost_little_more_than_one(kernels):
     """(With a look at the row for each, 1,000 take some 70 times as long as one.)"""
     if kernels.name == "python":
         pytest.skip("NumPy looks at the row for each")
     row = np.random.default_rng(0).standard_normal((1, 128_000)).astype(np.float32)
     ids = np.random.default_rng(1).integers(0, 128_000, (1, 1000))
-    assert seconds(lambda: token_logprobs(row, ids)) < 20 * seconds(lambda: token_logprobs(row, ids[:, :1]))
+    assert seconds(lambda: token_logprobs(row, ids)) < 30 * seconds(lambda: token_logprobs(row, ids[:, :1]))
 
 
+@with_a_fine_clock
 @pytest.mark.parametrize(("shape", "axis", "k"), [((1, 128_000), 1, 50), ((1, 128_000), 1, 1000), ((4096, 16), 0, 20)])
 def test_no_order_of_a_row_makes_the_top_k_slow(shape, axis, k, kernels):
     """(With parts that are runs of a row, or a heap that is offered one class after the other, one takes 5 to 20 times
@@ -423,7 +428,7 @@ def test_no_order_of_a_row_makes_the_top_k_slow(shape, axis, k, kernels):
     ascending = np.sort(x, axis=axis)
     descending = np.flip(ascending, axis).copy()
     for rows in (ascending, descending, np.minimum(ascending, descending), np.zeros_like(x)):
-        assert seconds(lambda rows=rows: token_logprobs(rows, ids, axis=axis, top_k=k)) < 3 * at_random
+        assert seconds(lambda rows=rows: token_logprobs(rows, ids, axis=axis, top_k=k)) < 4 * at_random
 
 
 @contextmanager

@@ -264,6 +264,7 @@ CXENT_INLINE cxent_vec cxent_gather(const cxent_real* p, cxent_bits at) {
     return p[at];
 #else
     cxent_vec x = cxent_broadcast(0);
+#pragma GCC unroll 16
     for (int k = 0; k < CXENT_W; k++)
         x[k] = p[at[k]];
     return x;
