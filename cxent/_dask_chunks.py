@@ -91,12 +91,16 @@ def scores_of_whole(whole: partial.Partial, larger: Any, ids: Any, *, ignored: i
     larger, ids = alone(larger), alone(ids)
     logprob = np.asarray(partial.logprob(whole))
     logprob = np.where(are(ids, ignored), np.zeros_like(logprob), logprob)
-    rank = np.where(are(ids, ignored) | np.isnan(logprob), 0, 1 + larger)
+    rank = np.where(are(ids, ignored) | np.isnan(logprob), np.iinfo(np.int64).max, 1 + larger)
+    row_is_ignored = are(ids, ignored)
+    if ids.ndim > np.ndim(whole.maximum):  # several candidates a row, or none
+        row_is_ignored = row_is_ignored.all(axis=-1) & (ids.shape[-1] > 0)
+    entropy = np.where(row_is_ignored, 0, partial.entropy(whole)).astype(logprob.dtype)
     top_ids = top_logprobs = None
     if whole.top_ids is not None:
         top_logprobs = logprob_of(whole.top_logits, whole)
         top_ids = np.where(np.isnan(top_logprobs), -1, whole.top_ids)
-    return TokenLogprobs(logprob[()], rank[()], partial.entropy(whole), partial.logsumexp(whole), top_ids, top_logprobs)
+    return TokenLogprobs(logprob[()], rank[()], entropy[()], partial.logsumexp(whole), top_ids, top_logprobs)
 
 
 def field(scores: list[TokenLogprobs], *, number: int) -> Any:

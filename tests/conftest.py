@@ -3,12 +3,15 @@
 The compiled modules under test are imported here, unguarded: where one is missing, nothing runs. One that this CPU
 cannot run is skipped with that reason, and named in the last lines; ``--all-kernels`` makes the run fail unless every
 other one passed tests. ``CXENT_ISA=v3 pytest`` runs over one alone.
+
+Of a test with many parameters, a run takes so many combinations that each value of each parameter is in one of them,
+and it leaves out what is slow. ``--full`` takes them all. So does a run of tests that are named one by one.
 """
 
 import os
 import sys
 import sysconfig
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -36,7 +39,7 @@ settings.register_profile(
     derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("cxent")
+settings.register_profile("quick", settings.get_profile("cxent"), max_examples=10)
 
 
 def pytest_generate_tests(metafunc):
@@ -81,7 +84,40 @@ def share_small_calls(monkeypatch):
         threads.set_sizes(*sizes)
 
 
+def pytest_configure(config):
+    settings.load_profile("cxent" if config.getoption("full") else "quick")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("full") or any("::" in argument for argument in config.args):
+        return
+    kept = {item.nodeid for item in covering(item for item in items if not item.get_closest_marker("slow"))}
+    left_out = [item for item in items if item.nodeid not in kept]
+    items[:] = [item for item in items if item.nodeid in kept]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def covering(items):
+    """Items in which each value of each parameter is: the first of all, the second of all, and so on."""
+    of_functions = defaultdict(list)
+    for item in items:
+        # (Of each parametrization the name of its value, which pytest shows nowhere else but in a joined name.)
+        values = item.callspec._idlist if hasattr(item, "callspec") else []
+        module = item.callspec.params.get("kernels") if values else None
+        of_functions[item.nodeid.partition("[")[0], module].append((item, tuple(enumerate(values))))
+    for cases in of_functions.values():
+        parameters = [list(dict.fromkeys(values)) for values in zip(*(values for _, values in cases), strict=True)]
+        missing = {value for values in parameters for value in values}
+        longest = max(map(len, parameters), default=1)
+        diagonal = {tuple(values[k % len(values)] for values in parameters) for k in range(longest)}
+        for item, values in sorted(cases, key=lambda case: case[1] not in diagonal):
+            if not values or missing & set(values):
+                missing -= set(values)
+                yield item
+
+
 def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="take every combination of parameters, and the slow tests")
     remedy = "fail unless every kernel module that this CPU can run passed tests"
     parser.addoption("--all-kernels", action="store_true", help=remedy)
 

@@ -101,6 +101,7 @@ def test_token_logprobs(dtype, shape, axis, name, chunks):
         (y, {}),
         (y, {"top_k": 5, "ignore_index": int(np.ravel(y)[0])}),
         (several, {"top_k": 1, "temperature": 0.5}),
+        (np.where(several < shape[axis] // 2, -1, several), {"ignore_index": -1}),  # (all of some rows)
         (da.from_array(several, chunks=1), {}),
     ):
         found = lazy.token_logprobs(given, ids, axis=axis, **options)
@@ -150,9 +151,10 @@ def test_special_values(chunks):
     given = da.from_array(x, chunks=chunks)
     np.testing.assert_allclose(lazy.softmax(given).compute(), cxent.softmax(x), rtol=1e-12)
     np.testing.assert_allclose(lazy.logsumexp(given).compute(), cxent.logsumexp(x), rtol=1e-12)
-    found = dask.compute(*lazy.token_logprobs(given, y, top_k=2))
-    for value, expected in zip(found, cxent.token_logprobs(x, y, top_k=2), strict=True):
-        np.testing.assert_allclose(value, expected, rtol=1e-12)
+    for ids in (y, np.where(np.arange(6) < 4, -1, y)):
+        found = dask.compute(*lazy.token_logprobs(given, ids, top_k=2, ignore_index=-1))
+        for value, expected in zip(found, cxent.token_logprobs(x, ids, top_k=2, ignore_index=-1), strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-12)
     found = dask.compute(*lazy.cross_entropy_with_grad(given, y, reduction="none"))
     for value, expected in zip(found, cxent.cross_entropy_with_grad(x, y, reduction="none"), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-10, atol=1e-16)

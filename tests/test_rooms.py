@@ -12,7 +12,7 @@ import cxent
 KERNELS = Path(__file__).parent.parent / "cxent" / "kernels"
 # Each cimports from those before it alone.
 ROOMS = [
-    "simd", "math", "sums", "tiles", "stores", "maxima", "terms", "selection", "reduce", "elementwise", "rows",
+    "simd", "math", "sums", "tiles", "stores", "maxima", "terms", "selection", "ranks", "reduce", "elementwise", "rows",
     "losses", "threads", "batches", "softmax", "cross_entropy", "scoring",
     "divergence",
 ]  # fmt: skip

@@ -4,10 +4,11 @@ import os
 import sys
 import tracemalloc
 from contextlib import contextmanager
+from time import thread_time
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, RTOL, assert_same_bits, assert_within_ulps, ulps_off, unchanged
+from helpers import FLOATS, HALVES, RTOL, assert_same_bits, assert_within_ulps, exact_row, ulp, ulps_off, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import logits_and_axes
@@ -17,6 +18,7 @@ import cxent
 from cxent import perplexity, token_logprobs
 
 # Around steps, stretches, the forms of batches, and counts that a vector cannot hold.
+NO_RANK = np.iinfo(np.int64).max
 CLASSES = [1, 2, 3, 10, 16, 63, 64, 65, 100, 127, 128, 129, 191, 192, 257, 1000, 5003]
 
 
@@ -76,6 +78,10 @@ def test_the_largest_of_any_row(dtype, classes, k):
         "mostly -inf": np.where(rng.random(classes) < 0.95, -np.inf, rng.standard_normal(classes)),
         "half -inf": np.where(rng.random(classes) < 0.5, -np.inf, rng.standard_normal(classes)),
         "the last": np.where(np.arange(classes) > classes - 20, 7 + rng.random(classes), 0),
+        "up and down": -np.abs(np.arange(classes) - classes / 2),
+        "teeth": np.arange(classes) % 32 + np.arange(classes) / 1024,
+        "rising in some lanes": np.where(np.arange(classes) % 32 < 9, np.arange(classes), 0),
+        "rising to equal ones": np.minimum(np.arange(classes), 90),
     }
     x = np.stack(list(rows.values())).astype(dtype)
     found = token_logprobs(x, np.zeros(len(x), int), top_k=k)
@@ -93,7 +99,11 @@ def test_any_layout(data):
     classes = logits.shape[axis]
     candidates = data.draw(st.sampled_from([None, 0, 1, 3]))
     shape = tuple(rows) if candidates is None else (*rows, candidates)
-    ids = np.random.default_rng(1).integers(0, classes, shape).astype(data.draw(st.sampled_from("bHiqQ")))
+    ids = (
+        np.random.default_rng(1)
+        .integers(0, classes, shape)
+        .astype(data.draw(st.sampled_from("bHiqQ" if classes <= 128 else "HiqQ")))
+    )
     k = data.draw(st.integers(0, min(classes, 5)))
     found = token_logprobs(logits, ids, axis=axis, top_k=k)
     expected = scores_by_definition(logits, ids, k, axis)
@@ -195,7 +205,7 @@ def test_rows_without_probabilities(wrong, classes):
     for value, before in zip(found, right, strict=True):
         assert_same_bits(value[others], before[others])
     assert np.isnan(found.logprob[7]) and np.isnan(found.entropy[7]) and np.isnan(found.top_logprobs[7]).all()
-    assert found.rank[7] == 0 and found.top_ids[7].tolist() == [-1, -1]
+    assert found.rank[7] == NO_RANK and found.top_ids[7].tolist() == [-1, -1]
     np.testing.assert_array_equal(found.logsumexp[7], float(wrong))
 
 
@@ -209,9 +219,87 @@ def test_impossible_classes():
 
 def test_ignored_ids():
     found = token_logprobs(np.eye(3), [[0, -1], [-1, 1], [2, 2]], ignore_index=-1, top_k=1)
-    assert found.rank.tolist() == [[1, 0], [0, 1], [1, 1]]
+    assert found.rank.tolist() == [[1, NO_RANK], [NO_RANK, 1], [1, 1]]
     assert (found.logprob == 0).tolist() == [[False, True], [True, False], [False, False]]
     assert found.top_ids.tolist() == [[0], [1], [2]]
+
+
+@pytest.mark.parametrize("candidates", [None, 1, 3, 60])
+@pytest.mark.parametrize(("shape", "axis"), [((5, 7), -1), ((5, 150), -1), ((7, 5), 0)])
+def test_rows_that_are_ignored_add_nothing(shape, axis, candidates):
+    """Whatever is in them; and no rank takes them for a hit."""
+    logits = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    rows = np.moveaxis(logits, axis, -1)
+    rows[2], rows[3, 1] = -np.inf, np.nan
+    ids = np.ones(5 if candidates is None else (5, candidates), np.int64)
+    all_rows = token_logprobs(logits, ids, axis=axis)
+    ids[[0, 2, 3]] = -100
+    if candidates == 3:
+        ids[1, 1] = -100  # (this row has others)
+    ignored = ids == -100
+    found = token_logprobs(logits, ids, axis=axis, ignore_index=-100)
+    assert (found.logprob[ignored] == 0).all() and (found.rank[ignored] == NO_RANK).all()
+    assert not (found.rank[ignored] <= shape[axis]).any()
+    assert found.entropy[[0, 2, 3]].tolist() == [0, 0, 0]
+    assert_same_bits(found.entropy[[1, 4]], all_rows.entropy[[1, 4]])
+    assert_same_bits(found.logprob[~ignored], all_rows.logprob[~ignored])
+    np.testing.assert_array_equal(found.rank[~ignored], all_rows.rank[~ignored])
+    np.testing.assert_array_equal(found.logsumexp, all_rows.logsumexp)
+
+
+def test_rows_without_candidates_keep_their_entropy():
+    found = token_logprobs(np.zeros((2, 4)), np.zeros((2, 0), int), ignore_index=-1)
+    np.testing.assert_allclose(found.entropy, np.log(4))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_equal_logits_share_a_rank(dtype):
+    """So rank 1 need not be the greedy choice, which is the lowest of these ids."""
+    logits = np.array([[0, 2, 2, 1], [3, 3, 3, 3]], dtype)
+    found = token_logprobs(logits, [[0, 1, 2, 3]] * 2, top_k=1)
+    assert found.rank.tolist() == [[4, 1, 1, 3], [1, 1, 1, 1]]
+    assert (found.top_ids == [[0, 1, 2, 3]]).tolist() == [[False, True, False, False], [True, False, False, False]]
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+@pytest.mark.parametrize(("classes", "axis"), [(40, 1), (300, 0), (1000, 1), (1017, 1), (4999, 1)])
+def test_ranks_of_many_candidates(classes, axis, dtype):
+    """Those of one at a time, in any order of the ids, with ties, repeated ids, -inf, and rows without ranks."""
+    rng = np.random.default_rng(classes)
+    rows = np.stack([rng.standard_normal(classes), rng.integers(0, 5, classes), np.arange(classes), np.zeros(classes)])
+    rows = np.concatenate([rows, np.where(rng.random((1, classes)) < 0.5, -np.inf, rows[:1]), rows[:2]]).astype(dtype)
+    rows[5, classes // 2], rows[6] = np.nan, -np.inf
+    for count in (48, 63, 64, 300):
+        ids = rng.integers(-1, classes, (len(rows), count))
+        found = token_logprobs(np.moveaxis(rows, -1, axis), ids, axis=axis, ignore_index=-1)
+        at = np.take_along_axis(rows, np.maximum(ids, 0), axis=-1)
+        rank = 1 + (rows[:, np.newaxis] > at[..., np.newaxis]).sum(axis=-1)
+        rank[(ids < 0) | (np.arange(len(rows)) >= 5)[:, np.newaxis]] = NO_RANK
+        np.testing.assert_array_equal(found.rank, rank)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_the_bound_that_is_documented(dtype):
+    """4 ulp, half an ulp of x_y - m, and half an ulp of every x_j - m times p_j."""
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(0, spread, classes) for spread in (0.1, 3, 30) for classes in (2, 3, 10, 140)]
+    rows += [np.array([gap, 0]) + rng.random(2) for gap in rng.uniform(0, 85, 20)]  # nearly certain
+    rows += [np.array([81.227425, 0.8149]), np.array([1e4, 1e4 - 80.3, 1e4 - 77.7])]
+    for x in (row.astype(dtype) for row in rows):
+        exact = exact_row(x)
+        roundings = [ulp(mpf(float(v)) - exact.max, dtype) / 2 if v != x.max() else 0 for v in x]
+        of_sum = mp.fsum(p * rounding for p, rounding in zip(exact.p, roundings, strict=True))
+        ids = np.unique([x.argmax(), x.argmin(), len(x) // 2])
+        results = {
+            "token_logprobs": token_logprobs(x, ids).logprob,
+            "log_softmax": cxent.log_softmax(x)[ids],
+            "cross_entropy": -cxent.cross_entropy(np.tile(x, (len(ids), 1)), ids, reduction="none"),
+        }
+        for name, found in results.items():
+            for value, y in zip(found, ids, strict=True):
+                true = exact.log_p[y]
+                bound = 4 * ulp(true, dtype) + roundings[y] + of_sum
+                assert abs(mpf(float(value)) - true) <= bound, (name, x, y)
 
 
 @pytest.mark.parametrize("shape", [(300, 10), (40, 1000), (3, 20_000)])
@@ -301,6 +389,46 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(kernels):
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 3 * logits[0].nbytes  # (a row at a time)
+
+
+def seconds(call):
+    """The least of a few times, of this thread alone."""
+    times = []
+    for _ in range(7):
+        start = thread_time()
+        call()
+        times.append(thread_time() - start)
+    return min(times)
+
+
+with_a_fine_clock = pytest.mark.skipif(sys.platform == "win32", reason="the clock of a thread has steps of 16 ms")
+
+
+@with_a_fine_clock
+def test_many_candidates_cost_little_more_than_one(kernels):
+    """(With a look at the row for each, 1,000 take some 70 times as long as one.)"""
+    if kernels.name == "python":
+        pytest.skip("NumPy looks at the row for each")
+    row = np.random.default_rng(0).standard_normal((1, 128_000)).astype(np.float32)
+    ids = np.random.default_rng(1).integers(0, 128_000, (1, 1000))
+    assert seconds(lambda: token_logprobs(row, ids)) < 30 * seconds(lambda: token_logprobs(row, ids[:, :1]))
+
+
+@with_a_fine_clock
+@pytest.mark.parametrize(("shape", "axis", "k"), [((1, 128_000), 1, 50), ((1, 128_000), 1, 1000), ((4096, 16), 0, 20)])
+def test_no_order_of_a_row_makes_the_top_k_slow(shape, axis, k, kernels):
+    """(With parts that are runs of a row, or a heap that is offered one class after the other, one takes 5 to 20 times
+    as long as another.)
+    """
+    if kernels.name == "python":
+        pytest.skip("NumPy sorts all rows")
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    ids = np.zeros(np.delete(shape, axis), int)
+    at_random = seconds(lambda: token_logprobs(x, ids, axis=axis, top_k=k))
+    ascending = np.sort(x, axis=axis)
+    descending = np.flip(ascending, axis).copy()
+    for rows in (ascending, descending, np.minimum(ascending, descending), np.zeros_like(x)):
+        assert seconds(lambda rows=rows: token_logprobs(rows, ids, axis=axis, top_k=k)) < 4 * at_random
 
 
 @contextmanager

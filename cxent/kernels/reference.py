@@ -209,7 +209,9 @@ def token_logprobs(
     logprob[...] = np.where(counted, np.take_along_axis(log_p, id, axis=-1), 0)
     for k in range(ids.shape[-1]):
         rank[..., k] = 1 + np.count_nonzero(u > np.take_along_axis(u, id[..., k : k + 1], axis=-1), axis=-1)
-    rank[~counted | np.isnan(logprob)] = 0
+    rank[~counted | np.isnan(logprob)] = np.iinfo(np.int64).max
+    if ids.shape[-1]:
+        entropy[~counted.any(axis=-1)] = 0
     if top_id is not None and top_logprob is not None:
         top_id[...] = np.argsort(-u, axis=-1, kind="stable")[..., : top_id.shape[-1]]
         top_logprob[...] = np.take_along_axis(log_p, top_id, axis=-1)

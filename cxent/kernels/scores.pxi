@@ -28,7 +28,8 @@ def token_logprobs(
 ):
     """logprob = (x_y - m) - log1p(r), rank = 1 + how many x are larger, entropy = -sum(p * log(p)), and the top k.
 
-    Candidates that are ignored have logprob 0 and rank 0. Where a row has no probabilities, ranks are 0, and top_id -1.
+    Candidates that are ignored have logprob 0, and a row whose candidates all are has entropy 0. Their ranks are the
+    largest int64, as are those of a row without probabilities, whose top_id are -1.
     """
     cdef Call call
     begin_with(&call, x)

@@ -1,6 +1,7 @@
 """What scoring wants of logits, in one pass: log-probabilities of candidates, their ranks, entropy, and the top k."""
 
 from libc.stdint cimport int64_t
+from libc.stdlib cimport free
 
 from .batches cimport Call
 from .cross_entropy cimport change_logits, sum_shifted
@@ -8,12 +9,16 @@ from .elementwise cimport Row_factors, unlifted
 from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
-from .rows cimport Labels, put_values, take_labels
-from .selection cimport choose_of_batch, count_larger
+from .ranks cimport RANKED_ALONE, Ordered, allocate, count_larger, count_larger_than_many
+from .rows cimport Labels, bounded, copy_labels, put_values, take_labels, value_at
+from .selection cimport choose_of_batch
 from .simd cimport W, broadcast, load, real, store, vec
 from .softmax cimport find_limits, sum_exponentials_m1, take_terms
 from .terms cimport TARGETS, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
+
+cdef extern from * nogil:
+    const int64_t NO_RANK "INT64_MAX"
 
 
 cdef inline void take_candidates(Call* call, Py_ssize_t k, int64_t* id) noexcept nogil:
@@ -30,13 +35,34 @@ cdef inline void take_at_ids(const Batch* batch, Block x, const int64_t* id, rea
         number[r] = number_at(batch, x, r, max(<int64_t> 0, id[r]))[0]
 
 
+cdef inline void rank_in_order(Call* call, Block x, Ordered* of) noexcept nogil:
+    """The ranks of each row's candidates, all at once."""
+    cdef Scores* scores = &call.scores
+    cdef int64_t* rank
+    cdef Py_ssize_t r, k
+    for r in range(call.batch.rows):
+        rank = scores.rank + (call.batch.first + r) * scores.candidates
+        copy_labels(scores.ids.dtype, value_at(&call.batch, &scores.ids.at, call.batch.first + r), scores.id_stride,
+                    of.id, scores.candidates)
+        for k in range(scores.candidates):
+            of.value[k] = number_at(&call.batch, x, r, bounded(of.id[k], call.batch.classes))[0]
+        count_larger_than_many(&call.batch, x, r, scores.candidates, of, rank)
+        for k in range(scores.candidates):
+            rank[k] += 1
+
+
 cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
     """1 + how many logits are larger."""
     cdef int64_t id[MOST_ROWS]
     cdef int64_t larger[MOST_ROWS]
     cdef real number[MOST_ROWS]
     cdef Scores* scores = &call.scores
+    cdef Ordered of
     cdef Py_ssize_t k, r
+    if scores.candidates > RANKED_ALONE and allocate(&of, scores.candidates):
+        rank_in_order(call, x, &of)
+        free(of.value)
+        return
     for k in range(scores.candidates):
         take_candidates(call, k, id)
         take_at_ids(&call.batch, x, id, number)
@@ -45,33 +71,48 @@ cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
             scores.rank[(call.batch.first + r) * scores.candidates + k] = 1 + larger[r]
 
 
-cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* log_sum) noexcept nogil:
-    """(x_y - m) - log1p(r); 0, as their rank, for candidates that do not count, and no rank where it is NaN."""
+cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* log_sum, real* entropy) noexcept nogil:
+    """(x_y - m) - log1p(r), and 0 for candidates that do not count, as the entropy of rows without any that does.
+
+    Where there is no rank, because a candidate does not count or its row has no probabilities, it is the largest of
+    all numbers, which no `<=` takes for a hit.
+    """
     cdef int64_t id[MOST_ROWS]
     cdef real number[MOST_ROWS]
+    cdef bint counts[MOST_ROWS]
     cdef Scores* scores = &call.scores
     cdef Py_ssize_t k, r, at
+    for r in range(call.batch.rows):
+        counts[r] = scores.candidates == 0
     for k in range(scores.candidates):
         take_candidates(call, k, id)
         take_at_ids(&call.batch, x, id, number)
         for r in range(call.batch.rows):
             at = (call.batch.first + r) * scores.candidates + k
-            scores.logprob[at] = (number[r] - m[r]) - log_sum[r] if id[r] >= 0 else 0
-            if id[r] < 0 or scores.logprob[at] != scores.logprob[at]:
-                scores.rank[at] = 0
+            scores.logprob[at] = (number[r] - m[r]) - log_sum[r]
+            if id[r] < 0:
+                scores.logprob[at], scores.rank[at] = 0, NO_RANK
+                continue
+            counts[r] = True
+            if scores.logprob[at] != scores.logprob[at]:
+                scores.rank[at] = NO_RANK
+    for r in range(call.batch.rows):
+        entropy[r] = entropy[r] if counts[r] else 0
 
 
 cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum) noexcept nogil:
     """The log-probabilities of the largest; of rows that have none, NaN, and no ids."""
     cdef Scores* scores = &call.scores
     cdef Py_ssize_t r, k, at
+    cdef real top
     for r in range(call.batch.rows):
         for k in range(scores.top_k):
             at = (call.batch.first + r) * scores.top_k + k
             if log_sum[r] != log_sum[r]:
                 scores.top_logprob[at], scores.top_id[at] = NAN, -1
             else:
-                scores.top_logprob[at] = (number_at(&call.batch, x, r, scores.top_id[at])[0] - m[r]) - log_sum[r]
+                top = number_at(&call.batch, x, r, bounded(scores.top_id[at], call.batch.classes))[0]
+                scores.top_logprob[at] = (top - m[r]) - log_sum[r]
 
 
 cdef inline void put_state(Call* call, int number, const real* x, real scale) noexcept nogil:
@@ -117,7 +158,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         store(n.shifted + r, unlifted(load(n.shifted + r)))
         store(log_sum + r, log1p(rest))
         store(entropy + r, log1p(rest) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + rest)))
-    put_logprobs(call, x, m, log_sum)
+    put_logprobs(call, x, m, log_sum, entropy)
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)
     put_values(batch, &call.loss.lse, n.lse)

@@ -1,80 +1,37 @@
-"""Which numbers of a row are large: how many are larger than one of them, and the k largest in their order.
+"""The k largest numbers of a row, in their order.
 
-The k largest of a row are at least as large as the k-th of the largest in its parts. What is below that limit is passed
-over, a stretch at a time, so that a row costs little more than a look at it, and never a sort. What is not is put in
-order by ranks: of each number, how many come before it, which needs no branch that a CPU could mistake. If there are
-many of these, or many are wanted, a heap takes them. Of rows in columns, a few rounds over all classes find one after
-the other, in many rows at once.
+They are at least as large as the k-th of the largest in its parts. What is below that limit is passed over, a stretch
+at a time, so that a row costs little more than a look at it, and never a sort. What is not is kept, and whenever that
+is much, its first k alone, the last of which is the new limit. They are put in order by ranks: of each number, how many
+come before it, which needs no branch that a CPU could mistake. If many are wanted, a heap takes them. Of rows in
+columns, a few rounds over all classes find one after the other, in many rows at once.
 
-Tried: a heap for all, 0.3 to 0.5 of the speed at 257 to 1,000 classes, for half of its branches were mistaken.
+No order of a row is to make the limit low. So a part takes steps from all over it; and a heap that has no limit is
+offered a column's numbers in no order.
+
+Tried: a heap for all, 0.3 to 0.5 of the speed at 257 to 1,000 classes, for half of its branches were mistaken; parts
+that are runs of a row, 20 to 50 times as slow where a long row ascends.
 """
 
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, number_of
+from .math cimport INFINITY, NAN, number_of
 from .simd cimport (
     LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first,
-    lowest, maximum, real, select, store, vec,
+    lowest, mask, maximum, real, select, store, vec,
 )
 from .sums cimport fold_maxima
-from .terms cimport for_strip
 from .tiles cimport Batch, Block, number_at
 
 cdef enum:
-    COUNTED = 4096          # steps, of which a lane's count is a number of float32
     STRETCH = 4 * LANES     # classes that are passed over at once
     FEW_ROUNDS = 16         # of more largest numbers in columns, a heap of each row is sooner found
     MOST_PARTS = 128        # of a row, of whose largest numbers the k-th is found by ranks
-    MOST_FOUND = 128        # numbers above it that are put in order by their ranks
+    MOST_FOUND = 128        # numbers above it that are kept, and put in order by their ranks
 
 cdef extern from * nogil:
     const int64_t AFTER_ALL "INT64_MAX"     # an id that comes after all others
-
-
-cdef inline void count_steps(const Batch* batch, const real* start, Py_ssize_t step, Py_ssize_t steps, const vec* than,
-                             real* larger) noexcept nogil:
-    """larger = how many numbers of these steps of a strip are larger, in each lane."""
-    cdef bits n
-    cdef Py_ssize_t k, v
-    for v in range(VECTORS):
-        n = broadcast_bits(0)
-        for k in range(steps):
-            n = count(n, greater(load(start + k * step + v * W), than[v]))
-        store(larger + v * W, number_of(n))
-
-
-cdef inline int64_t count_tail(const Batch* batch, const real* start, vec than) noexcept nogil:
-    cdef real larger[W]
-    cdef int64_t total = 0
-    cdef Py_ssize_t v, lane
-    for v in range(VECTORS):
-        store(larger, number_of(count(broadcast_bits(0),
-                                      greater(load_first(start + v * W, batch.tail - v * W, than), than))))
-        for lane in range(W):
-            total += <int64_t> larger[lane]
-    return total
-
-
-cdef inline void count_larger(const Batch* batch, Block x, const real* than, int64_t* larger) noexcept nogil:
-    """How many numbers of each row are larger than the one that is given for it; than has room for LANES more rows."""
-    cdef real counts[LANES]
-    cdef vec limit[VECTORS]
-    cdef const real* start
-    cdef Py_ssize_t strip, first, v, lane
-    for strip in range(batch.strips):
-        start = x.start + strip * x.strip
-        for v in range(VECTORS):
-            limit[v] = for_strip(than, batch, strip, v)
-        for lane in range(LANES if batch.columns else 1):
-            larger[strip * (LANES if batch.columns else 1) + lane] = 0
-        for first in range(0, batch.steps, 4096):  # COUNTED
-            count_steps(batch, start + first * x.step, x.step, min(<Py_ssize_t> COUNTED, batch.steps - first), limit,
-                        counts)
-            for lane in range(LANES):
-                larger[strip * LANES + lane if batch.columns else strip] += <int64_t> counts[lane]
-        if batch.tail > 0:
-            larger[strip] += count_tail(batch, start + batch.steps * x.step, limit[0])
 
 
 cdef inline bint is_before(real a, int64_t id_of_a, real b, int64_t id_of_b) noexcept nogil:
@@ -129,6 +86,11 @@ cdef inline real kth_largest(const real* x, Py_ssize_t n, Py_ssize_t k) noexcept
     return -fold_maxima(least_negated)
 
 
+cdef inline bint fits_ranks(Py_ssize_t k) noexcept nogil:
+    """Whether the k-th of twice as many numbers is found by ranks."""
+    return 2 * k // LANES * LANES + LANES <= MOST_PARTS
+
+
 cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k, real* value,
                             int64_t* id) noexcept nogil:
     """A number that at least k of the row are not below: the k-th of the largest in 2 k parts of it, where these have
@@ -136,66 +98,97 @@ cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k,
     """
     cdef real maxima[MOST_PARTS]
     cdef real* at = maxima
-    cdef Py_ssize_t parts = 2 * k // LANES + 1      # in each lane
+    cdef Py_ssize_t parts = 2 * k // LANES + 1      # in each lane: of the steps, every so many
     cdef Py_ssize_t steps = batch.steps // parts
-    cdef bint are_many = parts * LANES > MOST_PARTS
-    cdef vec largest
-    cdef Py_ssize_t part, v, step, lane
-    if are_many:
+    cdef vec largest[VECTORS]
+    cdef Py_ssize_t part, v, n, lane
+    if not fits_ranks(k):
         begin_heap(-INFINITY, k, value, id)
     for part in range(parts if steps > 1 else 0):
         for v in range(VECTORS):
-            largest = broadcast(-INFINITY)
-            for step in range(part * steps, (part + 1) * steps):
-                largest = maximum(load(start + step * LANES + v * W), largest)
-            store(at + v * W, largest)
-        if are_many:
+            largest[v] = broadcast(-INFINITY)
+        for n in range(steps):
+            for v in range(VECTORS):
+                largest[v] = maximum(load(start + (part + n * parts) * LANES + v * W), largest[v])
+        for v in range(VECTORS):
+            store(at + v * W, largest[v])
+        if fits_ranks(k):
+            at += LANES
+        else:
             for lane in range(LANES):
                 offer(at[lane], part, k, value, id)
-        else:
-            at += LANES
-    if are_many:
+    if not fits_ranks(k):
         return value[0]
     if steps > 1:
         return kth_largest(maxima, at - maxima, k)
     return -INFINITY
 
 
-cdef struct Found:              # numbers of a row, and their classes, in the order of these
+cdef struct Found:              # numbers of a row, not below the limit, and their classes, in the order of these
     real value[MOST_FOUND + LANES]
     int64_t id[MOST_FOUND + LANES]
-    Py_ssize_t count            # MOST_FOUND + 1 if there are more
+    Py_ssize_t count
+    real limit
+    bint filled                 # as many as are wanted are not below it: others must be larger
 
 
-cdef inline void find_in_vector(const real* x, vec number, vec limit, int64_t first, Found* found) noexcept nogil:
-    cdef unsigned int lanes = lanes_of(at_least(number, limit))
+cdef inline void keep_first(Py_ssize_t k, Found* found) noexcept nogil:
+    """Of the numbers found so far, the k that come before the others, still in the order of their classes."""
+    cdef Py_ssize_t larger = 0
+    cdef Py_ssize_t kept = 0
+    cdef Py_ssize_t equal_ones = 0
+    cdef Py_ssize_t whole = (found.count + LANES - 1) // LANES * LANES
+    cdef Py_ssize_t n
+    cdef bint at_limit
+    for n in range(found.count, whole):
+        found.value[n] = -INFINITY
+    found.limit = kth_largest(found.value, whole, k)
+    for n in range(found.count):
+        larger += found.value[n] > found.limit
+    for n in range(found.count):
+        at_limit = found.value[n] == found.limit
+        found.value[kept], found.id[kept] = found.value[n], found.id[n]
+        kept += (found.value[n] > found.limit) | (at_limit & (larger + equal_ones < k))
+        equal_ones += at_limit
+    found.count = kept
+    found.filled = True
+
+
+cdef inline mask chosen_of(vec number, const Found* found) noexcept nogil:
+    if found.filled:
+        return greater(number, broadcast(found.limit))
+    return at_least(number, broadcast(found.limit))
+
+
+cdef inline void find_in_vector(const real* x, vec number, int64_t first, Py_ssize_t k, Found* found) noexcept nogil:
+    cdef unsigned int lanes = lanes_of(chosen_of(number, found))
     cdef int lane
     while lanes != 0:
         lane = lowest(lanes)
         found.value[found.count], found.id[found.count] = x[lane], first + lane
         found.count += 1
         lanes &= lanes - 1
+    if found.count > min(<Py_ssize_t> MOST_FOUND, 2 * k + 2 * LANES):
+        keep_first(k, found)
 
 
-cdef inline void find_above(const Batch* batch, const real* x, real limit, Found* found) noexcept nogil:
-    """The numbers of a row that are not below a limit, which is not -inf."""
-    cdef vec below = broadcast(-INFINITY)
-    cdef vec at_limit = broadcast(limit)
+cdef inline void find_above(const Batch* batch, const real* x, real limit, Py_ssize_t k, Found* found) noexcept nogil:
+    """The first k of a row, and some others; NaN is left out."""
+    cdef vec nothing = broadcast(NAN)
     cdef vec largest
     cdef Py_ssize_t c = 0
     cdef Py_ssize_t v
-    found.count = 0
-    while c + STRETCH <= batch.classes and found.count <= MOST_FOUND:
+    found.count, found.limit, found.filled = 0, limit, False
+    while c + STRETCH <= batch.classes:
         largest = load(x + c)
         for v in range(1, STRETCH // W):
             largest = maximum(load(x + c + v * W), largest)
-        if lanes_of(at_least(largest, at_limit)) != 0:
+        if lanes_of(chosen_of(largest, found)) != 0:
             for v in range(STRETCH // W):
-                if found.count <= MOST_FOUND:
-                    find_in_vector(x + c + v * W, load(x + c + v * W), at_limit, c + v * W, found)
+                find_in_vector(x + c + v * W, load(x + c + v * W), c + v * W, k, found)
         c += STRETCH
-    while c < batch.classes and found.count <= MOST_FOUND:
-        find_in_vector(x + c, load_first(x + c, batch.classes - c, below), at_limit, c, found)
+    while c < batch.classes:
+        find_in_vector(x + c, load_first(x + c, batch.classes - c, nothing), c, k, found)
         c += W
 
 
@@ -246,47 +239,76 @@ cdef inline void offer_stretch(const real* x, int64_t first, Py_ssize_t k, real*
             lane += 1
 
 
-cdef inline void choose_largest(const Batch* batch, Block x, Py_ssize_t row, Py_ssize_t k, real* value,
-                                int64_t* id) noexcept nogil:
-    """The k largest numbers of a row in descending order, and their classes: of equal ones, the lower class first."""
-    cdef Found found
-    cdef real limit = -INFINITY
-    cdef Py_ssize_t c = 0
+cdef inline void put_heap_in_order(Py_ssize_t k, real* value, int64_t* id) noexcept nogil:
+    """The last of the heap to its end, one after the other."""
     cdef Py_ssize_t n
     cdef real number
     cdef int64_t number_id
-    if not batch.columns:
-        limit = find_limit(batch, number_at(batch, x, row, 0), k, value, id)
-        if limit > -INFINITY:
-            find_above(batch, number_at(batch, x, row, 0), limit, &found)
-            if k <= found.count <= MOST_FOUND:
-                put_in_order(&found, k, value, id)
-                return
-    begin_heap(limit, k, value, id)
-    while not batch.columns and c + STRETCH <= batch.classes:
-        offer_stretch(number_at(batch, x, row, c), c, k, value, id)
-        c += STRETCH
-    while c < batch.classes:
-        offer(number_at(batch, x, row, c)[0], c, k, value, id)
-        c += 1
-    for n in range(k - 1, 0, -1):   # the last of them to the end, one after the other
+    for n in range(k - 1, 0, -1):
         number, number_id = value[n], id[n]
         value[n], id[n] = value[0], id[0]
         sift(value, id, n, 0, number, number_id)
 
 
+cdef inline void choose_in_row(const Batch* batch, const real* x, Py_ssize_t k, real* value,
+                               int64_t* id) noexcept nogil:
+    """The k largest numbers of a row in descending order, and their classes: of equal ones, the lower class first."""
+    cdef Found found
+    cdef Py_ssize_t c = 0
+    cdef real limit = find_limit(batch, x, k, value, id)
+    if fits_ranks(k):
+        find_above(batch, x, limit, k, &found)
+        if k <= found.count:    # (else there is NaN)
+            put_in_order(&found, k, value, id)
+        return
+    begin_heap(limit, k, value, id)
+    while c + STRETCH <= batch.classes:
+        offer_stretch(x + c, c, k, value, id)
+        c += STRETCH
+    while c < batch.classes:
+        offer(x[c], c, k, value, id)
+        c += 1
+    put_heap_in_order(k, value, id)
+
+
+cdef inline Py_ssize_t coprime_stride(Py_ssize_t n) noexcept nogil:
+    """A number below n without a common factor, near its golden section: steps of it go everywhere, in no order."""
+    cdef Py_ssize_t stride = n * 5 // 8
+    cdef Py_ssize_t a, b
+    while True:
+        a, b = n, stride
+        while b != 0:
+            a, b = b, a % b
+        if a == 1:
+            return stride
+        stride += 1
+
+
+cdef inline void choose_in_column(const Batch* batch, Block x, Py_ssize_t row, Py_ssize_t k, real* value,
+                                  int64_t* id) noexcept nogil:
+    """The same of one row that is a column."""
+    cdef Py_ssize_t stride = coprime_stride(batch.classes)
+    cdef Py_ssize_t c = 0
+    cdef Py_ssize_t _n
+    begin_heap(-INFINITY, k, value, id)
+    for _n in range(batch.classes):
+        offer(number_at(batch, x, row, c)[0], c, k, value, id)
+        c = c + stride if c + stride < batch.classes else c + stride - batch.classes
+    put_heap_in_order(k, value, id)
+
+
 cdef inline void choose_round(const Batch* batch, const real* x, Py_ssize_t step, vec* last,
                               vec* last_id) noexcept nogil:
     """The number that comes after the last in the order of each column, and its class; -1 if there is none."""
-    cdef vec lowest = broadcast(-INFINITY)
-    cdef vec best = lowest
+    cdef vec nothing = broadcast(-INFINITY)
+    cdef vec best = nothing
     cdef vec best_id = broadcast(-1)
     cdef vec number, id, after
     cdef Py_ssize_t c
     for c in range(batch.classes):
         number, id = load(x + c * step), broadcast(<real> c)
-        after = select(greater(last[0], number), number, lowest)
-        after = select(equal(last[0], number), select(greater(id, last_id[0]), number, lowest), after)
+        after = select(greater(last[0], number), number, nothing)
+        after = select(equal(last[0], number), select(greater(id, last_id[0]), number, nothing), after)
         best_id = select(greater(after, best), id, best_id)
         best = maximum(after, best)
     last[0], last_id[0] = best, best_id
@@ -316,5 +338,7 @@ cdef inline void choose_of_batch(const Batch* batch, Block x, Py_ssize_t k, real
     if in_columns:
         choose_in_columns(batch, x, k, value, id)
     for r in range(batch.rows if k > 0 else 0):
-        if not in_columns or id[r * k + k - 1] < 0:    # (classes of -inf come last, and are in no round)
-            choose_largest(batch, x, r, k, value + r * k, id + r * k)
+        if not batch.columns:
+            choose_in_row(batch, number_at(batch, x, r, 0), k, value + r * k, id + r * k)
+        elif not in_columns or id[r * k + k - 1] < 0:  # (classes of -inf come last, and are in no round)
+            choose_in_column(batch, x, r, k, value + r * k, id + r * k)

@@ -45,6 +45,7 @@ cdef extern from "simd.h" nogil:
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept
     real first "cxent_first"(vec x) noexcept
+    vec gather "cxent_gather"(const real* p, bits at) noexcept
     vec load_first "cxent_load_first"(const real* p, Py_ssize_t n, vec fill) noexcept
     void store_first "cxent_store_first"(real* p, vec x, Py_ssize_t n) noexcept
     void stream "cxent_stream"(real* p, vec x) noexcept
