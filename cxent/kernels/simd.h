@@ -13,12 +13,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__GNUC__) && defined(__x86_64__)
+/* What the compiler has decides, not its name: clang-cl has the vectors of GNU C, and calls itself MSVC. */
+#if defined(__has_attribute) && defined(__has_builtin)
+#if __has_attribute(vector_size) && __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
+#if defined(__x86_64__)
 #define CXENT_X86 1
 #include <immintrin.h>
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(__aarch64__)
 #define CXENT_NEON 1
 #include <arm_neon.h>
+#endif
+#endif
 #endif
 
 /* --- types ------------------------------------------------------------------------------------------------------- */
@@ -83,7 +88,7 @@ typedef __mmask16 cxent_mask; /* (of which float64 uses half) */
 typedef cxent_truths cxent_mask;
 #endif
 
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 #define CXENT_INLINE static inline __attribute__((always_inline, unused))
 /* Returned by functions into which all that they call is to be inlined, so that literals choose their code; they
    themselves are not, lest every caller have a copy. */
@@ -234,7 +239,7 @@ CXENT_INLINE unsigned cxent_lanes_of(cxent_mask mask) {
 
 /* The number of the lowest bit that is set, of which there is one. */
 CXENT_INLINE int cxent_lowest(unsigned lanes) {
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
     return __builtin_ctz(lanes);
 #else
     int k = 0;
