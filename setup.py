@@ -139,26 +139,31 @@ def use_clang_cl(compiler, plat_name):
         compiler.cc, compiler.compile_options = msvc
 
 
+def has_vectors(ask):
+    """Whether simd.h finds vectors: all of GCC, Clang and clang-cl have, for x86-64 and 64-bit Arm."""
+    simd = Path(__file__).resolve().parent / "cxent/kernels/simd.h"
+    return ask.compiles(
+        f'#define CXENT_REAL_BITS 32\n#include "{simd.as_posix()}"\n#if CXENT_W == 1\n#error no vectors\n#endif'
+    )
+
+
 def fit(extensions, compiler):
     """Those of the extensions that this compiler can build, with those of their flags that it knows."""
     ask = Questions(compiler)
-    simd = Path(__file__).resolve().with_name("cxent") / "kernels/simd.h"
-    has_vectors = ask.compiles(
-        f'#define CXENT_REAL_BITS 32\n#include "{simd.as_posix()}"\n#if CXENT_W == 1\n#error no vectors\n#endif'
-    )
-    if not has_vectors:
+    vectors = has_vectors(ask)
+    if not vectors:
         print(NO_VECTORS)
-    fitting = []
-    for extension in extensions:
-        if extension.level != "baseline" and not (has_vectors and ask.known(LEVELS[extension.level][1][:1])):
-            reason = f"{extension.name} is left out: this compiler has no {LEVELS[extension.level][1][0]}"
+    for level, (_, flags) in LEVELS.items():
+        wanted = level != "baseline" and any(extension.level == level for extension in extensions)
+        if wanted and not (vectors and ask.known(flags[:1])):
+            missing = f"this compiler has no {flags[0]}" if vectors else "this compiler has no vectors"
             if "CXENT_BUILD_LEVELS" in os.environ:
-                sys.exit(f"{reason}, and CXENT_BUILD_LEVELS asks for it")
-            print(f"cxent: {reason}")
-            continue
+                sys.exit(f"CXENT_BUILD_LEVELS has {level!r}, but {missing}")
+            print(f"cxent: the kernels of {level} are left out: {missing}")
+            extensions = [extension for extension in extensions if extension.level != level]
+    for extension in extensions:
         extension.extra_compile_args = ask.known(extension.extra_compile_args)
-        fitting.append(extension)
-    return fitting
+    return extensions
 
 
 class BuildSideBySide(build_ext):
