@@ -6,7 +6,6 @@ other one passed tests. ``CXENT_ISA=v3 pytest`` runs over one alone.
 """
 
 import os
-import sys
 import sysconfig
 from collections import Counter
 
@@ -18,7 +17,7 @@ from cxent import _workers
 from cxent.kernels import threads
 
 BUILT = ["python", "baseline"]
-if sysconfig.get_platform().endswith("x86_64") and sys.platform != "win32":
+if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     BUILT += ["v3", "v4"]
 CHOSEN = [os.environ["CXENT_ISA"]] if os.environ.get("CXENT_ISA") else BUILT
 

@@ -12,11 +12,10 @@ import sysconfig
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from distutils.ccompiler import new_compiler
 from pathlib import Path
 
-import setuptools  # noqa: F401 # (has distutils)
-from distutils.ccompiler import new_compiler
-from distutils.errors import CompileError
+from setuptools.errors import CompileError
 
 TARGETS = [
     f"{cpu}-{system}" for system in ("linux-gnu", "linux-musl", "macos", "windows-gnu") for cpu in ("x86_64", "aarch64")

@@ -10,7 +10,8 @@ cdef extern from *:
     #include <cpuid.h>
 
     static int cpu_level(void) {
-        const unsigned first = bit_FMA | bit_MOVBE | bit_F16C | bit_OSXSAVE | bit_AVX, bits_v3 = bit_AVX2 | bit_BMI | bit_BMI2;
+        const unsigned first = bit_FMA | bit_MOVBE | bit_F16C | bit_OSXSAVE | bit_AVX;
+        const unsigned bits_v3 = bit_AVX2 | bit_BMI | bit_BMI2;
         const unsigned bits_v4 = bit_AVX512F | bit_AVX512DQ | bit_AVX512CD | bit_AVX512BW | (unsigned) bit_AVX512VL;
         unsigned a, b, c, d, saved, high;
         if (!__get_cpuid(1, &a, &b, &c, &d) || (c & first) != first)
@@ -33,8 +34,14 @@ cdef extern from *:
     #endif
     """
     int cpu_level()
+    bint BASELINE_IS_FUSED "CXENT_FUSED"
 
 
 def x86_level():
     """The highest of the x86-64 levels 1, 3 and 4 that this CPU has; 1 where there are kernels for no other."""
     return cpu_level()
+
+
+def baseline_is_fused():
+    """Whether the kernels of the baseline, which this module is compiled like, have fused multiply-add."""
+    return BASELINE_IS_FUSED

@@ -59,6 +59,12 @@ typedef int32_t cxent_signed_word;
 #define CXENT_VECTORS (CXENT_LANES / CXENT_W)              /* vectors that hold the lanes */
 #define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1) /* vectors of double that hold one of cxent_real */
 
+#if CXENT_W > 1 ? defined(__FMA__) || defined(CXENT_NEON) : defined(__FP_FAST_FMA)
+#define CXENT_FUSED 1
+#else
+#define CXENT_FUSED 0
+#endif
+
 #if CXENT_W > 1
 #define CXENT_VECTOR(type, bytes) typedef type __attribute__((vector_size(bytes)))
 CXENT_VECTOR(cxent_real, CXENT_VECTOR_BYTES) cxent_vec;
@@ -154,16 +160,16 @@ CXENT_INLINE cxent_vec cxent_absolute(cxent_vec x) {
 
 /* a * b + c, rounded once where the CPU can. */
 CXENT_INLINE cxent_vec cxent_fma(cxent_vec a, cxent_vec b, cxent_vec c) {
-#if CXENT_W == 1 && defined(__FP_FAST_FMA)
-    return CXENT_FLOAT64 ? fma(a, b, c) : fmaf(a, b, c);
-#elif CXENT_W > 1 && defined(__FMA__)
-    return CXENT_OP(fmadd)(a, b, c);
-#elif CXENT_W > 1 && defined(CXENT_NEON) && CXENT_FLOAT64
-    return vfmaq_f64(c, a, b);
-#elif CXENT_W > 1 && defined(CXENT_NEON)
-    return vfmaq_f32(c, a, b);
-#else
+#if !CXENT_FUSED
     return a * b + c;
+#elif CXENT_W == 1
+    return CXENT_FLOAT64 ? fma(a, b, c) : fmaf(a, b, c);
+#elif defined(CXENT_X86)
+    return CXENT_OP(fmadd)(a, b, c);
+#elif CXENT_FLOAT64
+    return vfmaq_f64(c, a, b);
+#else
+    return vfmaq_f32(c, a, b);
 #endif
 }
 
