@@ -23,7 +23,7 @@ import os, sys
 with open({log!r}, "a") as log:
     print(*sys.argv[1:], file=log)
 print("built by somebody")
-refused = [flag for flag in sys.argv if flag in {refused!r}]
+refused = [flag for flag in sys.argv if flag in {refused!r} or flag.startswith("/clang:") and not {clang_cl}]
 if refused:
     sys.exit(f"error: unknown argument: {{refused[0]}}")
 if {ignored!r} in sys.argv:
@@ -35,11 +35,11 @@ if "-o" in sys.argv:
 """
 
 
-def build(tmp_path, levels=None, refused=(), ignored="-none", without="nothing that is there"):
+def build(tmp_path, levels=None, refused=(), ignored="-none", without="nothing that is there", clang_cl=False):
     """What `setup.py build_ext` does with such a compiler, and what the compiler was asked."""
     log, compiler = tmp_path / "log", tmp_path / "compiler"
-    text = COMPILER.format(python=sys.executable, log=str(log), refused=refused, ignored=ignored, without=without)
-    compiler.write_text(text)
+    options = {"refused": refused, "ignored": ignored, "without": without, "clang_cl": clang_cl}
+    compiler.write_text(COMPILER.format(python=sys.executable, log=str(log), **options))
     compiler.chmod(0o755)
     log.touch()
     done = run(tmp_path, str(compiler), {} if levels is None else {"CXENT_BUILD_LEVELS": levels})
@@ -73,9 +73,12 @@ def test_a_level_that_the_compiler_does_not_know(tmp_path):
 
 
 @pytest.mark.skipif("x86_64" not in os.uname().machine, reason="there is one level here")
-def test_another_spelling_of_a_level(tmp_path):
-    done, asked = build(tmp_path, "v3", refused=["-march=x86-64-v3", "-march=x86-64"])
+def test_flags_are_spelled_as_the_compiler_wants_them(tmp_path):
+    """Zig has other names of levels, and clang-cl wants a prefix; the fake one wants both."""
+    refused = ["-march=x86-64-v3", "-march=x86-64", "/clang:-march=x86-64-v3", "/clang:-march=x86-64"]
+    done, asked = build(tmp_path, "v3", refused=[*refused, "-ffp-contract=off"], clang_cl=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in asked if "float32_v3.c" in line and "/clang:-ffp-contract=off" in line]
     assert [line for line in asked if "float32_v3.c" in line and "-march=x86_64_v3" in line]
     assert [line for line in asked if "cpu.c" in line and "-march=x86_64 " in line]
 
