@@ -59,6 +59,7 @@ class Questions:
     def __init__(self, compiler):
         self.compiler = compiler
         self.usual = self.said([])
+        self.answers = {}  # of each set of flags: whether it knows them
 
     def said(self, flags, source="int cxent;"):
         """What it prints; raises CompileError, with that, if it fails."""
@@ -96,10 +97,12 @@ class Questions:
 
     def knows(self, *flags):
         """Whether it takes these flags, and prints what it does without them: of some that it ignores it warns."""
-        try:
-            return self.said(flags) == self.usual
-        except CompileError:
-            return False
+        if flags not in self.answers:
+            try:
+                self.answers[flags] = self.said(flags) == self.usual
+            except CompileError:
+                self.answers[flags] = False
+        return self.answers[flags]
 
     def known(self, flags):
         """Those of the flags that it knows, spelled as it wants them."""
