@@ -48,7 +48,7 @@ NO_COMPILER = (
     "Tools with C++ and its Clang."
 )
 NO_VECTORS = (
-    "cxent: the kernels take one number at a time, with an eighth to a fifth of the speed: this compiler has no vectors "
+    "cxent: the kernels take one number at a time, at an eighth to a fifth of the speed: this compiler has no vectors "
     "for this CPU. GCC from version 12 and Clang have; on Windows install Clang (clang-cl) with Visual Studio."
 )
 
