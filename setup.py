@@ -1,13 +1,22 @@
-"""The extension modules: the CPU test, and the kernels once for each dtype and instruction-set level."""
+"""The extension modules: the CPU test, and the kernels once for each dtype and instruction-set level.
+
+A compiler gets the flags that it knows. Which these are it is asked, by compiling an empty file; so there is no list
+of compilers here. The C of all modules is made first (`translate`), when a compiler is known to be there.
+"""
 
 import os
+import shutil
+import subprocess
 import sys
 import sysconfig
+import tempfile
+from pathlib import Path
 
 from Cython.Build import cythonize
 from Cython.Compiler import Options
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError, PlatformError
 
 # IEEE arithmetic, every sum in the order in which it is written, and nothing fused but what is written as fma.
 KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
@@ -24,14 +33,160 @@ KERNEL_FLAGS += ["-falign-loops=64", "-falign-jumps=1", "-falign-labels=1"]
 OTHER_FLAGS = ["-Os"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)
 LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
-if sys.platform == "win32":
-    KERNEL_FLAGS, OTHER_FLAGS, COMMON_FLAGS = [], [], []
 
+# Of each level: what its modules' names end with, and its flags. v3 and v4 need the first of theirs.
 LEVELS = {"baseline": ("", [])}
-if sysconfig.get_platform().endswith("x86_64") and sys.platform != "win32":
+if sysconfig.get_platform().endswith(("x86_64", "amd64")):
+    OTHER_FLAGS += ["-march=x86-64"]  # (else zig builds for this very CPU)
     LEVELS["baseline"] = ("", OTHER_FLAGS)  # of CPUs before 2013: 0.7 of the speed, a sixth less to download for all
     LEVELS["v3"] = ("_v3", ["-march=x86-64-v3"])
     LEVELS["v4"] = ("_v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"])
+
+NO_COMPILER = (
+    "cxent needs a C compiler and Python's C headers, and one of them is missing. Debian, Ubuntu: apt install gcc "
+    "python3-dev. Fedora: dnf install gcc python3-devel. macOS: xcode-select --install. Windows: Visual Studio Build "
+    "Tools with C++ and its Clang."
+)
+NO_VECTORS = (
+    "cxent: the kernels take one number at a time, at an eighth to a fifth of the speed: this compiler has no vectors "
+    "for this CPU. GCC from version 12 and Clang have; on Windows install Clang (clang-cl) with Visual Studio."
+)
+
+
+class Questions:
+    """What is asked of a compiler: whether it takes these flags, and compiles this."""
+
+    def __init__(self, compiler):
+        self.compiler = compiler
+        self.usual = self.said([])
+        self.answers = {}  # of each set of flags: whether it knows them
+
+    def said(self, flags, source="int cxent;"):
+        """What it prints; raises CompileError, with that, if it fails."""
+        printed = []
+
+        def call(command, **_):
+            path = {"PATH": self.compiler._paths} if self.compiler.compiler_type == "msvc" else {}
+            try:
+                done = subprocess.run(
+                    command, env=os.environ | path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+                )
+            except OSError as error:
+                raise CompileError(str(error)) from error
+            printed.append(done.stdout.decode(errors="replace"))
+            if done.returncode:
+                raise CompileError(printed[-1])
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "question.c")
+            path.write_text(source + "\n")
+            # Distutils knows the command, and gives it to `spawn` or, in newer versions, to `call`.
+            self.compiler.spawn = self.compiler.call = call
+            try:
+                self.compiler.compile([str(path)], output_dir=folder, extra_postargs=list(flags))
+            finally:
+                del self.compiler.spawn, self.compiler.call
+        return "".join(printed).replace(folder, "")
+
+    def compiles(self, source):
+        try:
+            self.said([], source)
+        except CompileError:
+            return False
+        return True
+
+    def knows(self, *flags):
+        """Whether it takes these flags, and prints what it does without them: of some that it ignores it warns."""
+        if flags not in self.answers:
+            try:
+                self.answers[flags] = self.said(flags) == self.usual
+            except CompileError:
+                self.answers[flags] = False
+        return self.answers[flags]
+
+    def known(self, flags):
+        """Those of the flags that it knows, spelled as it wants them."""
+        if self.knows(*flags):
+            return list(flags)
+        spelled = [next(filter(self.knows, spellings(flag)), None) for flag in flags]
+        return [flag for flag in spelled if flag is not None]
+
+
+def spellings(flag):
+    yield flag
+    yield f"/clang:{flag}"  # clang-cl
+    if "x86-64" in flag:
+        yield flag.replace("x86-64", "x86_64").replace("_64-v", "_64_v")  # zig cc
+
+
+def use_clang_cl(compiler, plat_name):
+    """Clang in the place of MSVC, which has no vectors: the one that Visual Studio has beside it, or another."""
+    if not compiler.initialized:
+        compiler.initialize(plat_name)
+    llvm = [Path(folder, "Llvm") for folder in Path(compiler.cc).parents[5:6]]  # of Tools/MSVC/14.44/bin/HostX64/x64
+    folders = [*compiler._paths.split(os.pathsep), *os.environ["PATH"].split(os.pathsep)]
+    folders += [path / name for path in llvm for name in ("x64/bin", "ARM64/bin", "bin")]
+    folders += [Path(os.environ.get("ProgramFiles", "C:/Program Files"), "LLVM/bin")]
+    clang = shutil.which("clang-cl", path=os.pathsep.join(map(str, folders)))
+    if clang is None:
+        return
+    msvc = compiler.cc, compiler.compile_options
+    compiler.cc = clang
+    compiler.compile_options = [flag for flag in msvc[1] if flag != "/GL"]  # (for MSVC's linker)
+    target = {"win-amd64": "x86_64", "win-arm64": "aarch64", "win32": "i686"}[plat_name]
+    compiler.compile_options.append(f"--target={target}-pc-windows-msvc")
+    try:
+        Questions(compiler).said([], "#include <Python.h>")
+    except CompileError as error:
+        print(f"cxent: {clang} cannot compile Python's headers, so it is not used:\n{error}")
+        compiler.cc, compiler.compile_options = msvc
+
+
+def has_vectors(ask):
+    """Whether simd.h finds vectors: all of GCC, Clang and clang-cl have, for x86-64 and 64-bit Arm."""
+    simd = Path(__file__).resolve().parent / "cxent/kernels/simd.h"
+    return ask.compiles(
+        f'#define CXENT_REAL_BITS 32\n#include "{simd.as_posix()}"\n#if CXENT_W == 1\n#error no vectors\n#endif'
+    )
+
+
+def fit(extensions, compiler):
+    """Those of the extensions that this compiler can build, with those of their flags that it knows."""
+    ask = Questions(compiler)
+    vectors = has_vectors(ask)
+    if not vectors:
+        print(NO_VECTORS)
+    for level, (_, flags) in LEVELS.items():
+        wanted = level != "baseline" and any(extension.level == level for extension in extensions)
+        if wanted and not (vectors and ask.known(flags[:1])):
+            missing = f"this compiler has no {flags[0]}" if vectors else "this compiler has no vectors"
+            if "CXENT_BUILD_LEVELS" in os.environ:
+                sys.exit(f"CXENT_BUILD_LEVELS has {level!r}, but {missing}")
+            print(f"cxent: the kernels of {level} are left out: {missing}")
+            extensions = [extension for extension in extensions if extension.level != level]
+    for extension in extensions:
+        extension.extra_compile_args = ask.known(extension.extra_compile_args)
+    return extensions
+
+
+class BuildSideBySide(build_ext):
+    """The modules are compiled side by side, on all cores."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
+    def build_extensions(self):
+        try:
+            if self.compiler.compiler_type == "msvc":
+                use_clang_cl(self.compiler, self.plat_name)
+            Questions(self.compiler).said([], "#include <Python.h>")
+        except (CompileError, PlatformError) as error:
+            print(error, flush=True)
+            sys.exit(NO_COMPILER)
+        self.extensions = fit(self.extensions, self.compiler)
+        translate(self.extensions)
+        super().build_extensions()
 
 
 def chosen_levels():
@@ -44,14 +199,6 @@ def chosen_levels():
     return names
 
 
-class BuildSideBySide(build_ext):
-    """The modules are compiled side by side, on all cores."""
-
-    def finalize_options(self):
-        super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
-
-
 # What Cython needs for memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
 MEMORYVIEWS = "cxent.kernels.memoryviews"
 HELPERS = {
@@ -60,35 +207,31 @@ HELPERS = {
     "cxent.kernels.threads": "cxent/kernels/threads.pyx",
 }
 
-extensions = [
-    Extension(
-        name,
-        [source],
-        include_dirs=["cxent/kernels"],
-        extra_compile_args=OTHER_FLAGS + COMMON_FLAGS,
-        extra_link_args=LINK_FLAGS,
-    )
-    for name, source in HELPERS.items()
-]
-for level in chosen_levels():
-    suffix, level_flags = LEVELS[level]
-    for bits in ("32", "64"):
-        extensions.append(
-            Extension(
-                f"cxent.kernels.float{bits}{suffix}",
-                [f"cxent/kernels/float{bits}{suffix}.pyx"],
-                include_dirs=["cxent/kernels"],
-                define_macros=[("CXENT_REAL_BITS", bits)],
-                extra_compile_args=KERNEL_FLAGS + level_flags + COMMON_FLAGS,
-                extra_link_args=LINK_FLAGS,
-            )
-        )
 
-Options.docstrings = False  # of modules that nobody imports but cxent
+def modules(levels):
+    """The extensions of these levels and those that all need, with the flags for a compiler that knows all."""
+    found = []
+    for name, source in HELPERS.items():
+        found.append(Extension(name, [source], extra_compile_args=OTHER_FLAGS + COMMON_FLAGS))
+        found[-1].level = "baseline"
+    for level in levels:
+        suffix, level_flags = LEVELS[level]
+        for bits in ("32", "64"):
+            name = f"float{bits}{suffix}"
+            found.append(Extension(f"cxent.kernels.{name}", [f"cxent/kernels/{name}.pyx"]))
+            found[-1].define_macros = [("CXENT_REAL_BITS", bits)]
+            found[-1].extra_compile_args = KERNEL_FLAGS + level_flags + COMMON_FLAGS
+            found[-1].level = level
+    for extension in found:
+        extension.include_dirs = ["cxent/kernels"]
+        extension.extra_link_args = LINK_FLAGS
+    return found
 
-setup(
-    cmdclass={"build_ext": BuildSideBySide},
-    ext_modules=cythonize(
+
+def translate(extensions):
+    """Cython makes C of their sources."""
+    Options.docstrings = False  # of modules that nobody imports but cxent
+    translated = cythonize(
         extensions,
         build_dir="build",
         emit_linenums="CXENT_LINE_NUMBERS" in os.environ,  # for tools/coverage.sh
@@ -102,5 +245,10 @@ setup(
             "initializedcheck": False,
             "freethreading_compatible": True,
         },
-    ),
-)
+    )
+    for extension, with_c in zip(extensions, translated, strict=True):
+        extension.sources = with_c.sources
+
+
+if __name__ == "__main__":
+    setup(cmdclass={"build_ext": BuildSideBySide}, ext_modules=modules(chosen_levels()))

@@ -9,7 +9,6 @@ and it leaves out what is slow. ``--full`` takes them all. So does a run of test
 """
 
 import os
-import sys
 import sysconfig
 from collections import Counter, defaultdict
 
@@ -21,7 +20,7 @@ from cxent import _workers
 from cxent.kernels import threads
 
 BUILT = ["python", "baseline"]
-if sysconfig.get_platform().endswith("x86_64") and sys.platform != "win32":
+if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     BUILT += ["v3", "v4"]
 CHOSEN = [os.environ["CXENT_ISA"]] if os.environ.get("CXENT_ISA") else BUILT
 

@@ -51,6 +51,15 @@ def supported() -> list[str]:
     return [name for name, (level, _) in _LEVELS.items() if level <= x86_level()]
 
 
+def fused() -> list[str]:
+    """Those of the supported kernels that have fused multiply-add, and thus the bits that are promised."""
+    try:
+        from .cpu import baseline_is_fused
+    except ImportError:
+        return []
+    return [name for name in supported() if name in ("v3", "v4") or (name == "baseline" and baseline_is_fused())]
+
+
 def available() -> list[str]:
     """Those of the supported kernels that are installed, slowest first."""
     names = []

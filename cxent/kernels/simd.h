@@ -13,12 +13,17 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__GNUC__) && defined(__x86_64__)
+/* What the compiler has decides, not its name: clang-cl has the vectors of GNU C, and calls itself MSVC. */
+#if defined(__has_attribute) && defined(__has_builtin)
+#if __has_attribute(vector_size) && __has_builtin(__builtin_shufflevector) && __has_builtin(__builtin_convertvector)
+#if defined(__x86_64__)
 #define CXENT_X86 1
 #include <immintrin.h>
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(__aarch64__)
 #define CXENT_NEON 1
 #include <arm_neon.h>
+#endif
+#endif
 #endif
 
 /* --- types ------------------------------------------------------------------------------------------------------- */
@@ -54,6 +59,12 @@ typedef int32_t cxent_signed_word;
 #define CXENT_VECTORS (CXENT_LANES / CXENT_W)              /* vectors that hold the lanes */
 #define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1) /* vectors of double that hold one of cxent_real */
 
+#if CXENT_W > 1 ? defined(__FMA__) || defined(CXENT_NEON) : defined(__FP_FAST_FMA)
+#define CXENT_FUSED 1
+#else
+#define CXENT_FUSED 0
+#endif
+
 #if CXENT_W > 1
 #define CXENT_VECTOR(type, bytes) typedef type __attribute__((vector_size(bytes)))
 CXENT_VECTOR(cxent_real, CXENT_VECTOR_BYTES) cxent_vec;
@@ -83,7 +94,7 @@ typedef __mmask16 cxent_mask; /* (of which float64 uses half) */
 typedef cxent_truths cxent_mask;
 #endif
 
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 #define CXENT_INLINE static inline __attribute__((always_inline, unused))
 /* Returned by functions into which all that they call is to be inlined, so that literals choose their code; they
    themselves are not, lest every caller have a copy. */
@@ -149,16 +160,16 @@ CXENT_INLINE cxent_vec cxent_absolute(cxent_vec x) {
 
 /* a * b + c, rounded once where the CPU can. */
 CXENT_INLINE cxent_vec cxent_fma(cxent_vec a, cxent_vec b, cxent_vec c) {
-#if CXENT_W == 1 && defined(__FP_FAST_FMA)
-    return CXENT_FLOAT64 ? fma(a, b, c) : fmaf(a, b, c);
-#elif CXENT_W > 1 && defined(__FMA__)
-    return CXENT_OP(fmadd)(a, b, c);
-#elif CXENT_W > 1 && defined(CXENT_NEON) && CXENT_FLOAT64
-    return vfmaq_f64(c, a, b);
-#elif CXENT_W > 1 && defined(CXENT_NEON)
-    return vfmaq_f32(c, a, b);
-#else
+#if !CXENT_FUSED
     return a * b + c;
+#elif CXENT_W == 1
+    return CXENT_FLOAT64 ? fma(a, b, c) : fmaf(a, b, c);
+#elif defined(CXENT_X86)
+    return CXENT_OP(fmadd)(a, b, c);
+#elif CXENT_FLOAT64
+    return vfmaq_f64(c, a, b);
+#else
+    return vfmaq_f32(c, a, b);
 #endif
 }
 
@@ -234,7 +245,7 @@ CXENT_INLINE unsigned cxent_lanes_of(cxent_mask mask) {
 
 /* The number of the lowest bit that is set, of which there is one. */
 CXENT_INLINE int cxent_lowest(unsigned lanes) {
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
     return __builtin_ctz(lanes);
 #else
     int k = 0;

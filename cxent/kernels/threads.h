@@ -1,9 +1,9 @@
-/* What threads need and C has no portable name for: atomic integers, a pause in a spin, a clock. */
+/* What threads need and C has no portable name for: atomic integers, a pause in a spin, a nap, a clock. */
 #ifndef CXENT_THREADS_H
 #define CXENT_THREADS_H
 #include <time.h>
 
-#ifdef __GNUC__
+#if defined(__GNUC__) || defined(__clang__)
 typedef int cxent_atomic;
 #define cxent_atomic_load(p) __atomic_load_n(p, __ATOMIC_SEQ_CST)
 #define cxent_atomic_store(p, x) __atomic_store_n(p, x, __ATOMIC_SEQ_CST)
@@ -23,10 +23,24 @@ typedef volatile long cxent_atomic;
 #if defined(__x86_64__) || defined(_M_X64)
 #include <immintrin.h>
 #define cxent_pause() _mm_pause()
-#elif defined(__GNUC__) && defined(__aarch64__)
+#elif defined(__aarch64__)
 #define cxent_pause() __asm__ volatile("isb")
+#elif defined(_M_ARM64)
+#define cxent_pause() __isb(_ARM64_BARRIER_SY)
 #else
 #define cxent_pause() ((void) 0)
+#endif
+
+/* Some 20 microseconds without the CPU. The shortest sleep of Windows is 1 to 15 milliseconds, in which a call is long
+   over: there others are let onto the CPU, and the wait goes on if there are none. */
+#ifdef _WIN32
+__declspec(dllimport) int __stdcall SwitchToThread(void);
+#define cxent_nap() ((void) SwitchToThread())
+#else
+static inline void cxent_nap(void) {
+    const struct timespec nap = {0, 20000};
+    nanosleep(&nap, NULL);
+}
 #endif
 
 static inline double cxent_microseconds(void) {

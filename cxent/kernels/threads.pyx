@@ -24,13 +24,13 @@ cdef extern from "threads.h" nogil:
     int add "cxent_atomic_add"(atomic* p, int x) noexcept    # returns what was there
     bint replace "cxent_atomic_replace"(atomic* p, int old, int x) noexcept
     void pause "cxent_pause"() noexcept
+    void nap "cxent_nap"() noexcept
     double microseconds "cxent_microseconds"() noexcept
 
 cdef extern from "pythread.h" nogil:
     ctypedef void* PyThread_type_lock
     PyThread_type_lock PyThread_allocate_lock()
     int PyThread_acquire_lock(PyThread_type_lock lock, int wait)
-    int PyThread_acquire_lock_timed(PyThread_type_lock lock, long long microseconds, int interruptible)
     void PyThread_release_lock(PyThread_type_lock lock)
 
 cdef enum:
@@ -60,8 +60,6 @@ cdef int job_number = 0
 cdef double spin = 200          # microseconds
 cdef Py_ssize_t part_size = 8192    # numbers: some 4 microseconds' work, many times what it takes to take it
 cdef Py_ssize_t worth_sharing = 24576   # numbers: with fewer, another thread comes too late
-cdef PyThread_type_lock naps = PyThread_allocate_lock()     # always held: to wait for it in vain is to sleep
-PyThread_acquire_lock(naps, 1)
 starting = threading.Lock()
 
 
@@ -102,12 +100,12 @@ cdef void wait_for_helpers() noexcept nogil:
     cdef int turn = 0
     while load(&active) != 0:
         pause()
-        turn += 1
-        if turn % 64 == 0:
+        turn = (turn + 1) & 63
+        if turn == 0:
             if begun == 0:
                 begun = microseconds()
             elif not 0 <= microseconds() - begun < PATIENCE:
-                PyThread_acquire_lock_timed(naps, 20, 0)
+                nap()
 
 
 cdef void share(Work work, void* job, int parts, int threads) noexcept nogil:

@@ -1,0 +1,105 @@
+"""`setup.py`: what it asks of a compiler, and what it says where there is none. Needs Cython and setuptools."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+pytest.importorskip("Cython")
+pytest.importorskip("setuptools", minversion="77")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(not (ROOT / "setup.py").exists(), reason="tested away from the source"),
+    pytest.mark.skipif(sys.platform == "win32", reason="distutils finds Visual Studio by itself"),
+]
+
+# Compiles nothing, and writes down what it was asked. One flag it does not take, of one it warns, as Clang does; of
+# all others it says that it was built by somebody, as some do.
+COMPILER = """#!{python}
+import os, sys
+with open({log!r}, "a") as log:
+    print(*sys.argv[1:], file=log)
+print("built by somebody")
+refused = [flag for flag in sys.argv if flag in {refused!r} or flag.startswith("/clang:") and not {clang_cl}]
+if refused:
+    sys.exit(f"error: unknown argument: {{refused[0]}}")
+if {ignored!r} in sys.argv:
+    print("warning: optimization flag {ignored} is not supported", file=sys.stderr)
+if any(word.endswith(".c") and {without!r} in open(word).read() for word in sys.argv):
+    sys.exit("error: not found: {without}")
+if "-o" in sys.argv:
+    open(sys.argv[sys.argv.index("-o") + 1], "w").close()
+"""
+
+
+def build(tmp_path, levels=None, refused=(), ignored="-none", without="nothing that is there", clang_cl=False):
+    """What `setup.py build_ext` does with such a compiler, and what the compiler was asked."""
+    log, compiler = tmp_path / "log", tmp_path / "compiler"
+    options = {"refused": refused, "ignored": ignored, "without": without, "clang_cl": clang_cl}
+    compiler.write_text(COMPILER.format(python=sys.executable, log=str(log), **options))
+    compiler.chmod(0o755)
+    log.touch()
+    done = run(tmp_path, str(compiler), {} if levels is None else {"CXENT_BUILD_LEVELS": levels})
+    return done, log.read_text().splitlines()
+
+
+def run(tmp_path, compiler, environment):
+    environment = os.environ | {"CC": compiler, "LDSHARED": compiler, "CFLAGS": ""} | environment
+    command = [sys.executable, "setup.py", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}/temp"]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+def test_flags_that_the_compiler_does_not_know_are_left_out(tmp_path):
+    done, asked = build(tmp_path, "baseline", refused=["-fno-ipa-cp-clone"], ignored="-fno-unswitch-loops")
+    assert done.returncode == 0, done.stdout + done.stderr
+    compiled = [line for line in asked if "float32.c" in line and " -c " in line]
+    assert len(compiled) == 1
+    flags = compiled[0].split()
+    assert {"-fno-ipa-cp-clone", "-fno-unswitch-loops"} & set(flags) == set()
+    assert {"-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-tree-vectorize", "-g0"} <= set(flags)
+    assert "is not supported" not in done.stdout + done.stderr  # nor is the user told of flags
+
+
+@pytest.mark.skipif("x86_64" not in os.uname().machine, reason="there is one level here")
+def test_a_level_that_the_compiler_does_not_know(tmp_path):
+    names = ["-march=x86-64-v4", "-march=x86_64_v4"]
+    done, asked = build(tmp_path, "baseline,v4", refused=names)
+    assert done.returncode != 0
+    assert done.stderr.endswith("CXENT_BUILD_LEVELS has 'v4', but this compiler has no -march=x86-64-v4\n")
+    assert not [line for line in asked if "float32.c" in line]
+
+
+@pytest.mark.skipif("x86_64" not in os.uname().machine, reason="there is one level here")
+def test_flags_are_spelled_as_the_compiler_wants_them(tmp_path):
+    """Zig has other names of levels, and clang-cl wants a prefix; the fake one wants both."""
+    refused = ["-march=x86-64-v3", "-march=x86-64", "/clang:-march=x86-64-v3", "/clang:-march=x86-64"]
+    done, asked = build(tmp_path, "v3", refused=[*refused, "-ffp-contract=off"], clang_cl=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [line for line in asked if "float32_v3.c" in line and "/clang:-ffp-contract=off" in line]
+    assert [line for line in asked if "float32_v3.c" in line and "-march=x86_64_v3" in line]
+    assert [line for line in asked if "cpu.c" in line and "-march=x86_64 " in line]
+
+
+def test_without_vectors_the_build_says_what_that_costs(tmp_path):
+    done, asked = build(tmp_path, without="no vectors")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the kernels take one number at a time" in done.stdout
+    assert [line for line in asked if "float32.c" in line]
+    assert not [line for line in asked if "float32_v" in line]
+
+
+@pytest.mark.parametrize("without", ["compiler", "headers"])
+def test_without_a_compiler_the_last_line_says_how_to_get_one(without, tmp_path):
+    if without == "compiler":
+        done = run(tmp_path, str(tmp_path / "no_compiler"), {})
+    else:
+        done, _ = build(tmp_path, without="Python.h")
+        assert "not found: Python.h" in done.stdout
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("cxent needs a C compiler and Python's C headers")
+    for name in ("Debian", "Fedora", "macOS", "Windows", "apt install gcc", "xcode-select --install"):
+        assert name in last
