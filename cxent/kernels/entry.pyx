@@ -17,10 +17,9 @@ from libc.string cimport memset
 from cxent.kernels cimport math
 from cxent.kernels.batches cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
-from cxent.kernels.math cimport expm1, exponent_to_one, log, log1p, power_of_two
+from cxent.kernels.math cimport expm1, log, log1p
 from cxent.kernels.rows cimport (
-    INT8, INT16, INT32, INT64, LARGEST_EXPONENT, UINT8, UINT16, UINT32, UINT64, Labels, Values, Weights,
-    are_finite as all_finite, are_in_range, can_divide, find_largest_weights, sum_of_numbers, sum_weights, values_at,
+    INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Labels, Values, sum_of_numbers, values_at,
 )
 from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
 from cxent.kernels.softmax cimport (
@@ -354,70 +353,6 @@ def from_probs(
     return call.sum
 
 
-def labels_in_range(
-    labels,             # IN   (outer, inner) of integers
-    Py_ssize_t classes,  # IN
-    ignored,            # IN   a label that may be anything, or None
-    /,
-):
-    """Whether every label but the ignored is in 0..classes-1."""
-    cdef Labels values = labels_of(labels, ignored)
-    cdef Py_ssize_t outer = labels.shape[0]
-    cdef Py_ssize_t inner = labels.shape[1]
-    cdef bint inside
-    with nogil:
-        inside = are_in_range(&values, outer, inner, classes)
-    return inside
-
-
-def are_finite(
-    const real[::1] values,     # IN
-    /,
-):
-    """Whether all are finite numbers."""
-    cdef bint finite
-    with nogil:
-        finite = all_finite(&values[0], values.shape[0])
-    return finite
-
-
-def sums_of_weights(
-    labels,             # IN   (outer, inner) of integers, checked; or None
-    row_weights,        # IN   (outer, inner), or None
-    const real[:] class_weights,    # IN   (classes,), or None
-    ignored,            # IN   the label of rows that do not count, or None
-    /,
-):
-    """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class.
-
-    Where these are too large or too small to be divided by, they are those of s * 2^j and w * 2^k, as which the weights
-    are then to be given: a mean is the same. Returns the sums, j and k.
-    """
-    cdef Weights weights
-    cdef double sums[2]
-    cdef double largest[2]
-    cdef double heaviest = 0
-    cdef int row_exponent = 0
-    cdef int class_exponent = 0
-    cdef Py_ssize_t c
-    memset(&weights, 0, sizeof(Weights))
-    weights.labels, weights.row_weights = labels_of(labels, ignored), values_of(row_weights)
-    weights.outer, weights.inner = (row_weights if labels is None else labels).shape
-    if class_weights is not None:
-        weights.w, weights.classes = &class_weights[0], class_weights.shape[0]
-        for c in range(class_weights.shape[0]):
-            heaviest = max(heaviest, <double> class_weights[c], -<double> class_weights[c])
-    with nogil:
-        sum_weights(&weights, 1, 1, sums)
-        if not (can_divide(sums[0]) and can_divide(sums[1])):
-            find_largest_weights(&weights, largest)
-            row_exponent, class_exponent = exponent_to_one(largest[0]), exponent_to_one(largest[1])
-            if heaviest != 0:   # no weight shall become infinite
-                class_exponent = min(class_exponent, exponent_to_one(heaviest) + LARGEST_EXPONENT)
-            sum_weights(&weights, power_of_two(row_exponent), power_of_two(class_exponent), sums)
-    return sums[0], sums[1], row_exponent, class_exponent
-
-
 def evaluate(
     str function,           # IN   exp, expm1, log or log1p
     const real[::1] x,      # IN
@@ -448,6 +383,7 @@ def evaluate(
                 store_first(&out[k * W], value, n - k * W)
 
 
+include "checks.pxi"
 include "conversion.pxi"
 include "divergences.pxi"
 include "plain.pxi"
