@@ -119,7 +119,7 @@ def _readable(array: Array, dtype: DTypeLike) -> Array:
     """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
     if array.dtype == dtype and array.flags.aligned:
         return array
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         return array.astype(dtype)
 
 
