@@ -216,7 +216,7 @@ def weighted_losses(p: Partial, counts: Array, weights: Array) -> Array:
         return np.where(counts, weighted, 0)
 
 
-def grad_of(
+def weighted_grad(
     logits: ArrayLike,
     p: Partial,
     target: ArrayLike,
@@ -278,9 +278,10 @@ def require_target(p: Partial) -> RowResults:
 
 def check_targets(p: Partial, counts: Array) -> None:
     """Each row that counts has one target, in one of the parts."""
-    if np.shape(require_target(p)) != np.shape(p.maximum):
-        raise ValueError(f"p has targets of shape {np.shape(p.target_logit)}; accepted is one for each row")
-    missing = np.isnan(np.asarray(p.target_logit)) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
+    targets = np.asarray(require_target(p))
+    if targets.shape != np.shape(p.maximum):
+        raise ValueError(f"p has targets of shape {targets.shape}; accepted is one for each row")
+    missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
     if missing.any():
         place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
         raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
@@ -292,8 +293,7 @@ def check(p: Partial, name: str) -> None:
 
 
 def check_whole(p: Partial) -> None:
-    """No class is missing, as far as that is known: beyond the last one there may be more if their number was not said.
-    """
+    """No class is missing. (Whether the last ones are is known only if their number was said.)"""
     check(p, "p")
     ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
     missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]

@@ -29,7 +29,6 @@ from ._partial import (
     check_whole,
     checked_target,
     finished,
-    grad_of,
     in_dtype_of,
     joined,
     log_sum_of,
@@ -42,6 +41,7 @@ from ._partial import (
     sum_of,
     temperature_of,
     top_of_part,
+    weighted_grad,
     weighted_losses,
     weights_and_divisor,
     without_top,
@@ -142,7 +142,9 @@ def reduce(
     total = None if classes is None else integer_in_range(classes, "classes", MOST_CLASSES)
     end = first + layout.classes
     if total is not None and end > total:
-        raise ValueError(f"first_class must be at most {total - layout.classes} for {layout.classes} of {total} classes, got {first}")
+        raise ValueError(
+            f"first_class must be at most {total - layout.classes} for {layout.classes} of {total} classes, got {first}"
+        )
     dtype = computed_dtype(x.dtype)
 
     state = layout.empty_row_results(dtype, 3)
@@ -500,7 +502,7 @@ def grad(
     weights, divisor = weights_and_divisor(p, sample_weight, reduction)
     with np.errstate(all="ignore"):
         shares = weights / divisor if divisor else np.zeros_like(weights)
-    return grad_of(
+    return weighted_grad(
         logits, p, target, weights != 0, shares, axis=axis, first_class=first_class, out=out, workers=workers
     )  # fmt: skip
 
