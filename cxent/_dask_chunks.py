@@ -1,7 +1,8 @@
 """What is done with one chunk of a Dask array, wherever it is: the tasks that `cxent.dask` puts together.
 
-What rows weigh in a mean is found in three steps, each over all chunks: the largest weights, whose exponents are those
-of the powers of two by which all are multiplied; the sums of these multiples; and what each is of its sum.
+What rows weigh in a mean is found in steps, each over all chunks: the sums of the weights, and the largest of them;
+powers of two by which the weights are multiplied where these sums are too large or too small to divide by; and the sums
+of the multiples.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def counted_weights(weights: Array, labels: Array, *, ignored: int | None) -> Ar
     return np.where(are(labels, ignored), weights.dtype.type(0), weights)
 
 
-def weights_of_labels(labels: Array, weights: Array, *, weight: Array, ignored: int | None) -> Array:
+def weights_of_labels(labels: Array, *, weight: Array, ignored: int | None) -> Array:
     """The weight of each row's class, 0 where the row does not count."""
     ignoring = are(labels, ignored)
     return np.where(ignoring, weight.dtype.type(0), weight[np.where(ignoring, 0, labels)])
@@ -137,9 +138,14 @@ def largest(x: Array, axis: Any, keepdims: bool) -> Any:
     return np.abs(x).max(axis=axis, keepdims=keepdims, initial=0)
 
 
-def exponent(largest: Array, *, most: int | None = None) -> Any:
-    """k, so that the largest magnitude times 2^k is from 1 to 2; but not more than `most`."""
-    return np.int64(exponent_to_one(float(largest)) if most is None else min(exponent_to_one(float(largest)), most))
+def exponent(largest: Array, divisor: Array, z_divisor: Array, *, most: int | None = None) -> Any:
+    """k, so that the largest weight times 2^k is from 1 to 2, but at most `most`; 0 if the sums of the weights can be
+    divided by as they are. (As in `sums_of_weights` of the kernels.)
+    """
+    if all(2.0**-20 <= abs(total) <= 2.0**60 for total in (divisor, z_divisor)):
+        return np.int64(0)
+    k = exponent_to_one(float(largest))
+    return np.int64(k if most is None else min(k, most))
 
 
 @quietly
@@ -160,10 +166,14 @@ def quotients(weights: Array, divisor: Array) -> Array:
     return weights / divisor if divisor else np.zeros_like(weights)
 
 
+@quietly
 def total(x: Array, axis: Any, keepdims: bool) -> Any:
-    """The sum of an array."""
-    value = np.float64(sum_of(x))
-    return np.full((1,) * x.ndim, value) if keepdims else value
+    """The sum of an array; with `keepdims` as two numbers, of which the second is what rounding took from the first."""
+    value = sum_of(x)
+    if not keepdims or x.ndim == 0:
+        return np.float64(value)
+    lost = sum_of(np.append(x, -value))
+    return np.reshape([value, lost if math.isfinite(value) else 0.0], (1,) * (x.ndim - 1) + (2,))
 
 
 def loss_and_grad(

@@ -128,14 +128,14 @@ def finished(
     dtype = np.result_type(computed_dtype(x.dtype), p.maximum)  # (another part may have been of float64)
     given = x.dtype
     if dtype != computed_dtype(given):
-        x = x.astype(dtype)
+        x = x.astype(dtype)  # (wider)
     m = layout.row_view(np.asarray(p.maximum, dtype))
     result = layout.output(out, given, in_place=[x], read_later=[m], computed=x.dtype)
     if result.size:
         kernels.serving.of(dtype).finish_part(
             as_stored(layout.view(x)),
             m,
-            layout.row_view(np.asarray(factor, dtype)),
+            layout.row_view(narrowed(np.asarray(factor), dtype)),
             logarithms,
             p.temperature,
             as_stored(result),

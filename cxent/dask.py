@@ -509,6 +509,10 @@ def _total(array: DaskArray) -> DaskArray:
     return _reduction(chunk.total, array)
 
 
+def _largest(array: DaskArray) -> DaskArray:
+    return _reduction(chunk.largest, array)
+
+
 def _constant(value: Any) -> DaskArray:
     return _from_numpy(np.asarray(value))
 
@@ -518,8 +522,8 @@ class _Weights(NamedTuple):
 
     rows: DaskArray | None  # as kernels take them; None if there are none
     class_exponent: DaskArray
-    counted: DaskArray | None  # of each row before that, 0 if it is ignored; of class indices alone
-    products: DaskArray | None  # of each row's and its class's; likewise
+    counted: DaskArray  # of each row before that, 0 if it is ignored
+    products: DaskArray  # of each row and its class
     divisor: DaskArray
     z_divisor: DaskArray
 
@@ -530,42 +534,52 @@ def _weights(
 ) -> _Weights:  # fmt: skip
     """Those of rows with these labels, or with class probabilities."""
     rows = _rows(x, axis)
-    row_exponent = class_exponent = _constant(0)
-    counted = sample_weight
+    counted, by_label = sample_weight, None
     if counted is None:
         counted = da.ones(tuple(x.shape[a] for a in rows), dtype, chunks=tuple(x.chunks[a] for a in rows))
     if labels is not None and ignored is not None:
         counted = _blocks(
             chunk.counted_weights, rows, (counted, rows), (labels, rows), dtype=dtype, ignored=ignored
         )  # fmt: skip
-    by_label = None
     if labels is not None and by_class is not None:
         by_label = _blocks(
-            chunk.weights_of_labels, rows, (labels, rows), (counted, rows), dtype=dtype, weight=by_class,
-            ignored=ignored,
+            chunk.weights_of_labels, rows, (labels, rows), dtype=dtype, weight=by_class, ignored=ignored
         )  # fmt: skip
-    if is_mean and sample_weight is not None:
-        row_exponent = _blocks(chunk.exponent, (), (_reduction(chunk.largest, counted), ()), dtype=np.int64)
-    if is_mean and by_label is not None and by_class is not None:
-        heaviest = float(np.abs(by_class).max(initial=0))
-        most = chunk.exponent_to_one(heaviest) + np.finfo(dtype).maxexp - 2  # no weight shall become infinite
-        class_exponent = _blocks(
-            chunk.exponent, (), (_reduction(chunk.largest, by_label), ()), dtype=np.int64, most=most
-        )  # fmt: skip
-    of_rows = [(counted, rows), (row_exponent, ())]
-    of_classes = [] if by_label is None else [(by_label, rows), (class_exponent, ())]
-    products = _blocks(chunk.products, rows, *of_rows, *of_classes, dtype=np.float64)
-    divisor = z_divisor = _constant(1.0)
-    if is_mean and (sample_weight is not None or (labels is not None and ignored is not None)):
-        z_divisor = _total(_blocks(chunk.products, rows, *of_rows, dtype=np.float64))
-    elif is_mean:
-        z_divisor = _constant(float(math.prod(x.shape[a] for a in rows)))
-    if is_mean:
-        divisor = z_divisor if by_label is None else _total(products)
+
+    def multiplied(row_exponent: DaskArray, class_exponent: DaskArray) -> tuple[DaskArray, DaskArray]:
+        """The weights of rows in float64, without and with those of their classes."""
+        of_rows = [(counted, rows), (row_exponent, ())]
+        of_classes = [] if by_label is None else [(by_label, rows), (class_exponent, ())]
+        without = _blocks(chunk.products, rows, *of_rows, dtype=np.float64)
+        return without, _blocks(
+            chunk.products, rows, *of_rows, *of_classes, dtype=np.float64
+        ) if of_classes else without
+
+    def sums(without: DaskArray, products: DaskArray) -> tuple[DaskArray, DaskArray]:
+        z_divisor = _total(without)
+        return z_divisor if products is without else _total(products), z_divisor
+
+    row_exponent = class_exponent = _constant(0)
+    products = multiplied(row_exponent, class_exponent)
+    if not is_mean:
+        divisors = (_constant(1.0), _constant(1.0))
+    elif sample_weight is None and by_label is None and (labels is None or ignored is None):
+        divisors = (_constant(float(math.prod(counted.shape))),) * 2
+    else:
+        found = [(total, ()) for total in sums(*products)]
+        row_exponent = _blocks(chunk.exponent, (), (_largest(counted), ()), *found, dtype=np.int64)
+        if by_label is not None and by_class is not None:
+            heaviest = float(np.abs(by_class).max(initial=0))
+            most = chunk.exponent_to_one(heaviest) + int(np.finfo(dtype).maxexp) - 2  # no weight shall become infinite
+            class_exponent = _blocks(
+                chunk.exponent, (), (_largest(by_label), ()), *found, dtype=np.int64, most=most
+            )  # fmt: skip
+        products = multiplied(row_exponent, class_exponent)
+        divisors = sums(*products)
     scaled = None
     if sample_weight is not None:
-        scaled = _blocks(chunk.scaled, rows, *of_rows, dtype=dtype)
-    return _Weights(scaled, class_exponent, counted, products, divisor, z_divisor)
+        scaled = _blocks(chunk.scaled, rows, (counted, rows), (row_exponent, ()), dtype=dtype)
+    return _Weights(scaled, class_exponent, counted, products[1], *divisors)
 
 
 def _cross_entropy(
