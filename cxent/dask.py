@@ -1,9 +1,10 @@
 """The functions of cxent for Dask arrays, chunked along rows, along classes, or both.
 
-Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and give the same
-bits as on the whole array. Where classes are in several chunks, each is reduced to a few numbers a row (see
-`cxent.partial`) and these are merged: no row is ever gathered, and results are the same within the bounds of the
-functions.
+Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and results of each
+row have the same bits as on the whole array; a mean or a sum over rows, and the gradient of a mean with weights, may
+differ in the last bits, since they are added chunk by chunk. Where classes are in several chunks, each is reduced to a
+few numbers a row (see `cxent.partial`) and these are merged: no row is ever gathered, and results are the same within
+the bounds of the functions. Errors are those of the functions of `cxent`.
 
 It needs Dask: ``pip install cxent[dask]``.
 """
@@ -175,7 +176,7 @@ def cross_entropy(
     target : array_like or dask.array.Array
         As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
     axis, weight, sample_weight, ignore_index : optional
-        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too.
+        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too, whose NaN raises when it is computed.
     label_smoothing, z_loss, softcap : optional
         As in `cxent.cross_entropy`, where each row is in one chunk.
     temperature, reduction : optional

@@ -4,10 +4,10 @@ whole is computed of the small arrays that remain.
 A row's logits may be chunks of a file, blocks of a Dask array, or shards of a vocabulary in several processes. A
 `Partial` has a few numbers for each row, whatever the number of classes::
 
-    parts = [partial.reduce(x[:, a:b], target, first_class=a) for a, b in ...]   # each where its logits are
-    whole = functools.reduce(partial.merge, parts)                               # small: may be sent
+    parts = [partial.reduce(x[:, a:b], target, first_class=a, classes=n) for a, b in ...]  # each where its logits are
+    whole = partial.merge(*parts)                                                          # small: may be sent
     loss = partial.loss(whole)
-    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                 # each its own part
+    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                           # each its own part
 """
 
 from __future__ import annotations
@@ -141,10 +141,13 @@ def reduce(
     ids = None if target is None else checked_target(target, layout)
     total = None if classes is None else integer_in_range(classes, "classes", MOST_CLASSES)
     end = first + layout.classes
-    if total is not None and end > total:
+    if total is not None and total < layout.classes:
         raise ValueError(
-            f"first_class must be at most {total - layout.classes} for {layout.classes} of {total} classes, got {first}"
+            f"classes must be at least {layout.classes} for logits of {layout.classes} classes, got {total}"
         )
+    if total is not None and end > total:
+        most = total - layout.classes
+        raise ValueError(f"first_class must be at most {most} for {layout.classes} of {total} classes, got {first}")
     dtype = computed_dtype(x.dtype)
 
     state = layout.empty_row_results(dtype, 3)
@@ -194,7 +197,7 @@ def merge(*parts: Partial) -> Partial:
 
     Parameters
     ----------
-    *parts : Partial
+    parts : Partial
         Of different classes of the same rows; two or more.
 
     Returns
