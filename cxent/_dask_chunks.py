@@ -1,7 +1,13 @@
-"""What is done with one chunk of a Dask array, wherever it is: the tasks that `cxent.dask` puts together."""
+"""What is done with one chunk of a Dask array, wherever it is: the tasks that `cxent.dask` puts together.
+
+What rows weigh in a mean is found in steps, each over all chunks: the sums of the weights, and the largest of them;
+powers of two by which the weights are multiplied where these sums are too large or too small to divide by; and the sums
+of the multiples.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +17,19 @@ import cxent
 
 from . import partial
 from ._cross_entropy import loss_of_part
-from ._layout import narrowed
-from ._partial import logprob_of
+from ._layout import Layout, narrowed
+from ._partial import logprob_of, sum_of, weighted_grad, weighted_losses
 from ._scoring import TokenLogprobs
 from ._types import Array
-from ._validation import first_outside
+from ._validation import first_outside, row_weights
+
+quietly = np.errstate(all="ignore")
+"""As kernels compute, whatever NumPy is to do about overflows here."""
+
+
+def exponent_to_one(x: float) -> int:
+    """k, so that x * 2^k is from 1 to 2; 0 for 0."""
+    return 1 - math.frexp(x)[1] if x else 0
 
 
 def alone(block: Any) -> Any:
@@ -33,17 +47,13 @@ def reduce(
     labels: Any = None,
     *,
     axis: int,
-    top_k: int,
-    temperature: float,
+    **options: Any,
 ) -> partial.Partial:
-    return partial.reduce(x, alone(labels), axis=axis, first_class=first[0], top_k=top_k, temperature=temperature)
+    return partial.reduce(x, alone(labels), axis=axis, first_class=first[0], **options)
 
 
 def merge(parts: list[partial.Partial], axis: Any, keepdims: bool) -> partial.Partial:
-    whole, *others = parts
-    for part in others:
-        whole = partial.merge(whole, part)
-    return whole
+    return partial.merge(*parts)
 
 
 def same(part: Any, axis: Any, keepdims: bool) -> Any:
@@ -58,24 +68,18 @@ def finish_classes(x: Array, whole: partial.Partial, *, of_whole: Callable[..., 
     return of_whole(x, whole, axis=axis)
 
 
-def shares(weights: Array, divisor: Array) -> Array:
-    """What a row weighs in a mean; 0 in one over nothing."""
-    return weights / divisor if divisor else np.zeros_like(weights)
-
-
-def losses(whole: list[partial.Partial], weights: Array, divisor: Array, *, combined: bool) -> Any:
-    """The losses of rows, weighted; what is to be combined in float64."""
-    unweighted = partial.loss(whole[0], sample_weight=weights != 0, reduction="none")
-    weighted = np.where(weights == 0, 0, unweighted * shares(weights, divisor))
-    return weighted if combined else narrowed(weighted, unweighted.dtype)
+def losses(whole: list[partial.Partial], weights: Array, shares: Array, *, combined: bool) -> Any:
+    """The losses of rows, weighted; what is to be combined as one number in float64."""
+    weighted = weighted_losses(whole[0], weights != 0, shares)
+    if combined:
+        return np.full((1,) * weighted.ndim, sum_of(weighted))
+    return narrowed(weighted, np.asarray(whole[0].maximum).dtype)
 
 
 def grad(
-    x: Array, first: Array, whole: partial.Partial, labels: Array, weights: Array, divisor: Array, *, axis: int
+    x: Array, first: Array, whole: partial.Partial, labels: Array, weights: Array, shares: Array, *, axis: int
 ) -> Array:
-    return partial.grad(
-        x, whole, labels, axis=axis, first_class=first[0], sample_weight=shares(weights, divisor), reduction="sum"
-    )
+    return weighted_grad(x, whole, labels, weights != 0, shares, axis=axis, first_class=first[0])
 
 
 def larger(x: Array, whole: partial.Partial, *, axis: int) -> Array:
@@ -117,20 +121,72 @@ def checked_labels(labels: Array, *, label_name: str, classes: int, ignored: int
     return labels
 
 
-def weights_of_rows(labels: Array, sample_weight: Array, *, weight: Array | None, ignored: int | None) -> Array:
-    """The weight of each row and of its class, 0 for those that do not count."""
-    counts = ~are(labels, ignored)
-    weights = np.where(counts, sample_weight, 0.0)
-    return weights if weight is None else weights * np.where(counts, weight[np.where(counts, labels, 0)], 0.0)
+def checked_weights(weights: Array, *, computed: np.dtype[Any]) -> Array:
+    """The weights of rows in the dtype in which their logits are computed."""
+    layout = Layout((*weights.shape, 1), (0,) * (weights.ndim + 1), weights.ndim)
+    return np.asarray(layout.row_results(row_weights(weights, layout, computed)))
+
+
+def counted_weights(weights: Array, labels: Array, *, ignored: int | None) -> Array:
+    """The weights of rows, 0 for those that are ignored."""
+    return np.where(are(labels, ignored), weights.dtype.type(0), weights)
+
+
+def weights_of_labels(labels: Array, *, weight: Array, ignored: int | None) -> Array:
+    """The weight of each row's class, 0 where the row does not count."""
+    ignoring = are(labels, ignored)
+    return np.where(ignoring, weight.dtype.type(0), weight[np.where(ignoring, 0, labels)])
+
+
+def largest(x: Array, axis: Any, keepdims: bool) -> Any:
+    return np.abs(x).max(axis=axis, keepdims=keepdims, initial=0)
+
+
+def exponent(largest: Array, divisor: Array, z_divisor: Array, *, most: int | None = None) -> Any:
+    """k, so that the largest weight times 2^k is from 1 to 2, but at most `most`; 0 if the sums of the weights can be
+    divided by as they are. (As in `sums_of_weights` of the kernels.)
+    """
+    if all(2.0**-20 <= abs(total) <= 2.0**60 for total in (divisor, z_divisor)):
+        return np.int64(0)
+    k = exponent_to_one(float(largest))
+    return np.int64(k if most is None else min(k, most))
+
+
+@quietly
+def scaled(x: Array, exponent: Array) -> Array:
+    return np.ldexp(x, exponent)
+
+
+@quietly
+def products(weights: Array, row_exponent: Array, by_label: Any = None, class_exponent: Any = None) -> Array:
+    """What rows weigh, in float64."""
+    rows = np.ldexp(weights.astype(np.float64), row_exponent)
+    return rows if by_label is None else rows * np.ldexp(by_label.astype(np.float64), class_exponent)
+
+
+@quietly
+def quotients(weights: Array, divisor: Array) -> Array:
+    """The share of each row in a mean; 0 in one over nothing."""
+    return weights / divisor if divisor else np.zeros_like(weights)
+
+
+@quietly
+def total(x: Array, axis: Any, keepdims: bool) -> Any:
+    """The sum of an array; with `keepdims` as two numbers, of which the second is what rounding took from the first."""
+    value = sum_of(x)
+    if not keepdims or x.ndim == 0:
+        return np.float64(value)
+    lost = sum_of(np.append(x, -value))
+    return np.reshape([value, lost if math.isfinite(value) else 0.0], (1,) * (x.ndim - 1) + (2,))
 
 
 def loss_and_grad(
-    x: Array, target: Array, sample_weight: Array, divisor: Array, z_divisor: Array,
-    *, with_grad: bool, weighted: bool, **options: Any,
+    x: Array, target: Array, divisor: Array, z_divisor: Array, class_exponent: Array, sample_weight: Any = None,
+    *, with_grad: bool, weight: Array | None, **options: Any,
 ) -> tuple[Any, Any]:  # fmt: skip
-    divisors = float(divisor), float(z_divisor)
-    options["sample_weight"] = sample_weight if weighted else None
-    return loss_of_part(x, target, divisors, with_grad, **options)
+    options["weight"] = None if weight is None else scaled(weight, class_exponent)
+    options["sample_weight"] = sample_weight
+    return loss_of_part(x, target, (float(divisor), float(z_divisor)), with_grad, **options)
 
 
 def loss_of(both: list[tuple[Any, Any]], *, axes: int, combined: bool) -> Any:

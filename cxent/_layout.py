@@ -28,7 +28,7 @@ def widened(array: Array) -> Array:
 
 
 def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The inverse: what is too large becomes infinite, as in a kernel, without a warning."""
+    """The inverse: what is too large becomes infinite, as in a kernel, without a warning or an error of NumPy's."""
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):

@@ -270,5 +270,5 @@ def perplexity(
     loss = CheckedLoss(layout, computed_dtype(x.dtype), labels, None, None, given, None)
     nll = loss.compute(as_stored(layout.view(x)), threads) if layout.row_count else 0.0
     tokens = labels.size if checked.ignored is None else int(np.count_nonzero(labels != checked.ignored))
-    with np.errstate(over="ignore"):
-        return Perplexity(nll, tokens, float(np.exp(np.float64(nll) / tokens)) if tokens else math.nan)
+    mean = np.float64(nll / tokens if tokens else math.nan)
+    return Perplexity(nll, tokens, float(kernels.serving.evaluate("exp_any", mean)))

@@ -1,9 +1,10 @@
 """The functions of cxent for Dask arrays, chunked along rows, along classes, or both.
 
-Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and give the same
-bits as on the whole array. Where classes are in several chunks, each is reduced to a few numbers a row (see
-`cxent.partial`) and these are merged: no row is ever gathered, and results are the same within the bounds of the
-functions.
+Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and results of each
+row have the same bits as on the whole array; a mean or a sum over rows, and the gradient of a mean with weights, may
+differ in the last bits, since they are added chunk by chunk. Where classes are in several chunks, each is reduced to a
+few numbers a row (see `cxent.partial`) and these are merged: no row is ever gathered, and results are the same within
+the bounds of the functions. Errors are those of the functions of `cxent`.
 
 It needs Dask: ``pip install cxent[dask]``.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, SupportsIndex, TypeAlias
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias
 
 import dask.array as da
 import numpy as np
@@ -22,10 +23,12 @@ import cxent
 
 from . import _dask_chunks as chunk
 from . import partial
-from ._layout import narrowed
+from ._layout import Layout
 from ._scoring import TokenLogprobs
 from ._types import Array, Real, Reduction
 from ._validation import (
+    checked_ids,
+    checked_target,
     class_axes_of,
     class_weights,
     computed_dtype,
@@ -34,7 +37,8 @@ from ._validation import (
     loss_options,
     plain_array,
     real_array,
-    require_ids,
+    require_classes,
+    row_weights,
     single_axis,
 )
 
@@ -140,7 +144,7 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     >>> logsumexp(da.zeros((1, 2), chunks=1)).compute()
     array([0.69314718])
     """
-    x, axis, dtype = _logits(x, axis)
+    x, axis, dtype = _logits(x, axis, "x")
     if x.numblocks[axis] == 1:
         return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
     return _blocks(
@@ -172,7 +176,7 @@ def cross_entropy(
     target : array_like or dask.array.Array
         As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
     axis, weight, sample_weight, ignore_index : optional
-        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too.
+        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too, whose NaN raises when it is computed.
     label_smoothing, z_loss, softcap : optional
         As in `cxent.cross_entropy`, where each row is in one chunk.
     temperature, reduction : optional
@@ -306,10 +310,13 @@ def token_logprobs(
     >>> rank, top_ids
     (array([2]), array([[3, 0]]))
     """
-    x, axis, dtype = _logits(logits, axis)
     options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    x, axis, dtype = _logits(logits, axis, "logits")
+    require_classes(_layout_of(x, axis), options.axis, "logits")
+    given_ids = _given(ids, "ids")
+    checked_ids(_stand_in(given_ids), _layout_of(x, axis), options.ignore_index)
+    labels = _labels(given_ids, "ids", x, axis, options.ignore_index)
     k = integer_in_range(top_k, "top_k", x.shape[axis])
-    labels = _labels(ids, "ids", x, axis, options.ignore_index, several=True)
     rows, dtype = _rows(x, axis), computed_dtype(dtype)
     of_ids = _labels_of(labels, x, axis)
     candidates = {-2: labels.shape[-1]} if -2 in of_ids else {}
@@ -349,13 +356,18 @@ def _is_lazy(array: Any) -> bool:
     return isinstance(array, da.Array)
 
 
-def _logits(x: Any, axis: SupportsIndex) -> tuple[DaskArray, int, np.dtype[Any]]:
-    """The array, its class axis from the first on, and its dtype as cxent computes it."""
+def _logits(x: Any, axis: SupportsIndex, name: str) -> tuple[DaskArray, int, np.dtype[Any]]:
+    """The array of that name, its class axis from the first on, and its dtype as cxent computes it."""
     if not _is_lazy(x):
-        raise TypeError(f"logits is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
-    _check_chunks(x, "logits")
+        raise TypeError(f"{name} is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
+    _check_chunks(x, name)
     (axis,) = class_axes_of(single_axis(axis), x.ndim)
-    return x, axis, floating_array(np.empty(0, x.dtype), "logits").dtype
+    return x, axis, floating_array(np.empty(0, x.dtype), name).dtype
+
+
+def _layout_of(x: DaskArray, axis: int) -> Layout:
+    """As of an array that has the same number everywhere: with it arguments are checked as in memory."""
+    return Layout(x.shape, (0,) * x.ndim, axis)
 
 
 def _check_chunks(array: DaskArray, name: str) -> None:
@@ -410,7 +422,7 @@ def _reduced(
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
         chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
-        temperature=temperature,
+        temperature=temperature, classes=x.shape[axis],
     )  # fmt: skip
     return da.reduction(
         parts, chunk.same, chunk.merge, axis=axis, keepdims=True, combine=chunk.merge, concatenate=False, dtype=x.dtype,
@@ -421,7 +433,7 @@ def _reduced(
 def _of_every_class(
     whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex
 ) -> DaskArray:
-    x, axis, dtype = _logits(x, axis)
+    x, axis, dtype = _logits(x, axis, "x")
     if x.numblocks[axis] == 1:
         return _blocks(whole_rows, _all(x), (x, _all(x)), dtype=dtype, axis=axis)
     whole = _reduced(x, axis)
@@ -438,35 +450,45 @@ def _given(value: Any, name: str) -> Any:
     return value
 
 
-def _row_array(value: Any, name: str, x: DaskArray, shape: tuple[int, ...], axes: tuple[int, ...]) -> DaskArray:
+def _stand_in(array: Any) -> Array:
+    """What is checked at once in the place of an array: of Dask's, its dtype and shape."""
+    if not _is_lazy(array):
+        checked: Array = array
+        return checked
+    return np.broadcast_to(np.zeros((), array.dtype.newbyteorder("=")), array.shape)
+
+
+def _in_chunks(array: Any, x: DaskArray, axes: tuple[int, ...]) -> DaskArray:
     """An array of these axes of x, in chunks as x has them; of candidates all together."""
-    array = _given(value, name)
-    real_array(np.empty(0, array.dtype), name, "accepted are real numbers")
-    try:
-        array = array if array.shape == shape else da.broadcast_to(array, shape)
-    except ValueError:
-        raise ValueError(f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}") from None
     array = array if _is_lazy(array) else _from_numpy(array, chunks=-1)
     return array.rechunk(tuple(x.chunks[a] if a >= 0 else (array.shape[-1],) for a in axes))
 
 
-def _labels(value: Any, name: str, x: DaskArray, axis: int, ignored: int | None, several: bool = False) -> DaskArray:
-    """Class indices in chunks as the rows have them. NumPy's are checked at once, those of Dask in each chunk."""
-    labels = _given(value, name)
-    row_shape = tuple(x.shape[a] for a in _rows(x, axis))
-    require_ids(labels, name, row_shape, x.shape, several)
-    if x.shape[axis] == 0 and math.prod(row_shape) > 0:
-        raise ValueError(f"logits has shape {x.shape} and axis {axis}: no classes; accepted is at least one")
-    checks = {"classes": x.shape[axis], "ignored": ignored}
-    if not _is_lazy(labels):
-        chunk.checked_labels(labels, label_name=name, **checks)
+def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None) -> DaskArray:
+    """Checked class indices in chunks as the rows have them. Whether those of Dask are classes, each chunk finds."""
     axes = _labels_of(labels, x, axis)
-    array = _row_array(labels, name, x, labels.shape, axes)
+    array = _in_chunks(labels, x, axes)
     if not _is_lazy(labels):
         return array
     return _blocks(
-        chunk.checked_labels, axes, (array, axes), dtype=array.dtype, label_name=f"a chunk's {name}", **checks
+        chunk.checked_labels, axes, (array, axes), dtype=array.dtype, label_name=f"a chunk's {name}",
+        classes=x.shape[axis], ignored=ignored,
     )  # fmt: skip
+
+
+def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> DaskArray:
+    """Weights of rows in chunks as the rows have them. NumPy's are checked at once, those of Dask in each chunk."""
+    layout, rows = _layout_of(x, axis), _rows(x, axis)
+    given = _given(value, "sample_weight")
+    if not _is_lazy(given):
+        return _in_chunks(np.asarray(layout.row_results(row_weights(given, layout, dtype))), x, rows)
+    row_weights(np.ones(0, given.dtype), Layout((0, 1), (0, 0), 1), dtype)
+    try:
+        array = da.broadcast_to(given, layout.row_shape)
+    except ValueError:
+        row_weights(np.ones(given.shape), layout, dtype)  # raises what says why
+        raise
+    return _blocks(chunk.checked_weights, rows, (_in_chunks(array, x, rows), rows), dtype=dtype, computed=dtype)
 
 
 def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
@@ -479,65 +501,158 @@ def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
             )
 
 
+def _reduction(function: Callable[..., Any], array: DaskArray) -> DaskArray:
+    """One number of all blocks, found of a few at a time."""
+    return da.reduction(array, function, function, dtype=np.float64, meta=np.empty((), np.float64))
+
+
+def _total(array: DaskArray) -> DaskArray:
+    return _reduction(chunk.total, array)
+
+
+def _largest(array: DaskArray) -> DaskArray:
+    return _reduction(chunk.largest, array)
+
+
+def _constant(value: Any) -> DaskArray:
+    return _from_numpy(np.asarray(value))
+
+
+class _Weights(NamedTuple):
+    """What rows weigh, all of it lazy. Those of a mean are multiplied by powers of two, if need be."""
+
+    rows: DaskArray | None  # as kernels take them; None if there are none
+    class_exponent: DaskArray
+    counted: DaskArray  # of each row before that, 0 if it is ignored
+    products: DaskArray  # of each row and its class
+    divisor: DaskArray
+    z_divisor: DaskArray
+
+
+def _weights(
+    labels: DaskArray | None, sample_weight: DaskArray | None, by_class: Array | None, x: DaskArray, axis: int,
+    ignored: int | None, dtype: np.dtype[Any], is_mean: bool,
+) -> _Weights:  # fmt: skip
+    """Those of rows with these labels, or with class probabilities."""
+    rows = _rows(x, axis)
+    counted, by_label = sample_weight, None
+    if counted is None:
+        counted = da.ones(tuple(x.shape[a] for a in rows), dtype, chunks=tuple(x.chunks[a] for a in rows))
+    if labels is not None and ignored is not None:
+        counted = _blocks(
+            chunk.counted_weights, rows, (counted, rows), (labels, rows), dtype=dtype, ignored=ignored
+        )  # fmt: skip
+    if labels is not None and by_class is not None:
+        by_label = _blocks(
+            chunk.weights_of_labels, rows, (labels, rows), dtype=dtype, weight=by_class, ignored=ignored
+        )  # fmt: skip
+
+    def multiplied(row_exponent: DaskArray, class_exponent: DaskArray) -> tuple[DaskArray, DaskArray]:
+        """The weights of rows in float64, without and with those of their classes."""
+        of_rows = [(counted, rows), (row_exponent, ())]
+        of_classes = [] if by_label is None else [(by_label, rows), (class_exponent, ())]
+        without = _blocks(chunk.products, rows, *of_rows, dtype=np.float64)
+        return without, _blocks(
+            chunk.products, rows, *of_rows, *of_classes, dtype=np.float64
+        ) if of_classes else without
+
+    def sums(without: DaskArray, products: DaskArray) -> tuple[DaskArray, DaskArray]:
+        z_divisor = _total(without)
+        return z_divisor if products is without else _total(products), z_divisor
+
+    row_exponent = class_exponent = _constant(0)
+    products = multiplied(row_exponent, class_exponent)
+    if not is_mean:
+        divisors = (_constant(1.0), _constant(1.0))
+    elif sample_weight is None and by_label is None and (labels is None or ignored is None):
+        divisors = (_constant(float(math.prod(counted.shape))),) * 2
+    else:
+        found = [(total, ()) for total in sums(*products)]
+        row_exponent = _blocks(chunk.exponent, (), (_largest(counted), ()), *found, dtype=np.int64)
+        if by_label is not None and by_class is not None:
+            heaviest = float(np.abs(by_class).max(initial=0))
+            most = chunk.exponent_to_one(heaviest) + int(np.finfo(dtype).maxexp) - 2  # no weight shall become infinite
+            class_exponent = _blocks(
+                chunk.exponent, (), (_largest(by_label), ()), *found, dtype=np.int64, most=most
+            )  # fmt: skip
+        products = multiplied(row_exponent, class_exponent)
+        divisors = sums(*products)
+    scaled = None
+    if sample_weight is not None:
+        scaled = _blocks(chunk.scaled, rows, (counted, rows), (row_exponent, ()), dtype=dtype)
+    return _Weights(scaled, class_exponent, counted, products[1], *divisors)
+
+
 def _cross_entropy(
     logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, with_grad: bool, **given: Any
 ) -> tuple[DaskArray, DaskArray]:
     """The loss, and the gradient, if it is wanted."""
-    x, axis, dtype = _logits(logits, given["axis"])
-    given["axis"] = axis
     options = loss_options(**given)
+    x, axis, dtype = _logits(logits, given["axis"], "logits")
+    given["axis"] = axis
     computed = computed_dtype(dtype)
-    rows = _rows(x, axis)
+    layout, rows = _layout_of(x, axis), _rows(x, axis)
+    require_classes(layout, options.axis, "logits")
     in_parts = x.numblocks[axis] > 1
+    # A target of the logits' shape is class probabilities, as in memory; what is wrong with numbers of a Dask array
+    # is found where each chunk is computed.
+    target = _given(target, "target")
+    soft = target.shape == x.shape
+    stand_in = np.broadcast_to(computed.type(0), x.shape) if soft and _is_lazy(target) else _stand_in(target)
+    real_array(
+        np.empty(0, target.dtype),
+        "target",
+        "accepted are integers (class indices) and real numbers (class probabilities)",
+    )
+    checked_target(stand_in, layout, "logits", computed, options.ignore_index)
     by_class = None if weight is None else class_weights(weight, x.shape[axis], computed)
-    row_shape = tuple(x.shape[a] for a in rows)
-    weights = _row_array(1.0 if sample_weight is None else sample_weight, "sample_weight", x, row_shape, rows)
-    counted = z_counted = weights = weights.map_blocks(narrowed, computed, dtype=computed)
+    by_row = None if sample_weight is None else _row_weights(sample_weight, x, axis, computed)
     if in_parts:
         _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
-    soft = _given(target, "target").shape == x.shape
-    if soft:
-        if in_parts or options.ignore_index is not None:
+        if soft:
             raise ValueError(
-                f"target has shape {x.shape}, which is that of class probabilities; accepted are these without "
-                f"ignore_index, and with one chunk along axis {axis}, the classes, as of logits.rechunk({{{axis}: -1}})"
+                f"target has shape {x.shape}, which is that of class probabilities; accepted are these with one chunk "
+                f"along axis {axis}, the classes, as of logits.rechunk({{{axis}: -1}})"
             )
-        target = _row_array(target, "target", x, x.shape, _all(x))
-    else:
-        target = _labels(target, "target", x, axis, options.ignore_index)
-        counted, z_counted = (
-            _blocks(chunk.weights_of_rows, rows, (target, rows), (weights, rows), dtype=np.float64, weight=w,
-                    ignored=options.ignore_index)
-            for w in (by_class, None)
-        )  # fmt: skip
+    target = (
+        _in_chunks(target, x, _all(x)) if soft else _labels(target, "target", x, axis, options.ignore_index)
+    )  # fmt: skip
+    weights = _weights(
+        None if soft else target, by_row, by_class, x, axis, options.ignore_index, computed,
+        options.reduction == "mean",
+    )  # fmt: skip
     combined = options.reduction != "none"
-    divisor = z_divisor = da.from_array(np.float64(1))
-    if options.reduction == "mean":
-        divisor, z_divisor = (w.astype(np.float64).sum() for w in (counted, z_counted))
+    one_per_block = dict.fromkeys(rows, _one) if combined else None
     grad = None
     if in_parts:
+        shares = _blocks(
+            chunk.quotients, rows, (weights.products, rows), (weights.divisor, ()), dtype=np.float64
+        )  # fmt: skip
         whole = _reduced(x, axis, target, temperature=options.temperature)
         loss = _blocks(
-            chunk.losses, rows, (whole, _all(x)), (counted, rows), (divisor, ()), combined=combined,
-            dtype=np.float64 if combined else computed,
+            chunk.losses, rows, (whole, _all(x)), (weights.counted, rows), (shares, rows), combined=combined,
+            dtype=np.float64 if combined else computed, adjust_chunks=one_per_block,
         )  # fmt: skip
         if with_grad:
             grad = _blocks(
-                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows), (counted, rows),
-                (divisor, ()), dtype=dtype, axis=axis,
+                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows),
+                (weights.counted, rows), (shares, rows), dtype=dtype, axis=axis,
             )  # fmt: skip
     else:
+        of_rows = [] if weights.rows is None else [(weights.rows, rows)]
         both = _blocks(
-            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights, rows),
-            (divisor, ()), (z_divisor, ()), dtype=dtype, with_grad=with_grad, weighted=sample_weight is not None,
+            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights.divisor, ()),
+            (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype, with_grad=with_grad,
             weight=by_class, **given,
         )  # fmt: skip
         loss = _blocks(
             chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),
-            combined=combined, adjust_chunks=dict.fromkeys(rows, _one) if combined else None,
+            combined=combined, adjust_chunks=one_per_block,
         )  # fmt: skip
         if with_grad:
             grad = _blocks(chunk.grad_of, _all(x), (both, _all(x)), dtype=dtype)
     if combined:
-        loss = _blocks(chunk.combined, (), (loss.sum(), ()), (divisor, ()), dtype=computed, result_dtype=computed)
+        loss = _blocks(
+            chunk.combined, (), (_total(loss), ()), (weights.divisor, ()), dtype=computed, result_dtype=computed
+        )  # fmt: skip
     return loss, grad

@@ -4,14 +4,15 @@ whole is computed of the small arrays that remain.
 A row's logits may be chunks of a file, blocks of a Dask array, or shards of a vocabulary in several processes. A
 `Partial` has a few numbers for each row, whatever the number of classes::
 
-    parts = [partial.reduce(x[:, a:b], target, first_class=a) for a, b in ...]   # each where its logits are
-    whole = functools.reduce(partial.merge, parts)                               # small: may be sent
+    parts = [partial.reduce(x[:, a:b], target, first_class=a, classes=n) for a, b in ...]  # each where its logits are
+    whole = partial.merge(*parts)                                                          # small: may be sent
     loss = partial.loss(whole)
-    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                 # each its own part
+    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                           # each its own part
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, SupportsIndex, overload
 
 import numpy as np
@@ -19,24 +20,29 @@ from numpy.typing import ArrayLike
 
 from . import kernels
 from ._layout import as_stored, layout_of
+from ._losses import scalar
 from ._partial import (
     MOST_CLASSES,
-    WITHOUT_TARGET,
     Partial,
-    check,
     check_rows,
     check_same_rows,
-    check_targets,
+    check_whole,
     checked_target,
     finished,
     in_dtype_of,
-    largest_of,
+    joined,
+    log_sum_of,
     logits_at,
     logprob_of,
-    ordered,
+    merged,
+    require_target,
     scalar_or_none,
+    share_of,
+    sum_of,
     temperature_of,
     top_of_part,
+    weighted_grad,
+    weighted_losses,
     weights_and_divisor,
     without_top,
 )
@@ -67,6 +73,7 @@ def reduce(
     first_class: SupportsIndex = 0,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
+    classes: SupportsIndex | None = None,
     workers: SupportsIndex = 1,
 ) -> Partial:
     """What `merge` needs to know of a part of the classes, in one pass over their logits.
@@ -84,12 +91,15 @@ def reduce(
     axis : int, default -1
         The class axis.
     first_class : int, default 0
-        The number of the first class of this part.
+        The number of the first class of this part, the same in no two parts that have any.
     top_k : int, default 0
         How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
     temperature : float, default 1
         What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
         target_logit nor the largest.
+    classes : int, optional
+        How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
+        that the last classes are missing.
     workers : int, default 1
         As in `cxent.softmax`.
 
@@ -97,15 +107,16 @@ def reduce(
     -------
     Partial
         A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
-        target_logit (NaN where the target is in another part; None without targets), and in an axis more top_ids and
-        top_logits (-1 and -inf where there are no more classes; None if `top_k` is 0); and the temperature.
+        target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
+        rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
+        classes; None if `top_k` is 0); the temperature; the ranges of the classes, and `classes`.
 
     Raises
     ------
     TypeError
         If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
     ValueError
-        If shapes do not match, an option is negative, or `workers` is 0 or below -CPUs.
+        If shapes do not match, an option is negative, the part goes beyond `classes`, or `workers` is 0 or below -CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -128,6 +139,15 @@ def reduce(
     layout = layout_of(x, single_axis(axis))
     class_axis = single_axis(axis) % x.ndim
     ids = None if target is None else checked_target(target, layout)
+    total = None if classes is None else integer_in_range(classes, "classes", MOST_CLASSES)
+    end = first + layout.classes
+    if total is not None and total < layout.classes:
+        raise ValueError(
+            f"classes must be at least {layout.classes} for logits of {layout.classes} classes, got {total}"
+        )
+    if total is not None and end > total:
+        most = total - layout.classes
+        raise ValueError(f"first_class must be at most {most} for {layout.classes} of {total} classes, got {first}")
     dtype = computed_dtype(x.dtype)
 
     state = layout.empty_row_results(dtype, 3)
@@ -150,37 +170,53 @@ def reduce(
         top_ids, top_logits = without_top(rest, m, *top_of_part(x, class_axis, layout, scores.top_id, m, first, k))
     target_logit = None
     if ids is not None:
-        here = (ids >= first) & (ids < first + layout.classes)
+        here = (ids >= first) & (ids < end)
         target_logit = np.where(
             here, logits_at(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan)
         )
-    return Partial(m[()], rest[()], shifted[()], scalar_or_none(target_logit), top_ids, top_logits, checked_temperature)
+    return Partial(
+        m[()],
+        rest[()],
+        shifted[()],
+        np.zeros((*m.shape, 2), dtype),
+        scalar_or_none(target_logit),
+        top_ids,
+        top_logits,
+        checked_temperature,
+        ((first, end),) if layout.classes else (),
+        total,
+    )
 
 
-def merge(a: Partial, b: Partial) -> Partial:
-    """What is known of the same rows from the classes of two parts together.
+def merge(*parts: Partial) -> Partial:
+    """What is known of the same rows from the classes of several parts together.
 
-    ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
+    Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
     differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
     roundings.
 
     Parameters
     ----------
-    a, b : Partial
-        Of different classes of the same rows.
+    parts : Partial
+        Of different classes of the same rows; two or more.
 
     Returns
     -------
     Partial
-        Of the classes of both.
+        Of the classes of all.
 
     Raises
     ------
     TypeError
-        If one is no `Partial`.
+        If one is no `Partial`, or there is none.
     ValueError
-        If their rows have different shapes, one has a target and the other none, they keep different numbers of
-        largest logits, or their temperatures differ.
+        If two have classes in common, their rows have different shapes, one has a target and another none, they keep
+        different numbers of largest logits, or their temperatures or `classes` differ.
+
+    Notes
+    -----
+    What rounding takes from a sum is kept beside it, and a factor near 1 changes no digits that it need not: thousands
+    of parts, merged in any order, at once or one after the other, are as accurate as two.
 
     Examples
     --------
@@ -188,44 +224,23 @@ def merge(a: Partial, b: Partial) -> Partial:
     >>> import numpy as np
     >>> from cxent import logsumexp, partial
     >>> logits = np.random.default_rng(0).standard_normal((3, 90))
-    >>> parts = [partial.reduce(logits[:, a : a + 30], first_class=a) for a in (0, 30, 60)]
-    >>> whole = functools.reduce(partial.merge, parts)
+    >>> parts = [partial.reduce(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
+    >>> whole = partial.merge(*parts)
     >>> np.allclose(partial.logsumexp(whole), logsumexp(logits))
     True
+
+    One after the other, as they come:
+
+    >>> whole = functools.reduce(partial.merge, parts)
     """
-    check_same_rows(a, b)
-    with np.errstate(all="ignore"):
-        m_a, m_b = np.asarray(a.maximum), np.asarray(b.maximum)
-        m = np.maximum(m_a, m_b)
-        a_is_larger = m_a >= m_b
-        larger_rest, smaller_rest = ordered(a_is_larger, a.sumexp_m1, b.sumexp_m1)
-        larger_shifted, smaller_shifted = ordered(a_is_larger, a.shifted, b.shifted)
-        step = (np.where(a_is_larger, m_b, m_a) - m) / m.dtype.type(a.temperature)
-        factor = np.where(np.isnan(step), 1, np.exp(step)).astype(m.dtype)  # (both are infinite)
-        total = 1 + smaller_rest
-        rest = larger_rest + total * factor
-        moved = smaller_shifted + np.where(factor == 0, 0, total * np.where(np.isnan(step), 0, step))
-        shifted = larger_shifted + np.where(factor == 0, np.where(np.isnan(total), np.nan, 0), factor * moved)
-    target_logit: Array | None = None
-    if a.target_logit is not None and b.target_logit is not None:
-        target_logit = np.where(np.isnan(a.target_logit), b.target_logit, np.asarray(a.target_logit))
-    top_ids = top_logits = None
-    if a.top_ids is not None and a.top_logits is not None and b.top_ids is not None and b.top_logits is not None:
-        top_ids, top_logits = largest_of(
-            np.concatenate([a.top_ids, b.top_ids], axis=-1),
-            np.concatenate([a.top_logits, b.top_logits], axis=-1),
-            a.top_ids.shape[-1],
-        )
-        top_ids, top_logits = without_top(rest, m, top_ids, top_logits)
-    return Partial(
-        m[()],
-        rest.astype(m.dtype)[()],
-        shifted.astype(m.dtype)[()],
-        scalar_or_none(target_logit),
-        top_ids,
-        top_logits,
-        a.temperature,
-    )
+    if not parts:
+        raise TypeError("merge needs parts, got none")
+    check_same_rows(parts)
+    ranges = joined(pair for part in parts for pair in part.ranges)
+    whole, *others = parts
+    for part in others:
+        whole = merged(whole, part)
+    return whole._replace(ranges=ranges)
 
 
 def logsumexp(p: Partial) -> RowResults:
@@ -247,9 +262,9 @@ def logsumexp(p: Partial) -> RowResults:
     >>> partial.logsumexp(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
-    check(p, "p")
+    check_whole(p)
     with np.errstate(all="ignore"):
-        return in_dtype_of(p, p.maximum / temperature_of(p) + np.log1p(p.sumexp_m1))
+        return in_dtype_of(p, p.maximum / temperature_of(p) + log_sum_of(p))
 
 
 def entropy(p: Partial) -> RowResults:
@@ -271,9 +286,9 @@ def entropy(p: Partial) -> RowResults:
     >>> partial.entropy(partial.reduce([[0.0, 0.0]]))
     array([0.69314718])
     """
-    check(p, "p")
+    check_whole(p)
     with np.errstate(all="ignore"):
-        return in_dtype_of(p, np.log1p(p.sumexp_m1) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum))
+        return in_dtype_of(p, log_sum_of(p) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum))
 
 
 def logprob(p: Partial) -> RowResults:
@@ -300,10 +315,8 @@ def logprob(p: Partial) -> RowResults:
     >>> partial.logprob(partial.reduce([[0.0, 0.0]], [1]))
     array([-0.69314718])
     """
-    check(p, "p")
-    if p.target_logit is None:
-        raise ValueError(WITHOUT_TARGET)
-    return logprob_of(p.target_logit, p)
+    check_whole(p)
+    return logprob_of(require_target(p), p)
 
 
 @overload
@@ -342,14 +355,13 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
     >>> print(partial.loss(partial.reduce([[1e8, 1e8 - 2]], [1])).round(6))
     2.126928
     """
-    losses = -np.asarray(logprob(p))
+    check_whole(p)
+    require_target(p)
     weights, divisor = weights_and_divisor(p, sample_weight, reduction)
-    check_targets(p, weights)
-    with np.errstate(all="ignore"):
-        weighted = np.where(weights == 0, 0, weights * losses)
-        if reduction == "none":
-            return weighted.astype(losses.dtype)[()]
-        return losses.dtype.type(weighted.sum() / divisor if divisor else np.nan)
+    weighted = weighted_losses(p, weights != 0, weights)
+    if reduction == "none":
+        return in_dtype_of(p, weighted)
+    return scalar(sum_of(weighted) / divisor if divisor else math.nan, np.asarray(p.maximum).dtype.type)
 
 
 def softmax(
@@ -387,10 +399,8 @@ def softmax(
     >>> partial.softmax([[0.0]], whole)
     array([[0.25]])
     """
-    check(p, "p")
-    with np.errstate(all="ignore"):
-        share = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
-    return finished(logits, p, share, False, axis, out, workers)
+    check_whole(p)
+    return finished(logits, p, share_of(p), False, axis, out, workers)
 
 
 def log_softmax(
@@ -428,9 +438,9 @@ def log_softmax(
     >>> partial.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
-    check(p, "p")
+    check_whole(p)
     with np.errstate(all="ignore"):
-        log_sum = np.log1p(p.sumexp_m1) + (p.maximum - p.maximum)
+        log_sum = log_sum_of(p) + (p.maximum - p.maximum)
     return finished(logits, p, log_sum, True, axis, out, workers)
 
 
@@ -491,37 +501,13 @@ def grad(
     >>> partial.grad(right, whole, [2], first_class=1)
     array([[ 0.25, -0.75,  0.25]])
     """
-    first = integer_in_range(first_class, "first_class", MOST_CLASSES)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    check_rows(p, layout)
-    ids = checked_target(target, layout)
+    check_whole(p)
     weights, divisor = weights_and_divisor(p, sample_weight, reduction)
-    check_targets(p, weights)
-    here = (ids >= first) & (ids < first + layout.classes)
-    if ids.shape == np.shape(p.maximum):
-        logit = logits_at(x, single_axis(axis) % x.ndim, np.where(here, ids - first, 0), layout)
-        others = here & (logit != p.target_logit) & ~np.isnan(logit)
-    else:
-        others = np.ones(1, np.bool_)
-    if others.any():
-        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
     with np.errstate(all="ignore"):
-        scale = weights / divisor / p.temperature if divisor else np.zeros_like(weights)
-        m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
-        share = 1 / (1 + rest) + (m - m)
-        distance = (np.asarray(p.target_logit) - m) / temperature_of(p)
-        of_others = np.where(distance == 0, rest, 1 + (rest - np.exp(distance)))
-        at_target = np.where(scale == 0, 0, -scale * (of_others * share))
-        factor = np.where(scale == 0, 0, scale * share)
-    result = finished(x, p, factor, False, axis, out, workers)
-    by_row, here, ids, at_target = (
-        array[np.newaxis] for array in (np.moveaxis(result, single_axis(axis) % x.ndim, -1), here, ids, at_target)
-    )  # (NumPy finds no places in an array without axes)
-    rows = np.nonzero(here)
-    with np.errstate(over="ignore"):
-        by_row[(*rows, ids[rows] - first)] = at_target[rows]
-    return result
+        shares = weights / divisor if divisor else np.zeros_like(weights)
+    return weighted_grad(
+        logits, p, target, weights != 0, shares, axis=axis, first_class=first_class, out=out, workers=workers
+    )  # fmt: skip
 
 
 def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
@@ -559,9 +545,7 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     x = floating_array(logits, "logits")
     layout = layout_of(x, single_axis(axis))
     check_rows(p, layout)
-    if p.target_logit is None:
-        raise ValueError(WITHOUT_TARGET)
-    targets = np.asarray(p.target_logit)
+    targets = np.asarray(require_target(p))
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
     rows = np.moveaxis(x, single_axis(axis) % x.ndim, -1)
     counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]

@@ -2,7 +2,7 @@
 
 The model predicts a word, one of 8,192, from the word before: logits are the products of that word's embedding and the
 weights of all words. Each process learns the embeddings and weights of its words. For the loss and its gradient it
-reduces its half of a row of logits to four numbers, and sends them to the other process.
+reduces its half of a row of logits to six numbers, and sends them to the other process.
 
 Prints the loss as it falls, and how near all is to what one process finds in the same steps, and saves
 parallel_vocabulary.png: both loss curves. It takes about 15 seconds on two cores, and less with --steps 50.
@@ -88,7 +88,9 @@ def train_half(process: int, other: Connection, memory: SharedMemory, layout: np
         before, target = shared["pairs"][step].T
         hidden = embeddings[before]
         logits = hidden @ weight.T
-        whole = partial.merge(*exchange(process, other, partial.reduce(logits, target, first_class=first)))
+        whole = partial.merge(
+            *exchange(process, other, partial.reduce(logits, target, first_class=first, classes=VOCABULARY))
+        )
         loss = shared["losses"][step] = partial.loss(whole)
         grad = partial.grad(logits, whole, target, first_class=first, out=logits)
         weight_grad[:] = grad.T @ hidden
@@ -161,7 +163,7 @@ def main() -> None:
 
     in_two = train_in_two(record)
     row = partial.reduce(np.zeros(HALF, np.float32), 0)
-    sent = sum(number.nbytes for number in row[:4])  # the maximum, two sums, and the logit of the target
+    sent = sum(number.nbytes for number in row[:5])  # the maximum, two sums and their roundings, the target's logit
     print(f"each process sent {sent} bytes of each row, whose logits have {4 * VOCABULARY:,}")
     in_one = train_in_one(record)
     results = [(each["losses"], each["weight_grad"], each["hidden_grads"].sum(axis=0)) for each in (in_one, in_two)]

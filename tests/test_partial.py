@@ -7,9 +7,10 @@ import re
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, assert_same_bits, unchanged
+from helpers import FLOATS, HALVES, assert_same_bits, exact_numbers, exact_row, ulps_off, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath import mp, mpf
 
 import cxent
 from cxent import partial
@@ -145,12 +146,9 @@ def test_any_order_of_merging(data):
         functools.reduce(partial.merge, [parts[i] for i in right]),
         functools.reduce(partial.merge, [parts[i] for i in left]),
     )
-    for name in Partial_names:
+    for name in set(partial.Partial._fields) - {"lost", "classes"}:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-13, atol=1e-300)
     np.testing.assert_allclose(partial.loss(a), cxent.cross_entropy(x, y), rtol=1e-13)
-
-
-Partial_names = partial.Partial._fields
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -255,6 +253,87 @@ def test_parts_of_several_dtypes():
     np.testing.assert_allclose(partial.grad(b, p, [1], first_class=1, out=b), [[-share[0]]], rtol=1e-6)
 
 
+def parts_in_orders(n, dtype):
+    rng = np.random.default_rng(7)
+    x = rng.standard_normal(3 * n)
+    yield x.astype(dtype)
+    yield np.sort(x).astype(dtype)  # each part has a larger maximum than the last
+    yield np.sort(20 * x).astype(dtype)
+    yield np.append(np.array([17.0, 0, 0]), x[3:] - 20).astype(dtype)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_thousand_parts_are_as_accurate_as_one(dtype, at_once):
+    n = 1000
+    for x in parts_in_orders(n, dtype):
+        parts = [partial.reduce(x[3 * k : 3 * k + 3], 0, first_class=3 * k) for k in range(n)]
+        p = partial.merge(*parts) if at_once else functools.reduce(partial.merge, parts)
+        exact = exact_row(x)
+        y = mpf(float(x[0]))
+        m_y = exact.max - y
+        shifted = mp.fsum(e * exact.sum * (v - exact.max) for e, v in zip(exact.p, exact_numbers(x), strict=True))
+        for found, expected, unit in (
+            (p.sumexp_m1, exact.rest, exact.rest),
+            (p.shifted, shifted, shifted),
+            (partial.loss(p), m_y + exact.log_sum, m_y + exact.log_sum),
+            (partial.logsumexp(p), exact.lse, max(abs(exact.max), exact.log_sum)),
+            (partial.entropy(p), exact.log_sum - shifted / exact.sum, exact.log_sum - shifted / exact.sum),
+        ):
+            assert ulps_off(found, expected, unit, dtype) <= 4
+
+
+def test_parts_know_their_classes():
+    x = np.random.default_rng(8).standard_normal((3, 12))
+    parts = [partial.reduce(x[:, a:b], first_class=a, classes=12) for a, b in ((8, 12), (0, 3), (3, 3), (3, 8))]
+    p = partial.merge(*parts[:3])
+    assert (p.ranges, p.classes) == (((0, 3), (8, 12)), 12)
+    p = partial.merge(p, parts[3])
+    assert p.ranges == ((0, 12),)
+    np.testing.assert_allclose(partial.logsumexp(p), cxent.logsumexp(x), rtol=1e-15)
+    assert partial.merge(p) == p
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_out_that_overlaps_the_state(dtype):
+    rng = np.random.default_rng(9)
+    rows, classes = 300, 150
+    x, y = rng.standard_normal((rows, classes)).astype(dtype), rng.integers(0, classes, rows)
+    s = rng.random(rows)
+    p = partial.reduce(x, y)
+    expected = partial.softmax(x, p), partial.log_softmax(x, p), partial.grad(x, p, y, sample_weight=s)
+    calls = (partial.softmax, partial.log_softmax, lambda x, p, out: partial.grad(x, p, y, sample_weight=s, out=out))
+    for call, result in zip(calls, expected, strict=True):
+        for name in ("maximum", "sumexp_m1", "shifted", "target_logit"):
+            out = np.zeros((rows, classes), dtype)
+            inside = out.reshape(-1).view(p.maximum.dtype)[10 : 10 + rows]  # in the rows that are written first
+            inside[...] = getattr(p, name)
+            found = call(x, p._replace(**{name: inside}), out=out)
+            assert found is out
+            assert_same_bits(found, result)
+
+
+def test_numpy_raises_nothing_half_way():
+    with np.errstate(all="raise"):
+        x = np.array([[0, -12, 3], [1, 2, -np.inf]], np.float16)
+        left, right = partial.reduce(x[:, :2], [0, 1]), partial.reduce(x[:, 2:], [0, 1], first_class=2)
+        for p in (partial.merge(left, right), partial.merge(right, left)):
+            for s in ([1e-8, 1], [1e-44, 1e-44], [1e-44, 0], [3e38, 1]):
+                for reduction in ("sum", "mean", "none"):
+                    options = {"sample_weight": s, "reduction": reduction}
+                    _, grad = cxent.cross_entropy_with_grad(x, [0, 1], **options)
+                    assert not np.isnan(partial.loss(p, **options)).any()
+                    found = [partial.grad(x[:, :2], p, [0, 1], **options),
+                             partial.grad(x[:, 2:], p, [0, 1], first_class=2, **options)]  # fmt: skip
+                    np.testing.assert_allclose(np.hstack(found).astype(float), grad.astype(float), 2e-3, 1e-7)
+        x = np.array([[1.0, -800.0, 3e308], [-3e308, 0, 1]])
+        p = partial.merge(partial.reduce(x[:, :2], [0, 1]), partial.reduce(x[:, 2:], [0, 1], first_class=2))
+        for s in ([1e-300, 1e-300], [1e308, 1e308]):
+            partial.loss(p, sample_weight=s)
+            partial.grad(x[:, :2], p, [0, 1], sample_weight=s)
+        partial.logsumexp(p), partial.entropy(p), partial.softmax(x[:, :2], p)
+
+
 @pytest.mark.parametrize("weight", [3e38, 1e-44, 1e308])
 def test_extreme_weights(weight):
     dtype = np.float64 if weight > 1e300 else np.float32
@@ -313,25 +392,80 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (
             lambda: partial.merge(partial.reduce(PART), partial.reduce(PART[:1])),
             ValueError,
-            "a has rows of shape (2,), and b of shape (1,); accepted are equal ones",
+            "parts must have rows of one shape, got (2,) and (1,)",
         ),
         (
             lambda: partial.merge(partial.reduce(PART, [0, 1]), partial.reduce(PART)),
             ValueError,
-            "a has targets of shape (2,), and b of none; accepted are equal ones",
+            "parts must have targets of one shape, got (2,) and None",
         ),
         (
             lambda: partial.merge(partial.reduce(PART, top_k=1), partial.reduce(PART, top_k=2)),
             ValueError,
-            "a has largest logits of shape (2, 1), and b of shape (2, 2); accepted are equal ones",
+            "parts must have largest logits of one shape, got (2, 1) and (2, 2)",
         ),
         (lambda: partial.reduce(PART, temperature=0), ValueError, "temperature is 0; accepted is a number from 1e-30"),
         (
             lambda: partial.merge(partial.reduce(PART), partial.reduce(PART, temperature=2)),
             ValueError,
-            "a has the temperature 1.0, and b 2.0; accepted are equal ones",
+            "parts must be reduced with the same temperature, got 1.0 and 2.0",
         ),
-        (lambda: partial.merge(partial.reduce(PART), PART), TypeError, "b is a ndarray; accepted is a Partial"),
+        (
+            lambda: partial.merge(partial.reduce(PART), PART),
+            TypeError,
+            "parts must be Partials, of partial.reduce, got ndarray",
+        ),
+        (lambda: partial.merge(), TypeError, "merge needs parts, got none"),
+        (
+            lambda: partial.merge(partial.reduce(PART, classes=6), partial.reduce(PART, first_class=3)),
+            ValueError,
+            "parts must be reduced with the same classes, got 6 and None",
+        ),
+        (
+            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART, first_class=2)),
+            ValueError,
+            "parts must be of different classes, got class 2 in two of them",
+        ),
+        (
+            lambda: partial.merge(*(partial.reduce(PART, first_class=first) for first in (3, 6, 4))),
+            ValueError,
+            "parts must be of different classes, got classes 4 to 5 in two of them",
+        ),
+        (
+            lambda: partial.logsumexp(partial.reduce(PART, first_class=2)),
+            ValueError,
+            "p must be of all classes, got one without classes 0 to 1: merge it with their parts",
+        ),
+        (
+            lambda: partial.entropy(partial.merge(partial.reduce(PART), partial.reduce(PART, first_class=4))),
+            ValueError,
+            "p must be of all classes, got one without class 3: merge it with their parts",
+        ),
+        (
+            lambda: partial.loss(partial.reduce(PART, [0, 1], first_class=1, classes=7)),
+            ValueError,
+            "p must be of all classes, got one without classes 0, 4 to 6: merge it with their parts",
+        ),
+        (
+            lambda: partial.softmax(PART, partial.reduce(PART, classes=4)),
+            ValueError,
+            "p must be of all classes, got one without class 3: merge it with their parts",
+        ),
+        (
+            lambda: partial.grad(PART, partial.reduce(PART, [0, 1], classes=4), [0, 1]),
+            ValueError,
+            "p must be of all classes, got one without class 3: merge it with their parts",
+        ),
+        (
+            lambda: partial.reduce(PART, first_class=2, classes=4),
+            ValueError,
+            "first_class must be at most 1 for 3 of 4 classes, got 2",
+        ),
+        (
+            lambda: partial.reduce(PART, classes=2),
+            ValueError,
+            "classes must be at least 3 for logits of 3 classes, got 2",
+        ),
         (lambda: partial.loss(partial.reduce(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),
         (
             lambda: partial.loss(partial.reduce(PART, [[0, 1], [1, 2]])),

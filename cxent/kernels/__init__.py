@@ -27,6 +27,15 @@ class Kernels(NamedTuple):
         """Those that compute numbers of this dtype: half precision goes with float32."""
         return self.float64 if dtype.itemsize == 8 else self.float32
 
+    def evaluate(self, function: str, x: Any) -> Any:
+        """A function of every number of an array: exp and expm1 (of x <= 0), log, log1p, or exp_any, as kernels have
+        them. (The bits of NumPy's depend on the CPU.)
+        """
+        x = np.asarray(x, order="C")
+        result = np.empty_like(x)
+        self.of(x.dtype).evaluate(function, x.reshape(-1), result.reshape(-1))
+        return result
+
 
 # Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.
 _LEVELS = {

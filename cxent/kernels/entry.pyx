@@ -354,14 +354,14 @@ def from_probs(
 
 
 def evaluate(
-    str function,           # IN   exp, expm1, log or log1p
+    str function,           # IN   exp (of x <= 0), expm1 (likewise), log, log1p or exp_any
     const real[::1] x,      # IN
     real[::1] out,          # OUT
     /,
 ):
-    """The functions of vectors that all kernels use, for tests and for the ceiling in benchmarks."""
+    """The functions of vectors that all kernels use, of every number."""
     cdef Py_ssize_t n = x.shape[0]
-    cdef int number = ("exp", "expm1", "log", "log1p").index(function)
+    cdef int number = ("exp", "expm1", "log", "log1p", "exp_any").index(function)
     cdef vec value
     cdef vec group[math.GROUP]
     cdef Py_ssize_t k, v
@@ -379,7 +379,8 @@ def evaluate(
         else:
             for k in range((n + W - 1) // W):
                 value = load_first(&x[k * W], n - k * W, broadcast(0))
-                value = expm1(value) if number == 1 else log(value) if number == 2 else log1p(value)
+                value = (expm1(value) if number == 1 else log(value) if number == 2 else log1p(value) if number == 3
+                         else math.exp_any(value))
                 store_first(&out[k * W], value, n - k * W)
 
 

@@ -222,6 +222,34 @@ def token_logprobs(
         )
 
 
+def _add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The sum of two sums, each with what it lacks."""
+    total = a[0] + b[0]
+    added = total - a[0]
+    return total, (a[1] + b[1]) + ((a[0] - (total - added)) + (b[0] - added))
+
+
+def _times_exp(a: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+    change, e, near = np.expm1(d), np.exp(d), d >= -0.5
+    changed = _add(a, (a[0] * change, a[1] * change))
+    return np.where(near, changed[0], a[0] * e), np.where(near, changed[1], a[1] * e)
+
+
+@np.errstate(all="ignore")
+def merge_parts(a: Array, b: Array, temperature: float, out: Array) -> None:
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    high, low = np.where(a[0] >= b[0], a, b), np.where(a[0] >= b[0], b, a)
+    m = np.where(np.isnan(a[0]), a[0], high[0])
+    d = np.where(low[0] == m, 0, np.maximum(-2000, (low[0] / 2 - m / 2) / (temperature / 2)))
+    of_low = _add((np.ones_like(m), np.zeros_like(m)), (low[1], low[2]))
+    moved = _add((low[3], low[4]), (of_low[0] * d, of_low[1] * d))
+    out[0] = m
+    for at, total in (1, _times_exp(of_low, d)), (3, _times_exp(moved, d)):
+        value, lost = _add((high[at], high[at + 1]), total)
+        out[at] = value + lost
+        out[at + 1] = lost - (out[at] - value)
+
+
 @np.errstate(all="ignore")
 def finish_part(
     x: Array, m: Array, b: Array, logarithms: bool, temperature: float, out: Array, past_caches: bool, threads: int
@@ -297,6 +325,11 @@ def are_finite(values: Array) -> bool:
 
 
 @np.errstate(all="ignore")
+def total_of(values: Array) -> float:
+    return float(values.astype(np.float64).sum())
+
+
+@np.errstate(all="ignore")
 def sums_of_weights(
     labels: Array | None, row_weights: Array | None, class_weights: Array | None, ignored: int | None
 ) -> tuple[float, float, int, int]:
@@ -326,7 +359,8 @@ def _exponent_to_one(x: Array) -> int:
 
 @np.errstate(all="ignore")
 def evaluate(function: str, x: Array, out: Array) -> None:
-    out[...] = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p}[function](x.astype(np.float64))
+    functions = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "exp_any": np.exp}
+    out[...] = functions[function](x.astype(np.float64))
 
 
 # What compiled kernels have for plain arrays, to which the general way is long; here it is not.

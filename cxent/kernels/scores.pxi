@@ -1,6 +1,6 @@
 """The entry points of scoring, and of logits whose classes are in several places."""
 
-from cxent.kernels.scoring cimport token_logprobs_batch
+from cxent.kernels.scoring cimport merge_rows, token_logprobs_batch
 from cxent.kernels.softmax cimport part_of_log_softmax_batch, part_of_softmax_batch
 
 
@@ -51,6 +51,31 @@ def token_logprobs(
     call.threads = threads
     with nogil:
         run(&call, token_logprobs_batch)
+
+
+def total_of(
+    const real[::1] values,     # IN
+    /,
+):
+    """Their sum, as that of a float64 array whatever its dtype."""
+    cdef double total
+    with nogil:
+        total = sum_of_numbers(&values[0], values.shape[0])
+    return total
+
+
+def merge_parts(
+    const real[:, ::1] a,   # IN   (5, rows): m before temperature, r, what r lacks, sum(exp(x - m) * (x - m)), what it
+                            #      lacks; of some classes
+    const real[:, ::1] b,   # IN   (5, rows), of others
+    double temperature,     # IN
+    real[:, ::1] out,       # OUT  (5, rows), of both
+    /,
+):
+    """The state of rows from those of two parts of their classes."""
+    cdef Py_ssize_t rows = a.shape[1]
+    with nogil:
+        merge_rows(&a[0, 0], &b[0, 0], rows, <real> temperature, &out[0, 0])
 
 
 def finish_part(
