@@ -74,7 +74,7 @@ def _exact(row: np.ndarray[Any, Any], label: int) -> list[list[Decimal]]:
         logits = [Decimal(x) for x in row.tolist()]
         m = max(logits)
         e = [(x - m).exp() for x in logits]
-        total = sum(e)
+        total = sum(e, Decimal(0))
         lse = m + total.ln()
         p = [number / total for number in e]
         before, after = p[:label], p[label + 1 :]
