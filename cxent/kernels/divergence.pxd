@@ -29,7 +29,7 @@ from .elementwise cimport (
     COUNTED, DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, Row_factors, change_block, finish_rows, unlifted,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
-from .math cimport LIFT, exp, exp_any, exp_less, expm1, log, log1p, product, quotient
+from .math cimport LIFT, exp, exp_any, exp_less, expm1, log, log1p, log1p_or_log, product, quotient
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .rows cimport add_losses, fill, put_values, take_values
@@ -124,7 +124,7 @@ cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p
     cdef vec of_larger = select(p_is_larger, beta, beta_of_q)
     cdef vec fall = of_smaller * less
     cdef vec rise = product(of_larger, -less / ratio)   # (beta may be 0 in float32)
-    cdef vec larger = -select(greater(fall, broadcast(-0.5)), log1p(fall), log(fma(of_smaller, ratio, of_larger)))
+    cdef vec larger = -log1p_or_log(greater(fall, broadcast(-0.5)), fall, fma(of_smaller, ratio, of_larger))
     cdef vec smaller = select(greater(broadcast(1), rise), -log1p(rise), larger - distance)
     log_p[0] = select(p_is_larger, larger, smaller)
     log_q[0] = select(p_is_larger, smaller, larger)
@@ -138,7 +138,7 @@ cdef inline vec log_from_reference(vec d, vec distance, Shares of) noexcept nogi
     cdef vec bounded = select(greater(exponent, top), top, exponent)
     cdef vec e = exp_less(bounded, 0, 0)
     cdef vec rise = select(is_far, e - of.w, product(of.w, exp_less(bounded, 0, 1)))
-    cdef vec result = select(greater(broadcast(-0.5), rise), log(fma(of.w, e, of.rest)), log1p(rise))
+    cdef vec result = log1p_or_log(greater(rise, broadcast(-0.5)), rise, fma(of.w, e, of.rest))
     return -select(greater(exponent, top), exponent, result)
 
 
