@@ -41,16 +41,13 @@ def _log_ratios(u: Array, v: Array, at_u: Array, at_v: Array, temperature: float
 
 
 def _log_from_reference(d: Array, log_ratio: Array, at: Array, beta: float) -> Array:
-    """log(q / m) less that at a reference, for the distances d = log(p / q) from it, and that ratio itself there."""
-    ratio = np.exp(at)
-    w, rest = (share / (beta * ratio + (1 - beta)) for share in (beta * ratio, 1 - beta))
-    far = d > np.where(w > 2.0**-100, 64, 1)
-    exponent = np.where(far, log_ratio + np.log(beta / (beta * ratio + (1 - beta))), d)
-    e, e_m1 = (f(np.minimum(exponent, 700)) for f in (np.exp, np.expm1))
-    rise = np.where(far, e - w, np.where(w == 0, 0, w * e_m1))
-    result = np.where(rise > -0.5, np.log1p(rise), np.log(w * e + rest))
-    negative: Array = np.where(exponent > 700, exponent, result)
-    return -negative
+    """log(q / m) less that at a reference, for the distances d of log(p / q) from it, and that ratio here and there."""
+    m = beta * np.exp(at) + (1 - beta)
+    w, rest = beta * np.exp(at) / m, (1 - beta) / m
+    power = beta / m * np.exp(np.minimum(log_ratio, 600))
+    rise = np.where(np.abs(d) <= 1, w * np.expm1(np.clip(d, -1, 1)), power - w)
+    result: Array = -np.where(rise > -0.5, np.log1p(rise), np.log(power + rest))
+    return result
 
 
 def _around_mean(p: Array, values: Array) -> Array:
