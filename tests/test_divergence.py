@@ -40,7 +40,7 @@ def exact(logits_p, logits_q, kind, temperature=1):
         return [v / mp.fsum(e) for v in e]
 
     def entropy(a, b):
-        return mp.fsum(v * mp.log(v / w) for v, w in zip(a, b, strict=True) if v)
+        return mp.fsum(v * mp.log(v / w) if w else mp.inf for v, w in zip(a, b, strict=True) if v)
 
     p, q = softmax_of(logits_p), softmax_of(logits_q)
     if kind == "forward":
@@ -49,7 +49,8 @@ def exact(logits_p, logits_q, kind, temperature=1):
     m = [beta * a + (1 - beta) * b for a, b in zip(p, q, strict=True)] if beta else p
     of_q = entropy(q, m)
     loss = beta * entropy(p, m) + (1 - beta) * of_q if beta else of_q
-    return loss, [(1 - beta) * b * (mp.log(b / c) - of_q) / temperature for b, c in zip(q, m, strict=True)]
+    logs = [mp.log(b / c) if b else 0 for b, c in zip(q, m, strict=True)]
+    return loss, [(1 - beta) * b * (v - of_q) / temperature for b, v in zip(q, logs, strict=True)]
 
 
 def by_definition(p, q, kind, axis=-1):
@@ -108,6 +109,52 @@ def test_an_offset_between_the_two_costs_no_digits(classes, kind):
     for a, b in ((p, q), (q, p)):
         true = exact(a, b, kind)[0]
         assert abs(alone(a, b, kind) - true) <= 2e-6 * true
+
+
+def assert_close_gradient(p, q, kind, reach, temperature=1.0):
+    """Within 16 ulp of the largest number, and the rounding of the shift."""
+    grad = with_grad(p, q, kind, temperature=temperature)[1]
+    with mp.workprec(400):
+        slope = exact(p, q, kind, temperature)[1]
+    scale = max(map(abs, slope))
+    bound = (16 + reach / temperature) * float(np.finfo(q.dtype).eps) * scale
+    assert all(abs(float(g) - s) <= bound for g, s in zip(grad, slope, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("p", "q"),
+    [
+        ([0.1, 0.2, 0.5], [0.1 + 3e-8, 0.2, -np.inf]),
+        ([0.1, 0.2, 0.3, 12], [0.1 + 1e-5, 0.2, 0.3 - 1e-5, -30]),
+        ([0, 0.25, 0.5], [0, 0.25 + 2**-20, -np.inf]),
+        ([0, 0.25, 0.5, 3], [0, 0.25 + 2**-20, -np.inf, -40]),
+        ([0, 0.25, -np.inf, -300], [100.3, 100.55, 100.1, 99]),
+        ([-50, -50.25, 0], [0, -0.25 + 2**-20, -60]),
+        ([-np.inf, -np.inf, 0, 1], [1, 0.5, 0, 0]),
+    ],
+)
+def test_gradient_where_q_is_p_but_for_some_classes(p, q, dtype, kind):
+    p, q = np.array(p, dtype), np.array(q, dtype)
+    lacked = kind == "reverse" and (np.isneginf(p) & np.isfinite(q)).any()
+    if not lacked:  # (the divergence is infinite then)
+        for temperature in (1.0, 2.0):
+            assert_close_gradient(p, q, kind, 60 if p.min() < -40 or q.max() > 40 else 3, temperature)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [3, 17, 130])
+def test_gradient_where_the_rest_is_nearly_proportional(classes, dtype, kind):
+    rng = np.random.default_rng(10)
+    for distance in (1e-6, 1e-3):
+        p = (0.5 * rng.standard_normal(classes)).astype(dtype)
+        q = (p + distance * rng.standard_normal(classes)).astype(dtype)
+        p[0], q[0] = rng.choice([0, 3, 15]), rng.choice([-np.inf, -20, -60])
+        if classes > 3:
+            p[1] = -5
+        assert_close_gradient(p, q, kind, 6)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 5.0])

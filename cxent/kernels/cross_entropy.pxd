@@ -21,7 +21,7 @@ from .reduce cimport sum_rows
 from .rows cimport (
     FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
 )
-from .simd cimport W, broadcast, equal, load, load_labels, real, select, store, vec
+from .simd cimport W, broadcast, equal, lanes_of, load, load_labels, real, select, store, vec
 from .softmax cimport find_limits, take_terms
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
@@ -195,9 +195,18 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
 
 cdef inline void find_at_maxima(const Batch* batch, Block x, const real* m, Block v, real* at_maximum) noexcept nogil:
     """The number of v where the first of the row's largest logits is."""
-    cdef Py_ssize_t r, c
-    for r in range(batch.rows):
+    cdef Py_ssize_t group, r, c
+    cdef vec number
+    for group in range((batch.rows + W - 1) // W if batch.columns else 0):
+        r = group * W
+        number = load(v.start + r + (batch.classes - 1) * v.step)
+        for c in range(batch.classes - 2, -1, -1):
+            number = select(equal(load(x.start + r + c * x.step), load(m + r)), load(v.start + r + c * v.step), number)
+        store(at_maximum + r, number)
+    for r in range(0 if batch.columns else batch.rows):
         c = 0
+        while c + W < batch.classes and lanes_of(equal(load(number_at(batch, x, r, c)), broadcast(m[r]))) == 0:
+            c += W
         while c < batch.classes - 1 and number_at(batch, x, r, c)[0] != m[r]:
             c += 1
         at_maximum[r] = number_at(batch, v, r, c)[0]

@@ -28,6 +28,8 @@ def divergence(
     call.mask = rows_of(&call.batch, mask)
     call.x.direct = call.y.direct = call.mask.direct = False  # all are changed in tiles
     call.spare.origin = call.x.origin  # (a tile alone)
+    if grad is not None and call.comparison != FORWARD:
+        call.v.origin = call.x.origin  # (another)
     call.loss.row_weights = values_of(row_weights)
     call.loss.temperature, call.loss.divisor = temperature, divisor
     call.loss.losses = values_of(losses)

@@ -16,7 +16,7 @@ from libc.string cimport memcpy
 
 from .simd cimport (
     FLOAT64, MANTISSA_BITS, VECTORS, at_least, bits, bits_of, broadcast, broadcast_bits, equal, fma, from_bits, greater,
-    maximum, real, scale_bits, select, vec, word,
+    mask, maximum, real, scale_bits, select, vec, word,
 )
 
 cdef extern from "<math.h>" nogil:
@@ -177,6 +177,22 @@ cdef inline vec log(vec x) noexcept nogil:
     result = select(greater(broadcast(INFINITY), x), result, x)
     result = select(equal(x, broadcast(0)), broadcast(-INFINITY), result)
     return select(at_least(x, broadcast(0)), result, x - x + broadcast(NAN))
+
+
+cdef inline vec log1p_or_log(mask near, vec x, vec y) noexcept nogil:
+    """log(1 + x) for x > -0.5 where `near`, and log(y) for finite y > 0 elsewhere: their bits, by one logarithm."""
+    cdef vec zero = broadcast(0)
+    cdef vec tiny = broadcast(2.2250738585072014e-308 if FLOAT64 else 1.17549435e-38)
+    cdef vec one = select(near, broadcast(1), zero)
+    cdef vec part = select(near, x, y)
+    cdef mask is_tiny = greater(tiny, one + part)
+    cdef bits exponent
+    cdef vec scale
+    part = select(is_tiny, part * broadcast(18014398509481984.0), part)     # times 2^54
+    exponent = exponent_of(one + part)
+    scale = from_bits((broadcast_bits(2047 if FLOAT64 else 255) - exponent) << MANTISSA_BITS)   # 2^-k
+    return log_of_product((number_of(exponent) - broadcast(1024 if FLOAT64 else 128))
+                          - select(is_tiny, broadcast(54), zero), fma(part, scale, fma(one, scale, broadcast(-1))))
 
 
 cdef inline vec quotient(vec a, vec b) noexcept nogil:

@@ -32,10 +32,27 @@ def _difference(a: Array, b: Array, d: Array) -> Array:
     return change
 
 
+def _log_ratios(u: Array, v: Array, at_u: Array, at_v: Array, temperature: float) -> Array:
+    """((u - v) - (at_u - at_v)) / temperature, with the rounding of both differences."""
+    change, lost = _two_sum(u / 2, -v / 2)
+    at, lost_at = _two_sum(at_u / 2, -at_v / 2)
+    ratios: Array = (np.where(u == v, 0, change) - at) + (np.where(u == v, 0, lost) - lost_at)
+    return ratios / (temperature / 2)
+
+
+def _log_from_reference(d: Array, log_ratio: Array, at: Array, beta: float) -> Array:
+    """log(q / m) less that at a reference, for the distances d of log(p / q) from it, and that ratio here and there."""
+    m = beta * np.exp(at) + (1 - beta)
+    w, rest = beta * np.exp(at) / m, (1 - beta) / m
+    power = beta / m * np.exp(np.minimum(log_ratio, 600))
+    rise = np.where(np.abs(d) <= 1, w * np.expm1(np.clip(d, -1, 1)), power - w)
+    result: Array = -np.where(rise > -0.5, np.log1p(rise), np.log(power + rest))
+    return result
+
+
 def _around_mean(p: Array, values: Array) -> Array:
-    """p (v - sum(p v)) of values v, less that at the largest p, so that the digits are kept where p is near 1."""
+    """p (v - sum(p v))."""
     v = np.where(p == 0, 0, values)
-    v = v - np.take_along_axis(v, p.argmax(axis=-1, keepdims=True), axis=-1)
     around: Array = p * (v - sum_rows(p * v))
     return around
 
@@ -57,13 +74,14 @@ def divergence(
     (u, empty), (v, _) = chosen_rows(x, mask), chosen_rows(y, mask)
     m_u, m_v = (np.where(empty, 0, a.max(axis=-1, keepdims=True)) for a in (u, v))
     e_p, e_q = (np.where(empty, 0, np.exp((a / 2 - m / 2) / (temperature / 2))) for a, m in ((u, m_u), (v, m_v)))
-    change, lost = _two_sum(u / 2, -v / 2)
-    change = np.where(u == v, 0, change)
-    of_top, lost_of_top = _two_sum(m_u / 2, -m_v / 2)
-    d = ((change - of_top) + (np.where(u == v, 0, lost) - lost_of_top)) / (temperature / 2)
+    d = _log_ratios(u, v, m_u, m_v, temperature)
+    top = (v == m_v).argmax(axis=-1, keepdims=True)  # the reference, where q is largest
+    u_r = np.take_along_axis(u, top, axis=-1)
+    distances = _log_ratios(u, v, u_r, m_v, temperature)
     sum_p, sum_q = sum_rows(e_p), sum_rows(e_q)
     ratio = sum_rows(_difference(e_p, e_q, d)) / sum_q
-    d -= np.where(empty, 0, np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(sum_p) - np.log(sum_q)))
+    c = np.where(empty, 0, np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(sum_p) - np.log(sum_q)))
+    d -= c
     computed = np.float64 if x.dtype == np.float64 else np.float32
     p, q = (np.where(empty | (r.astype(computed) == 0), 0, r) for r in (e_p / sum_p, e_q / sum_q))
     if comparison == "jensen-shannon":
@@ -75,10 +93,11 @@ def divergence(
         log_p, log_q = np.where(d > 0, larger, smaller), np.where(d > 0, smaller, larger)
         m = beta * p + (1 - beta) * q
         loss = beta * sum_rows(_entropy_term(p, m, log_p)) + (1 - beta) * sum_rows(_entropy_term(q, m, log_q))
-        slope = (1 - beta) * _around_mean(q, log_q)
+        at = (u_r / 2 - m_u / 2) / (temperature / 2) - c
+        slope = (1 - beta) * _around_mean(q, _log_from_reference(distances, d, at, beta))
     elif comparison == "reverse":
         loss = sum_rows(_entropy_term(q, p, -d))
-        slope = _around_mean(q, -d)
+        slope = _around_mean(q, -distances) + (c - c)  # NaN also where it is in a class that q lacks
     else:
         loss = sum_rows(_entropy_term(p, q, d))
         slope = -_difference(p, q, d)
