@@ -90,6 +90,11 @@ cdef inline Py_ssize_t give_tiles(Call* call, char* memory, Py_ssize_t tile_byte
     return given
 
 
+cdef inline Py_ssize_t row_array_bytes(const Batch* batch) noexcept nogil:
+    cdef Py_ssize_t rows = padded_rows(batch)
+    return ROW_ARRAYS * rows * <Py_ssize_t> sizeof(real) + (rows + W) * <Py_ssize_t> sizeof(double)
+
+
 cdef inline real* next_array(real** memory, Py_ssize_t rows) noexcept nogil:
     cdef real* array = memory[0]
     memory[0] += rows
@@ -97,9 +102,14 @@ cdef inline real* next_array(real** memory, Py_ssize_t rows) noexcept nogil:
 
 
 cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
-    """Memory for what is known of the rows of a batch. (On the stack it would be 40 kB.)"""
+    """Memory for what is known of the rows of a batch. (On the stack it would be 40 kB.)
+
+    Where vectors have no row they are computed too, and what is there by chance may be numbers with which a CPU is slow.
+    """
     cdef Py_ssize_t rows = padded_rows(&call.batch)
     cdef real* at
+    if call.batch.total < rows:
+        memset(memory, 0, row_array_bytes(&call.batch))
     call.n.loss = <double*> memory
     at = <real*> (call.n.loss + rows + W)
     call.n.top = next_array(&at, rows)
@@ -120,11 +130,6 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.factors.label = next_array(&at, rows)
     call.factors.at_label = next_array(&at, rows)
     call.factors.counts = next_array(&at, rows)
-
-
-cdef inline Py_ssize_t row_array_bytes(const Batch* batch) noexcept nogil:
-    cdef Py_ssize_t rows = padded_rows(batch)
-    return ROW_ARRAYS * rows * <Py_ssize_t> sizeof(real) + (rows + W) * <Py_ssize_t> sizeof(double)
 
 
 cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:

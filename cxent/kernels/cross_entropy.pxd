@@ -8,14 +8,14 @@ from libc.stdint cimport int64_t
 from .batches cimport Call
 from .elementwise cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS,
-    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, SMOOTH, ZERO, Formula, Row_factors, change_block,
+    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, SCALE, SMOOTH, ZERO, Formula, Row_factors, change_block,
     finish_rows, leave,
 )
 from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, weighted_factors,
 )
-from .math cimport log, product
+from .math cimport Scaled, log, product, scaled
 from .maxima cimport max_rows
 from .reduce cimport sum_rows
 from .rows cimport (
@@ -34,7 +34,7 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
     cdef Loss* loss = &call.loss
     cdef Py_ssize_t r
     if loss.labels.at.origin != NULL:
-        take_labels(&call.batch, &loss.labels, label)
+        take_labels(&call.batch, &loss.labels, not (plain and are_few(&call.batch)), label)
     if plain:
         return
     if loss.row_weights.origin != NULL:
@@ -45,16 +45,25 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
         if label[r] < 0:
             n.row_weight[r] = 0
             label[r] = 0
-    if loss.labels.at.origin != NULL:
+    if loss.w == NULL:
+        fill(&call.batch, 1, n.label_weight)
+    elif loss.labels.at.origin != NULL:
         for r in range(call.batch.rows):
-            n.label_weight[r] = loss.w[label[r]] if loss.w != NULL else 1
+            n.label_weight[r] = loss.w[label[r]]
 
 
 cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row_factors* factors) noexcept nogil:
     """Softcap and temperature: in the tile x - x_m in place of u, so that m = 0; and the slope dx/du of a cap."""
+    cdef Scaled rate
     cdef Py_ssize_t r
     if call.loss.softcap != 0:
-        cap_factors(&call.batch, &call.loss, m, factors, n.top)
+        rate = scaled(-2 / (call.loss.temperature * call.loss.softcap))
+        if rate.power != 1:
+            fill(&call.batch, rate.power, factors.a)
+            change_block(SCALE, &call.batch, x, x, NULL, factors, x)
+            for r in range(call.batch.rows):
+                m[r] *= rate.power
+        cap_factors(&call.batch, &call.loss, rate.factor, m, factors, n.top)
         if call.spare.origin != NULL:
             change_block(CAP_SLOPE, &call.batch, x, x, NULL, factors, block_of(&call.batch, &call.spare))
         change_block(CAP, &call.batch, x, x, NULL, factors, x)

@@ -71,7 +71,7 @@ cdef struct Factors:        # for a vector
     vec power
 
 
-cdef inline Factors factors_of(const Row_factors* of, const Batch* batch, Py_ssize_t strip,
+cdef inline Factors factors_of(Row_factors of, const Batch* batch, Py_ssize_t strip,
                                Py_ssize_t v) noexcept nogil:
     return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
                    for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
@@ -88,19 +88,19 @@ cdef inline vec capped(vec u, Factors f) noexcept nogil:
     """x - x_m for x = softcap * tanh(u / (temperature * softcap)), with v = u / (temperature * softcap).
 
     tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative: the difference of
-    two large logits is not lost to the rounding of their tanh. a = u_m, b power = -2 / (temperature * softcap),
+    two large logits is not lost to the rounding of their tanh. a = u_m, b = -2 / (temperature * softcap),
     c = 2 softcap / (1 + exp(-2 |v_m|)), near = 1 if u_m > 0, else exp(-2 |v_m|).
     """
-    cdef vec e = exp_less((f.b * absolute(u)) * f.power, 0, 0)
-    cdef vec difference = exp_less((f.b * (f.a - u)) * f.power, 0, 1)
+    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
+    cdef vec difference = exp_less(f.b * (f.a - u), 0, 1)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
     cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.near) * share)
     return select(equal(u, f.a), broadcast(0), result)
 
 
 cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
-    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b and power as above."""
-    cdef vec e = exp_less((f.b * absolute(u)) * f.power, 0, 0)
+    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b as above."""
+    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
     return f.others * (e * (share * share))
 
@@ -192,9 +192,10 @@ cdef inline bint uses_w(Formula formula) noexcept nogil:
     return formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
 
 
-cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* of,
+cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* factors,
                        Block out) noexcept nogil:
     """out = formula(x, y, w), which may be x or y. In columns, also for rows that are missing."""
+    cdef Row_factors of = factors[0]
     cdef Factors f[VECTORS]
     cdef vec zero = broadcast(0)
     cdef vec y_part = zero, w_part = zero
@@ -265,8 +266,9 @@ cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, const Batch* 
 
 
 cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                                  const Row_factors* of, const Rows* out) noexcept nogil:
+                                  const Row_factors* factors, const Rows* out) noexcept nogil:
     """The same from columns to rows of the array: W x W numbers at a time, and BLOCK classes where that is enough."""
+    cdef Row_factors of = factors[0]
     cdef Py_ssize_t length = batch.classes
     cdef Py_ssize_t whole = whole_lines(batch.rows, length, are_adjacent(batch, out))
     cdef Py_ssize_t squares = (length + W - BLOCK - 1) // W if length >= W else 0

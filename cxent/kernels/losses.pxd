@@ -63,6 +63,8 @@ cdef struct Row_numbers:    # what is known of each row of a batch; t is the tar
     double* loss                # with room for W more
 
 
+# (The structs of arrays are copied where they are used: their pointers can then stay in registers.)
+
 cdef inline bint is_plain(const Loss* loss) noexcept nogil:
     """Whether the loss is without options."""
     return (loss.w == NULL and loss.row_weights.origin == NULL and not loss.labels.ignoring and loss.smoothing == 0
@@ -74,8 +76,9 @@ cdef inline double reciprocal(double divisor) noexcept nogil:
     return 1 / divisor if divisor != 0 else 0
 
 
-cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* n) noexcept nogil:
+cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* numbers) noexcept nogil:
     """r from the exponentials below the maximum, times 2^LIFT, and the number of maxima; NaN for an infinite one."""
+    cdef Row_numbers n = numbers[0]
     cdef vec top
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
@@ -85,8 +88,9 @@ cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbe
               (unlifted(load(n.sumexp_m1 + r)) + (load(n.maxima + r) - broadcast(1))) + (top - top))
 
 
-cdef inline void compute_lse(const Batch* batch, Row_numbers* n) noexcept nogil:
+cdef inline void compute_lse(const Batch* batch, Row_numbers* numbers) noexcept nogil:
     """lse = m + log1p(r); the limit, where there is one."""
+    cdef Row_numbers n = numbers[0]
     cdef vec limit
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
@@ -95,8 +99,9 @@ cdef inline void compute_lse(const Batch* batch, Row_numbers* n) noexcept nogil:
         store(n.lse + r, select(equal(limit, broadcast(0)), load(n.top + r) + log1p(load(n.sumexp_m1 + r)), limit))
 
 
-cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* n) noexcept nogil:
+cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* numbers) noexcept nogil:
     """(Computed by halves, since a difference of two numbers may be too large where the loss is not.)"""
+    cdef Row_numbers n = numbers[0]
     cdef double scale = reciprocal(loss.divisor)
     cdef double z_scale = max(-LARGEST, min(loss.z * reciprocal(loss.z_divisor), LARGEST))
     cdef bint with_z = not plain and loss.z != 0
@@ -145,13 +150,15 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
 # A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((near - t) + others) where e is
 # the largest.
 
-cdef inline vec exponential_at_label(const Row_numbers* n, Py_ssize_t r) noexcept nogil:
+cdef inline vec exponential_at_label(Row_numbers n, Py_ssize_t r) noexcept nogil:
     """exp(x_y - x_m) as the sum had it, which is sooner computed again than fetched from its place in each row."""
     return unlifted(exp(broadcast(-2) * load(n.distance + r), LIFT))
 
 
-cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
-                               Row_factors* f) noexcept nogil:
+cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
+                               Row_factors* factors) noexcept nogil:
+    cdef Row_numbers n = numbers[0]
+    cdef Row_factors f = factors[0]
     cdef vec divisor = broadcast(loss.divisor)
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef vec rest, share, weight
@@ -180,8 +187,10 @@ cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
     return select(greater(broadcast(1), sumexp_m1), lifted_one(), broadcast(NAN))
 
 
-cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
-                                  Row_factors* f) noexcept nogil:
+cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
+                                  Row_factors* factors) noexcept nogil:
+    cdef Row_numbers n = numbers[0]
+    cdef Row_factors f = factors[0]
     cdef double slope = 1 / loss.temperature if loss.softcap == 0 else 1    # (that of a cap is another factor)
     cdef Scaled scale = scaled(slope * reciprocal(loss.divisor))
     cdef Scaled z_scale = scaled(2 * loss.z * slope * reciprocal(loss.z_divisor))
@@ -230,9 +239,11 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         store(f.counts + r, load(n.row_weight + r))
 
 
-cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row_numbers* n,
-                                 Row_factors* f) noexcept nogil:
+cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
+                                 Row_factors* factors) noexcept nogil:
     """s / D * Q * p * (1 - p), divided by the squared temperature."""
+    cdef Row_numbers n = numbers[0]
+    cdef Row_factors f = factors[0]
     cdef Scaled scale = scaled(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
@@ -251,13 +262,13 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         store(f.c + r, rest * share)
         store(f.near + r, lifted_one())
         store(f.counts + r, load(n.row_weight + r))
-    f.power = scale.power
+    factors.power = scale.power
 
 
-cdef inline void cap_factors(const Batch* batch, const Loss* loss, const real* u_top, Row_factors* f,
+cdef inline void cap_factors(const Batch* batch, const Loss* loss, real rate, const real* u_top, Row_factors* factors,
                              real* top) noexcept nogil:
-    """The factors of `capped` and `slope_of_cap`, from u_m; top = x_m."""
-    cdef Scaled rate = scaled(-2 / (loss.temperature * loss.softcap))
+    """The factors of `capped` and `slope_of_cap`, from u_m; top = x_m. The rate is -2 / (temperature * softcap)."""
+    cdef Row_factors f = factors[0]
     cdef vec softcap = broadcast(loss.softcap)
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef vec u, v, e, less
@@ -265,14 +276,13 @@ cdef inline void cap_factors(const Batch* batch, const Loss* loss, const real* u
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         u = load(u_top + r)
-        v = (broadcast(rate.factor) * absolute(u)) * broadcast(rate.power)
+        v = broadcast(rate) * absolute(u)
         e = exp(v, 0)
         less = expm1(v)
         less = softcap * (less / (broadcast(2) + less))     # -tanh(|v|) softcap
         store(top + r, select(greater(zero, u), less, -less))
         store(f.a + r, u)
-        store(f.b + r, broadcast(rate.factor))
+        store(f.b + r, broadcast(rate))
         store(f.c + r, (softcap + softcap) / (one + e))
         store(f.near + r, select(greater(u, zero), one, e))
         store(f.others + r, broadcast(4 / loss.temperature))
-    f.power = rate.power

@@ -114,17 +114,24 @@ cdef inline int64_t bounded(int64_t label, Py_ssize_t classes) noexcept nogil:
     return <int64_t> min(<uint64_t> label, <uint64_t> (classes - 1))
 
 
-cdef inline void take_labels(const Batch* batch, const Labels* labels, int64_t* label) noexcept nogil:
-    """The label of each row of a batch, and -1 where it is ignored."""
+cdef inline void take_labels(const Batch* batch, const Labels* labels, bint as_indices, int64_t* label) noexcept nogil:
+    """The label of each row of a batch; if they are to be indices, bounded, and -1 where it is ignored."""
     cdef Py_ssize_t distance = distance_of(batch, &labels.at)
+    cdef Py_ssize_t classes = batch.classes     # (a compiler cannot know that labels are not stored there)
+    cdef Py_ssize_t rows = batch.rows
+    cdef int64_t ignored = labels.ignored
     cdef Py_ssize_t r
     if distance != 0:
         copy_labels(labels.dtype, value_at(batch, &labels.at, batch.first), distance, label, batch.rows)
     else:
-        for r in range(batch.rows):
+        for r in range(rows):
             label[r] = label_at(labels.dtype, value_at(batch, &labels.at, batch.first + r))
-    for r in range(batch.rows):
-        label[r] = -1 if labels.ignoring and label[r] == labels.ignored else bounded(label[r], batch.classes)
+    if labels.ignoring:
+        for r in range(rows):
+            label[r] = -1 if label[r] == ignored else bounded(label[r], classes)
+    elif as_indices:
+        for r in range(rows):
+            label[r] = bounded(label[r], classes)
 
 
 cdef inline void take_values(const Batch* batch, const Values* values, real* x) noexcept nogil:

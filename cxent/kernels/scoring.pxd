@@ -28,7 +28,7 @@ cdef inline void take_candidates(Call* call, Py_ssize_t k, int64_t* id) noexcept
     """The k-th candidate of each row; -1 where it is not to count."""
     cdef Labels ids = call.scores.ids
     ids.at.origin += k * call.scores.id_stride
-    take_labels(&call.batch, &ids, id)
+    take_labels(&call.batch, &ids, True, id)
 
 
 cdef inline void take_at_ids(const Batch* batch, Block x, const int64_t* id, real* number) noexcept nogil:
