@@ -39,7 +39,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The whole suite, on every kernel module that this CPU can run. Arguments go to pytest."""
     session.install(".[test]")
-    session.run("pytest", "--all-kernels", *session.posargs)
+    session.run("pytest", "--full", *session.posargs)
 
 
 @nox.session(default=False)

@@ -83,8 +83,9 @@ def cross_entropy(
         (of ml_dtypes) in float32, integers and booleans in float64.
     target : array_like
         Told apart by its shape. That of the logits without the class axis: class indices, of any integer dtype, each
-        from 0 to C-1. That of the logits: class probabilities or one-hot rows, of any real dtype, which need not sum
-        to 1, and are not checked; those of another dtype than that in which the logits are computed are copied to it.
+        from 0 to C-1. That of the logits and a floating dtype: class probabilities, which need not sum to 1, and are
+        not checked. That of the logits and an integer or boolean dtype: one-hot rows, one 1 in each and 0 elsewhere.
+        Rows of another dtype than that in which the logits are computed are copied to it.
     axis : int, default -1
         The class axis. PyTorch's is 1: its logits of shape (N, C, d) with labels of shape (N, d) want ``axis=1``. If C
         equals d, the shapes match without it, and nothing tells that the loss is another. Any axis of an array in C
@@ -131,8 +132,9 @@ def cross_entropy(
         If an array is complex, object, string or masked, the logits have another floating type than those above, class
         indices are not integers, or an option is not a number; a boolean is none.
     ValueError
-        If shapes do not match, there are rows without classes, an option is out of its range, weights are not finite,
-        probabilities meet an `ignore_index`, the reduction is unknown, or `workers` is 0 or below -CPUs.
+        If shapes do not match, integers in the shape of the logits are not one-hot, there are rows without classes, an
+        option is out of its range, weights are not finite, probabilities meet an `ignore_index`, the reduction is
+        unknown, or `workers` is 0 or below -CPUs.
     IndexError
         If a class index is not in 0..C-1, nor `ignore_index`; it names the first. Negative indices do not wrap.
     numpy.exceptions.AxisError

@@ -1,11 +1,12 @@
-"""Every test runs over every kernel module, but for those marked ``once``: what they test is the same Python for all.
+"""Every test runs over several kernel modules, but for those marked ``once``: what they test is the same Python for all.
 
-The compiled modules under test are imported here, unguarded: where one is missing, nothing runs. One that this CPU
-cannot run is skipped with that reason, and named in the last lines; ``--all-kernels`` makes the run fail unless every
-other one passed tests. ``CXENT_ISA=v3 pytest`` runs over one alone.
+There are two sizes of runs. ``pytest`` takes the fastest module of this CPU and the reference, leaves out what is slow,
+and of a test with many parameters takes so many combinations that each value of each parameter is in one of them.
+``pytest --full`` takes every module and every combination, and fails unless each module passed tests that this CPU can
+run. ``CXENT_ISA=v3 pytest`` runs over one module alone.
 
-Of a test with many parameters, a run takes so many combinations that each value of each parameter is in one of them,
-and it leaves out what is slow. ``--full`` takes them all. So does a run of tests that are named one by one.
+The compiled modules are imported here, unguarded: where one is missing, nothing runs. One that this CPU cannot run is
+skipped with that reason, and named in the last lines.
 """
 
 import os
@@ -22,7 +23,8 @@ from cxent.kernels import threads
 BUILT = ["python", "baseline"]
 if sysconfig.get_platform().endswith(("x86_64", "amd64")):
     BUILT += ["v3", "v4"]
-CHOSEN = [os.environ["CXENT_ISA"]] if os.environ.get("CXENT_ISA") else BUILT
+FORCED = os.environ.get("CXENT_ISA")
+CHOSEN = [FORCED] if FORCED else BUILT
 
 SUPPORTED = [name for name in BUILT if name in cxent.kernels.supported()]
 
@@ -43,7 +45,9 @@ settings.register_profile("quick", settings.get_profile("cxent"), max_examples=1
 
 def pytest_generate_tests(metafunc):
     if not metafunc.definition.get_closest_marker("once"):
-        metafunc.parametrize("kernels", CHOSEN, indirect=True, scope="session")
+        every = FORCED or metafunc.config.getoption("full")
+        names = CHOSEN if every else dict.fromkeys(["python", SUPPORTED[-1]])
+        metafunc.parametrize("kernels", names, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -116,9 +120,8 @@ def covering(items):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="take every combination of parameters, and the slow tests")
-    remedy = "fail unless every kernel module that this CPU can run passed tests"
-    parser.addoption("--all-kernels", action="store_true", help=remedy)
+    taken = "every kernel module, every combination of parameters, and what is slow"
+    parser.addoption("--full", action="store_true", help=f"take {taken}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -130,7 +133,8 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_sessionfinish(session):
-    if session.config.getoption("all_kernels") and not all(passed[name] for name in SUPPORTED):
+    whole = session.config.getoption("full") and session.config.args_source != pytest.Config.ArgsSource.ARGS
+    if whole and not all(passed[name] for name in SUPPORTED if name in CHOSEN):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

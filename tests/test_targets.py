@@ -90,6 +90,24 @@ def test_one_hot_along_any_axis(axis):
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("lazy", [False, True], ids=["target in memory", "target in a Dask array"])
+def test_one_hot_rows_in_dask(lazy):
+    da = pytest.importorskip("dask.array")
+    dask = pytest.importorskip("cxent.dask")
+    x = np.random.default_rng(0).random((4, 3))
+    logits = da.from_array(x, chunks=(2, 3))
+
+    def loss(target):
+        return dask.cross_entropy(logits, da.from_array(target, chunks=(1, 3)) if lazy else target).compute()
+
+    assert np.isclose(loss(ONE_HOT), cxent.cross_entropy(x, ONE_HOT), rtol=1e-14)
+    assert np.isclose(loss(ONE_HOT.astype(bool)), cxent.cross_entropy(x, ONE_HOT), rtol=1e-14)
+    for target in NOT_ONE_HOT.values():
+        with pytest.raises(ValueError, match=r"must be one-hot \(one 1 in each row, 0 elsewhere\)"):
+            loss(target)
+
+
+@pytest.mark.once
 def test_one_row_and_no_rows():
     assert cxent.cross_entropy([1.0, 2.0], [0, 1]) == cxent.cross_entropy([1.0, 2.0], 1)
     assert cxent.cross_entropy(np.zeros((0, 3)), np.zeros((0, 3), int), reduction="none").shape == (0,)
