@@ -1,4 +1,4 @@
-"""Every test runs over several kernel modules, but for those marked ``once``: what they test is the same Python for all.
+"""Tests run over several kernel modules, but for those marked ``once``: what these test is the same Python for all.
 
 There are two sizes of runs. ``pytest`` takes the fastest module of this CPU and the reference, leaves out what is slow,
 and of a test with many parameters takes so many combinations that each value of each parameter is in one of them.

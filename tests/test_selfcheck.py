@@ -12,6 +12,13 @@ from cxent import _selfcheck
 pytestmark = pytest.mark.once
 
 
+@pytest.fixture
+def briefly(monkeypatch):
+    """A check of few classes, without speeds."""
+    monkeypatch.setattr(_selfcheck, "CLASSES", [3, 10])
+    monkeypatch.setattr(_selfcheck, "SPEEDS", [(1, 10)])
+
+
 def test_report(capsys):
     assert command.main([]) == 0
     printed = capsys.readouterr().out
@@ -33,27 +40,27 @@ def test_json(capsys):
     assert all(speed["cxent"] > 0 < speed["numpy"] for speed in found["speeds"])
 
 
-def test_an_error_above_the_promise_is_found(monkeypatch, capsys):
+def test_an_error_above_the_promise_is_found(briefly, monkeypatch, capsys):
     monkeypatch.setattr(_selfcheck, "worst_error", lambda name: 4.01)
     assert command.main([]) == 1
     assert "FAILED" in capsys.readouterr().out
 
 
-def test_no_compiled_kernels_is_a_failure(monkeypatch, capsys):
+def test_no_compiled_kernels_is_a_failure(briefly, monkeypatch, capsys):
     monkeypatch.setattr(cxent.kernels, "available", lambda: ["python"])
     assert command.main([]) == 1
     assert "FAILED: no compiled kernels" in capsys.readouterr().out
     assert command.main(["--json"]) == 1
 
 
-def test_the_kernels_in_use_stay(capsys):
+def test_the_kernels_in_use_stay(briefly, capsys):
     before = cxent.kernels.serving
     command.main(["--json"])
     assert cxent.kernels.serving is before
 
 
 @pytest.mark.skipif(cxent.kernels.available() == ["python"], reason="nothing is compiled")
-def test_wrong_numbers_are_found(monkeypatch, capsys):
+def test_wrong_numbers_are_found(briefly, monkeypatch, capsys):
     monkeypatch.setattr(cxent.kernels, "available", lambda: ["python", "baseline"])
     original = _selfcheck._results
 
@@ -67,7 +74,7 @@ def test_wrong_numbers_are_found(monkeypatch, capsys):
     assert "baseline FAILED" in capsys.readouterr().out
 
 
-def test_other_bits_are_found(monkeypatch, capsys):
+def test_other_bits_are_found(briefly, monkeypatch, capsys):
     if not set(cxent.kernels.fused()) & set(cxent.kernels.available()):
         pytest.skip("no kernels of this machine have fused multiply-add")
     expected = _selfcheck._golden.expected()
