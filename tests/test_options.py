@@ -60,7 +60,7 @@ def target_for(draw, x, axis, by_label, chosen):
 
 
 @given(st.data())
-@settings(max_examples=200)
+@settings(max_examples=2 * settings.default.max_examples)
 def test_every_combination_against_the_definitions(data):
     x, axis = data.draw(logits_and_axes(DTYPES, max_size=4000))
     by_label = data.draw(st.booleans())
