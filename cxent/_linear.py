@@ -486,6 +486,8 @@ class _Layer:
         counted = n if counted is None else counted
         memory = np.empty((min(total, step), classes), self.dtype)
         report = _reporter(self._progress, total)
+        if total == 0:
+            report(0, 0)  # (it may have opened a bar)
         for start in range(0, total, step):
             stop = min(total, start + step)
             rows = slice(start, stop) if order is None else order[start:stop]

@@ -83,7 +83,7 @@ class CheckedLoss(NamedTuple):
         """Which rows count, as ``(outer, inner)``: those that are not ignored and whose weight is not 0."""
         counted = np.ones(self.target.shape[::2] if self.target.ndim == 3 else self.target.shape, np.bool_)
         if self.target.ndim == 2 and self.options[0] is not None:
-            counted &= self.target.astype(np.int64, copy=False) != self.options[0]
+            counted &= self.target != self.options[0]
         if self.row_weights is not None:
             counted &= self.row_weights != 0
         return counted

@@ -201,7 +201,7 @@ def require_one_hot(target: Array, layout: Layout, name: str) -> None:
         f"class indices must have shape {layout.row_shape}",
         "class probabilities must have a floating dtype: target.astype(float)",
     ]
-    if target.dtype.kind == "b" or ((target == 0) | (target == 1)).all():
+    if layout.classes == 1 or layout.row_count == 1:
         both = "1 - probs, probs" if name == "probs" else f"0 * {name}, {name}"
         remedies.append(
             "labels 0 and 1 of a single score each belong to a binary cross-entropy: give both classes, as "
@@ -209,7 +209,7 @@ def require_one_hot(target: Array, layout: Layout, name: str) -> None:
         )
     raise ValueError(
         f"target of dtype {target.dtype} in the shape of {name}, {layout.shape}, must be one-hot (one 1 in each row, 0 "
-        f"elsewhere), got a row that is not{f', {row}' if row else ''}; {'; '.join(remedies)}"
+        f"elsewhere), got a row{f' {row}' if row else ''} that is not; {'; '.join(remedies)}"
     )
 
 
@@ -221,8 +221,9 @@ def require_integers(labels: Any, name: str, meaning: str) -> None:
     has_nan = dtype.kind == "f" and isinstance(labels, np.ndarray) and bool(np.isnan(labels).any())
     if dtype.kind == "O" or has_nan:
         raise TypeError(
-            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: fill missing "
-            "labels with a number that is no class, such as -100, convert with astype(int), and give ignore_index=-100"
+            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: convert with "
+            "astype(int), and fill missing labels before with a number that is no class, such as -100, giving "
+            "ignore_index=-100"
         )
     raise TypeError(f"{name} must have an integer dtype ({meaning}), got {dtype}: convert it with astype(int)")
 
@@ -274,7 +275,7 @@ def class_weights(value: ArrayLike, classes: int, dtype: np.dtype[Any], name: st
     """One weight for each class, in `dtype`."""
     weights = _weights(value, name, dtype, "one for each class")
     if weights.shape != (classes,):
-        raise ValueError(f"{name} has shape {weights.shape}; accepted is {(classes,)}, one for each class")
+        raise ValueError(f"{name} must have shape {(classes,)}, one for each class, got {weights.shape}")
     return weights
 
 
@@ -305,6 +306,8 @@ def first_outside(target: Array, argument: str, classes: int, ignore_index: int 
     found = target[tuple(place)]
     if ignore_index is not None:
         more = f", and {ignore_index}, the ignore_index"
+        if ignore_index < 0 and target.dtype.kind == "u":
+            more += f", which {target.dtype} cannot be: convert with astype(int) before filling"
     else:
         more = f" (rows that shall not count: ignore_index={found})" if found < 0 else ""
     at = f"[{', '.join(map(str, place))}]" if target.ndim else ""

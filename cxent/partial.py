@@ -198,7 +198,7 @@ def merge(*parts: Partial) -> Partial:
     Parameters
     ----------
     parts : Partial
-        Of different classes of the same rows; two or more.
+        Of different classes of the same rows; one or more.
 
     Returns
     -------

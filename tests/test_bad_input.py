@@ -218,8 +218,8 @@ WITH_OPTIONS = [
 @pytest.mark.parametrize(
     ("option", "value", "error", "message"),
     [
-        ("weight", [1.0, 2.0], ValueError, r"^weight has shape \(2,\); accepted is \(3,\), one for each class"),
-        ("weight", np.ones((1, 3)), ValueError, r"^weight has shape \(1, 3\)"),
+        ("weight", [1.0, 2.0], ValueError, r"^weight must have shape \(3,\), one for each class, got \(2,\)"),
+        ("weight", np.ones((1, 3)), ValueError, r"^weight must have shape \(3,\), one for each class, got \(1, 3\)"),
         ("weight", [1, -np.inf, 1], ValueError, r"^weight has -inf; accepted are finite numbers"),
         ("weight", [1, np.nan, 1], ValueError, r"^weight has nan"),
         ("weight", [1, np.inf, 1], ValueError, r"^weight has inf"),

@@ -367,7 +367,7 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=[1.0]),
             ValueError,
-            "weight has shape (1,); accepted is (4,)",
+            "weight must have shape (4,), one for each class, got (1,)",
         ),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=[1.0, 2.0, 3.0]),

@@ -223,3 +223,17 @@ def test_a_z_loss_that_float32_cannot_hold():
     assert np.isfinite(loss) and np.isfinite(grad).all()
     loss, grad = cxent.cross_entropy_with_grad(np.float32([[0.0]]), [0], z_loss=1e308)
     assert loss == 0 and grad == 0
+
+
+def test_weights_that_are_too_large_for_a_gradient_of_0():
+    """Where it is 0 for a dtype, it stays so whatever it is multiplied by."""
+    x, y = np.float32([[5, 1, 2]]), np.float32([[1, 1, 2]])
+    options = {"temperature": 1e-3, "sample_weight": [1e37], "reduction": "sum"}
+    for _, grad in (
+        cxent.js_divergence_with_grad(x, y, **options),
+        cxent.kl_divergence_with_grad(x, x, direction="reverse", **options),
+        cxent.cross_entropy_with_grad(x, [0], **options),
+    ):
+        assert not np.isnan(grad).any()
+    part = cxent.partial.reduce(x, [0], temperature=1e-30)
+    assert not np.isnan(cxent.partial.grad(x, part, [0], sample_weight=[1e10], reduction="sum")).any()

@@ -140,6 +140,12 @@ def test_progress():
         hidden, weight, labels, chunk_bytes=10 * ROW, progress=lambda done, total: calls.append((done, total))
     )
     assert calls == [(10, N), (20, N), (30, N), (37, N)]
+    calls.clear()
+    nothing = np.full_like(labels, -1)
+    linear_cross_entropy(
+        hidden, weight, nothing, ignore_index=-1, progress=lambda done, total: calls.append((done, total))
+    )
+    assert calls == [(0, 0)]
 
 
 def test_a_bar(capsys):
@@ -192,7 +198,10 @@ def test_bad_input(given, error, message, function):
 
 
 def test_class_weights_are_named_so():
-    for given, message in (([1.0, 2.0], r"class_weight has shape \(2,\)"), ([1, 1, np.nan, 1], "class_weight has nan")):
+    for given, message in (
+        ([1.0, 2.0], r"class_weight must have shape \(4,\), one for each class, got \(2,\)"),
+        ([1, 1, np.nan, 1], "class_weight has nan"),
+    ):
         for function in (linear_cross_entropy, linear_cross_entropy_with_grad):
             with pytest.raises(ValueError, match=f"^{message}"):
                 function(np.zeros((2, 3)), np.zeros((4, 3)), [0, 1], class_weight=given)

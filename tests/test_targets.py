@@ -121,7 +121,8 @@ def test_missing_labels():
     missing = {"float64 with NaN": np.array([0, np.nan, 1]), "object": np.array([0, None, 1], object)}
     for found, labels in missing.items():
         for function, name in ((cxent.cross_entropy, "target"), (cxent.token_logprobs, "ids")):
-            with pytest.raises(TypeError, match=f"{name} must have an integer dtype .*, got {found}: fill missing"):
+            message = f"{name} must have an integer dtype .*, got {found}: .* fill missing labels"
+            with pytest.raises(TypeError, match=message):
                 function(x, labels)
     with pytest.raises(TypeError, match=r"got float64: convert it with astype\(int\)"):
         cxent.cross_entropy(x, np.array([0.0, 1.0, 2.0]))
@@ -198,6 +199,19 @@ def test_any_ignored_label_both_ways(ignored, dtype, close_the_short_way):
     assert np.allclose(short["gradient"][0], plain[0]) and np.allclose(short["gradient"][1][counts], plain[1])
     found = cxent.perplexity(x, labels, ignore_index=ignored)
     assert found.tokens == counts.sum()
+    x[~counts] = np.nan
+    weight = np.eye(40, dtype=np.float32)
+    loss, gradients = cxent.linear_cross_entropy_with_grad(x, weight, labels, ignore_index=ignored)
+    assert np.allclose(loss, plain[0]) and np.isfinite(gradients.weight).all()
+
+
+@pytest.mark.once
+def test_padding_of_unsigned_ids():
+    ids, mask = np.array([0, 1], np.uint16), np.array([True, False])
+    with pytest.raises(IndexError, match=r"-100, the ignore_index, which uint16 cannot be: convert with astype\(int\)"):
+        cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids, np.uint16(65436)), ignore_index=-100)
+    found = cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids.astype(int), -100), ignore_index=-100)
+    assert found.logprob[1] == 0
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint8"])

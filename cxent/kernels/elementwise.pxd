@@ -118,6 +118,11 @@ cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
     return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) * f.c
 
 
+cdef inline vec limited_product(vec a, vec b) noexcept nogil:
+    """a * b, and 0 where b is and a is infinite, since it was too large for this dtype."""
+    return select(equal(absolute(a), broadcast(INFINITY)), product(b, a), a * b)
+
+
 cdef inline vec factor_of(vec x, vec a) noexcept nogil:
     """a, and 0 where x is, since a is infinite if a z_loss is too large. (A NaN stays one.)"""
     cdef vec at_zero = select(equal(a, a), broadcast(0), a)
@@ -147,8 +152,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         result = (f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
-        result = select(equal(absolute(x), broadcast(INFINITY)), product(y, x), x * y)
-        return select(equal(x, zero), x, result)
+        return select(equal(x, zero), x, limited_product(x, y))
     if formula == SMOOTH:
         return w * fma(f.a, x, f.b)
     if formula == HIDE:
@@ -171,7 +175,8 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == ZERO:
         return zero
     if formula == EXPONENTIAL:
-        return product(f.b, exp((broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c, 0))
+        p = exp((broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c, 0)
+        return select(equal(f.b, zero), zero, limited_product(f.b, p))
     if formula == LOG_SHARE:
         return (broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c - f.b
     if formula == LOGARITHM:
@@ -179,7 +184,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == LOG_RATIO:
         return log_ratio(x, y, f)
     p = f.a * x
-    return select(equal(f.counts, zero), zero, (f.b * (p * (y - f.c))) * f.power)
+    return select(equal(f.counts, zero), zero, limited_product(f.b, p * (y - f.c)) * f.power)
 
 
 cdef inline bint uses_y(Formula formula) noexcept nogil:

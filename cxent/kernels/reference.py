@@ -256,7 +256,9 @@ def finish_part(
 ) -> None:
     rows = (rows_of(x) / 2 - m[..., np.newaxis].astype(np.float64) / 2) / (temperature / 2)
     factor = b[..., np.newaxis].astype(np.float64)
-    store(rows - factor if logarithms else np.where(factor == 0, 0, factor * np.exp(rows)), out)
+    e = np.exp(rows)
+    nothing = (factor == 0) | ((e == 0) & np.isinf(factor))
+    store(rows - factor if logarithms else np.where(nothing, 0, factor * e), out)
 
 
 def _limit(x: Array, m: Array) -> Array:
