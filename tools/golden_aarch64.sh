@@ -35,4 +35,4 @@ file cxent/kernels/float32.so | grep --only-matching "ARM aarch64"
 
 echo "== the golden test under qemu"
 PYTHONPATH="$work/cxent:$work/site" PYTHONHOME="$work/arm64/usr" CXENT_ISA=baseline \
-    qemu-aarch64-static -L "$work/arm64" "$work/arm64/usr/bin/python3.11" -m pytest -p no:cacheprovider tests/test_golden.py
+    qemu-aarch64-static -L "$work/arm64" "$work/arm64/usr/bin/python3.11" -m pytest -p no:cacheprovider --full tests/test_golden.py
