@@ -197,7 +197,7 @@ def merge(*parts: Partial) -> Partial:
 
     Parameters
     ----------
-    parts : Partial
+    *parts : Partial
         Of different classes of the same rows; one or more.
 
     Returns
