@@ -54,4 +54,4 @@ def test_public_functions(function):
     assert signature.return_annotation is not signature.empty
     for parameter in signature.parameters.values():
         assert parameter.annotation is not parameter.empty
-        assert re.search(rf"^[\w, ]*\b{parameter.name}\b[\w, ]*( : .+)?$", doc, re.MULTILINE)
+        assert re.search(rf"^[*\w, ]*\b{parameter.name}\b[\w, ]*( : .+)?$", doc, re.MULTILINE)
