@@ -36,7 +36,7 @@ NO_NUMBERS = [
     False,
     np.True_,
     np.False_,
-    np.timedelta64(0),
+    np.timedelta64(0, "D"),
     np.timedelta64(1, "s"),
     np.datetime64(0, "s"),
     np.zeros(()),
