@@ -120,9 +120,10 @@ class _SoftmaxObjective:
             )
         except IndexError as error:
             raise IndexError(f"{error} (num_class is {classes})") from None
-        if self.convention == "xgboost":
-            hess *= 2
-            np.maximum(hess, _LEAST_HESSIAN, out=hess)
-        elif self.convention == "lightgbm":
-            hess *= classes / max(classes - 1, 1)
+        with np.errstate(all="ignore"):  # as kernels compute: in half precision the least Hessian is 0
+            if self.convention == "xgboost":
+                hess *= 2
+                np.maximum(hess, _LEAST_HESSIAN, out=hess)
+            elif self.convention == "lightgbm":
+                hess *= classes / max(classes - 1, 1)
         return (grad.ravel(order="F"), hess.ravel(order="F")) if is_flat else (grad, hess)
