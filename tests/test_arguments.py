@@ -71,7 +71,7 @@ def test_numbers_of_any_type():
         assert cxent.cross_entropy(logits, LABELS, label_smoothing=half, temperature=two) == expected
 
 
-NO_INTEGERS = [True, False, np.True_, 1.0, 0j, "1", np.timedelta64(1), np.ones(2, int), [0], {}]
+NO_INTEGERS = [True, False, np.True_, 1.0, 0j, "1", np.timedelta64(1, "s"), np.ones(2, int), [0], {}]
 
 
 @pytest.mark.parametrize("value", NO_INTEGERS, ids=lambda value: f"{type(value).__name__} {value}")
