@@ -287,10 +287,11 @@ def linear_cross_entropy_with_grad(
 
     Notes
     -----
-    The gradients of weight and bias are summed in the dtype in which the logits are computed. If that is wider than
-    their own, the sums are narrowed where they are: until then that of a weight of half precision takes twice the
-    memory of the result, or four times with float64 hidden states. `linear_cross_entropy` says what else is in memory,
-    and on what the rounding depends.
+    The gradients of weight and bias are summed in the dtype in which the logits are computed, and narrowed at the end
+    if that is wider than their own. What such sums take beside the result (as much again for half precision, or three
+    times that with float64 hidden states) is part of `chunk_bytes` if it is no more than half of that, and comes on top
+    of it if it is more; there are no such sums if all rows fit one chunk. `linear_cross_entropy` says what else is in
+    memory, and on what the rounding depends.
 
     Examples
     --------
@@ -370,7 +371,7 @@ def linear_token_logprobs(
     scores = ScoreArrays.empty(layout, layer.dtype, checked.view.shape[2], k)
     given = (checked.ignored, options.softcap, options.temperature)
     kernel = kernels.serving.of(layer.dtype).token_logprobs
-    for rows, _, _, logits in layer.chunks():
+    for rows, _, _, logits in layer.chunks(layer.rows_at_once()):
         kernel(logits[:, :, np.newaxis], checked.view[rows], given, *scores.part(rows), threads)
     return scores.results(layout, several)
 
@@ -424,6 +425,7 @@ class _Layer:
         self._chunk_bytes = positive_integer(chunk_bytes, "chunk_bytes")
         self._progress = progress
         self._has_gradients = False
+        self._sum_dtype = self.dtype  # of the gradient of the weights; nothing is added to that of a single chunk
         block = max(1, _BLOCK_BYTES // (max(1, d) * self.dtype.itemsize))
         self._blocks = [slice(start, start + block) for start in range(0, classes, block)]
         # In place of the logits, where their shape and dtype count.
@@ -455,7 +457,10 @@ class _Layer:
             if loss.row_losses is not None:
                 loss.row_losses[...] = 0
         total = 0.0
-        for chunk in self.chunks(order, int(np.count_nonzero(counted)), loss.target.ndim == 3):
+        step = self.rows_at_once(order, copies_target=loss.target.ndim == 3, with_grad=with_grad)
+        if len(counted if order is None else order) <= step:
+            self._sum_dtype = self.weight.dtype
+        for chunk in self.chunks(step, order, int(np.count_nonzero(counted))):
             part = loss.of_rows(chunk.rows)
             part_lse = None if lse is None else lse[chunk.rows]
             logits = chunk.logits[:, :, np.newaxis]
@@ -470,10 +475,7 @@ class _Layer:
                 self._add_gradients(rows, hidden, g)
         return (loss.reduced(total),) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
 
-    def chunks(
-        self, order: Array | None = None, counted: int | None = None, copies_target: bool = False
-    ) -> Iterator[_Chunk]:
-        """All rows, or those of these numbers, of which so many count; the memory is used again for the next chunk."""
+    def rows_at_once(self, order: Array | None = None, *, copies_target: bool = False, with_grad: bool = False) -> int:
         n, classes = self.stand_in.shape
         d = self.hidden.shape[1]
         width = classes  # how many numbers of each row are in memory
@@ -481,7 +483,19 @@ class _Layer:
             width += 3 * d  # those of hidden, of its gradient, and of a part of this
         if order is not None and copies_target:
             width += classes
-        step = max(1, self._chunk_bytes // (max(1, width) * self.dtype.itemsize))
+        row_bytes = max(1, width) * self.dtype.itemsize
+        step = max(1, self._chunk_bytes // row_bytes)
+        extra = self.weight.size * (self.dtype.itemsize - self.weight.dtype.itemsize)
+        if with_grad and step < (n if order is None else len(order)) and 2 * extra <= self._chunk_bytes:
+            step = max(1, (self._chunk_bytes - extra) // row_bytes)
+        return step
+
+    def chunks(self, step: int, order: Array | None = None, counted: int | None = None) -> Iterator[_Chunk]:
+        """So many rows at a time, of all or of those of these numbers, of which so many count.
+
+        The memory is used again for the next chunk.
+        """
+        n, classes = self.stand_in.shape
         total = n if order is None else len(order)
         counted = n if counted is None else counted
         memory = np.empty((min(total, step), classes), self.dtype)
@@ -512,11 +526,14 @@ class _Layer:
         """Of rows whose gradient with respect to the logits is g."""
         by_hidden, by_weight, by_bias = self._sums
         for classes in self._blocks:
-            if not self._has_gradients:
+            if not self._has_gradients and by_weight.dtype == self.dtype:
                 np.matmul(g[:, classes].T, hidden, out=by_weight[classes])
-            else:  # (NumPy has no product that is added to what is there)
-                part = self._block[: len(by_weight[classes])]
-                by_weight[classes] += np.matmul(g[:, classes].T, hidden, out=part)
+                continue
+            part = np.matmul(g[:, classes].T, hidden, out=self._block[: len(by_weight[classes])])
+            if self._has_gradients:  # (NumPy has no product that is added to what is there)
+                by_weight[classes] += part
+            else:
+                self._convert(part, by_weight[classes])
         self._has_gradients = True
         if by_bias is not None:
             by_bias += np.ones(len(g), self.dtype) @ g
@@ -536,7 +553,7 @@ class _Layer:
         """The gradients so far. That of hidden, of which no row is added to, has its dtype."""
         return (
             np.zeros_like(self.hidden, order="C"),
-            np.zeros(self.weight.shape, self.dtype),
+            np.zeros(self.weight.shape, self._sum_dtype),
             None if self.bias is None else np.zeros(self.bias.shape, self.dtype),
         )
 
