@@ -476,6 +476,7 @@ class _Layer:
         return (loss.reduced(total),) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
 
     def rows_at_once(self, order: Array | None = None, *, copies_target: bool = False, with_grad: bool = False) -> int:
+        """How many rows fit a chunk, with what sums of gradients take beside these if it is no more than half of it."""
         n, classes = self.stand_in.shape
         d = self.hidden.shape[1]
         width = classes  # how many numbers of each row are in memory
@@ -483,9 +484,9 @@ class _Layer:
             width += 3 * d  # those of hidden, of its gradient, and of a part of this
         if order is not None and copies_target:
             width += classes
-        row_bytes = max(1, width) * self.dtype.itemsize
+        row_bytes: int = max(1, width) * self.dtype.itemsize
         step = max(1, self._chunk_bytes // row_bytes)
-        extra = self.weight.size * (self.dtype.itemsize - self.weight.dtype.itemsize)
+        extra: int = self.weight.size * (self.dtype.itemsize - self.weight.dtype.itemsize)
         if with_grad and step < (n if order is None else len(order)) and 2 * extra <= self._chunk_bytes:
             step = max(1, (self._chunk_bytes - extra) // row_bytes)
         return step

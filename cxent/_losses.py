@@ -126,10 +126,16 @@ def weighted_loss(
         None if weight is None else class_weights(weight, layout.classes, dtype),
         None if sample_weight is None else row_weights(sample_weight, layout, dtype),
     )
-    divisors = (1.0, 1.0)
-    if given.reduction == "mean":
-        weights, divisors = _mean(checked, *weights, layout, dtype)
     by_class, by_row = weights
+    exponent = 0
+    if by_class is not None and layout.classes and (given.label_smoothing or not isinstance(checked, Indices)):
+        exponent = kernels.serving.of(dtype).exponent_for_products(by_class)
+        by_class = _scaled(by_class, exponent)
+    divisors = (2.0**exponent, 1.0)
+    if given.reduction == "mean":
+        (by_class, by_row), divisors = _mean(checked, by_class, by_row, layout, dtype)
+        if not isinstance(checked, Indices):  # then the weights of classes are no part of the divisor
+            divisors = math.ldexp(divisors[0], exponent), divisors[1]
     if by_class is None and given.label_smoothing:
         by_class = np.ones(layout.classes, dtype)
     return CheckedLoss(

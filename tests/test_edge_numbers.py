@@ -237,3 +237,41 @@ def test_weights_that_are_too_large_for_a_gradient_of_0():
         assert not np.isnan(grad).any()
     part = cxent.partial.reduce(x, [0], temperature=1e-30)
     assert not np.isnan(cxent.partial.grad(x, part, [0], sample_weight=[1e10], reduction="sum")).any()
+
+
+OPPOSITES = [
+    ([1e-36, 1, 1], 1e36),
+    ([1, 1e-36, 1e30], 1e36),
+    ([1e35, 1e30, 1e35], 1e-36),
+    ([1e-30] * 3, 1e38),
+    ([1e-38] * 3, 1e38),
+    ([1e30, 1e20, 1e30], 1e-38),
+]
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0, 1e-3, 1])
+@pytest.mark.parametrize("temperature", [1, 1e-3])
+@pytest.mark.parametrize("target", [[0], [1], [2], [[0.2, 0.3, 0.5]]], ids=str)
+@pytest.mark.parametrize("by_class, by_row", OPPOSITES, ids=str)
+def test_weights_of_opposite_extremes(by_class, by_row, target, temperature, smoothing, reduction):
+    """What is in range is right, though the weights' parts of it are not in range."""
+    x = np.array([[20 if smoothing == 0 and np.ndim(target) == 1 else 2, 0, 1]], np.float32)
+    weights = {"weight": np.float32(by_class), "sample_weight": np.float32([by_row])}
+    options = {**weights, "temperature": temperature, "label_smoothing": smoothing, "reduction": reduction}
+
+    def close_to_exact(call):
+        found = call(x, np.array(target, np.float32) if np.ndim(target) == 2 else target)
+        wide = call(x.astype(np.float64), np.array(target) if np.ndim(target) == 2 else target)
+        for given, expected in zip(found, wide, strict=True):
+            with np.errstate(over="ignore"):
+                expected = np.asarray(expected).astype(np.float32)
+            if np.isfinite(expected).all():
+                largest = np.abs(expected).max()
+                np.testing.assert_allclose(given, expected, rtol=2e-6, atol=2e-6 * largest + 1e-44)
+
+    close_to_exact(lambda x, y: cxent.cross_entropy_with_grad(x, y, **options))
+    close_to_exact(lambda x, y: cxent.cross_entropy_with_hess(x, y, **options))
+    close_to_exact(lambda x, y: [cxent.cross_entropy_hvp(x, y, x * 0 + [[1, 2, 4]], **options)])
+    probs = {**weights, "reduction": reduction}
+    close_to_exact(lambda x, y: cxent.cross_entropy_from_probs_with_grad(cxent.softmax(x / 20), y, **probs))

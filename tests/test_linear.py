@@ -264,9 +264,11 @@ def test_memory(dtypes, shape, without, kernels, monkeypatch):
     assert memory.nbytes == gradients.weight.nbytes == weight.nbytes
 
 
-@pytest.mark.parametrize("dtypes", [p for p in DTYPES if p[0] != p[1]], ids=lambda pair: "-".join(np.dtype(dtype).name for dtype in pair))
+@pytest.mark.parametrize(
+    "dtypes", [p for p in DTYPES if p[0] != p[1]], ids=lambda pair: "-".join(np.dtype(dtype).name for dtype in pair)
+)
 def test_no_sums_in_a_single_chunk(dtypes, kernels, monkeypatch):
-    """Where nothing is added up, the gradient of the weights never takes more memory than the result."""
+    """Where nothing is added up, no gradient of the weights takes more memory than the result."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
     rng = np.random.default_rng(6)

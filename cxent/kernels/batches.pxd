@@ -18,7 +18,7 @@ from .tiles cimport Batch, Rows, next_batch, padded_rows
 
 cdef enum:
     STACK_BYTES = 16384     # the memory of a small call is on the stack
-    ROW_ARRAYS = 18         # of reals, in `Row_numbers` and `Row_factors`
+    ROW_ARRAYS = 19         # of reals, in `Row_numbers` and `Row_factors`
 
 cdef struct Call:
     Batch batch
@@ -130,6 +130,7 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.factors.label = next_array(&at, rows)
     call.factors.at_label = next_array(&at, rows)
     call.factors.counts = next_array(&at, rows)
+    call.factors.power = next_array(&at, rows)
 
 
 cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:

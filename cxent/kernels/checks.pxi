@@ -2,8 +2,10 @@
 
 from cxent.kernels.math cimport exponent_to_one, power_of_two
 from cxent.kernels.rows cimport (
-    LARGEST_EXPONENT, Weights, are_finite as all_finite, are_in_range, can_divide, find_largest_weights, sum_weights,
+    LARGEST_EXPONENT, Weights, are_finite as all_finite, are_in_range, can_divide,
+    exponent_for_products as exponent_of_largest, find_largest_weights, sum_weights,
 )
+
 
 def labels_in_range(
     labels,             # IN   (outer, inner) of integers
@@ -30,6 +32,14 @@ def are_finite(
     with nogil:
         finite = all_finite(&values[0], values.shape[0])
     return finite
+
+
+def exponent_for_products(
+    const real[::1] values,     # IN
+    /,
+):
+    """By which power of 2 class weights are to be multiplied; 0 unless all are very small, or some very large."""
+    return exponent_of_largest(&values[0], values.shape[0])
 
 
 def sums_of_weights(

@@ -15,13 +15,13 @@ from .losses cimport (
     Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, weighted_factors,
 )
-from .math cimport Scaled, log, product, scaled
+from .math cimport Scaled, log, scaled
 from .maxima cimport max_rows
 from .reduce cimport sum_rows
 from .rows cimport (
     FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
 )
-from .simd cimport W, broadcast, equal, lanes_of, load, load_labels, real, select, store, vec
+from .simd cimport HALVES, W, broadcast, equal, lanes_of, load, load_labels, narrow, real, select, store, vec, wide, widen
 from .softmax cimport find_limits, take_terms
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
@@ -269,11 +269,13 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     finish_rows(HESSIAN_PRODUCT, batch, e, v, NULL, factors, &call.out, &call.pending)
 
 
-cdef inline void take_label_weights(const Batch* batch, const Row_numbers* n, real* weight) noexcept nogil:
-    """weight = s w_y, the weight of the row and of its label."""
-    cdef Py_ssize_t r
-    for r in range(batch.rows):
-        weight[r] = n.row_weight[r] * n.label_weight[r]
+cdef inline vec weighted_quotient(vec w, vec s, vec x) noexcept nogil:
+    """w s / x, and 0 where the weights are; in double, since w s may be too large or too small where the whole is not."""
+    cdef wide halves[HALVES]
+    cdef int k
+    for k in range(HALVES):
+        halves[k] = (widen(w, k) * widen(s, k)) / widen(x, k)
+    return select(equal(w, broadcast(0)), broadcast(0), select(equal(s, broadcast(0)), broadcast(0), narrow(halves)))
 
 
 cdef inline void from_probs_batch(Call* call) noexcept nogil:
@@ -283,7 +285,6 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     cdef bint by_label = loss.labels.at.origin != NULL
     cdef int64_t label[MOST_ROWS]
     cdef real sums[MOST_ROWS]
-    cdef real weight[MOST_ROWS]
     cdef real ones[MOST_ROWS]
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
@@ -297,13 +298,12 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     fill(batch, 1, ones)
     take_rows(call, False, label, n)
     if by_label:
-        take_label_weights(batch, n, weight)
         take_at_labels(batch, p, label, sums)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
-            store(factors.b + r, select(equal(load(weight + r), zero), zero,
-                                        -load(weight + r) / (load(sums + r) * broadcast(loss.divisor))))
-            store(sums + r, product(load(weight + r), log(load(sums + r))))
+            store(factors.b + r, -weighted_quotient(load(n.label_weight + r), load(n.row_weight + r),
+                                                    load(sums + r) * broadcast(loss.divisor)))
+            store(sums + r, select(equal(load(n.label_weight + r), zero), zero, log(load(sums + r))))
     else:
         q = load_targets(call, factors)
         log_p = block_of(batch, &call.spare)
@@ -312,10 +312,10 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
         sum_rows(PRODUCTS, batch, &of, sums, NULL)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
-            store(sums + r, product(load(n.row_weight + r), load(sums + r)))
             store(factors.b + r, load(n.row_weight + r))
+            store(n.label_weight + r, broadcast(1))     # (those of the classes are in the targets)
     for r in range(batch.rows):
-        n.loss[r] = -scale * sums[r]
+        n.loss[r] = -scale * (<double> n.row_weight[r] * n.label_weight[r] * sums[r]) if n.row_weight[r] != 0 else 0
     if loss.losses.origin != NULL:
         narrow_losses(batch, n, sums)
         put_values(batch, &loss.losses, sums)

@@ -355,7 +355,7 @@ cdef inline void put_divergence_gradient(Call* call, Block p, Block q, Block d, 
         s = load(n.row_weight + r)
         store(factors.counts + r, s)
         store(factors.b + r, (broadcast(scale.factor) * s) * broadcast(scale.power))
-    factors.power = 1
+        store(factors.power + r, broadcast(1))
     if call.comparison == FORWARD:
         memcpy(factors.a, factors.b, padded_rows(&call.batch) * sizeof(real))
         finish_rows(COUNTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)

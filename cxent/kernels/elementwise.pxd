@@ -56,8 +56,7 @@ cdef struct Row_factors:    # arrays of a number for each row of a batch
     real* label
     real* at_label
     real* counts  # 0 if it does not count
-    real power              # for all rows, a power of 2: what a product is multiplied by whose factor b would be too
-                            # large or too small
+    real* power             # of 2: what a product is multiplied by whose factor b would be too large or too small
 
 cdef struct Factors:        # for a vector
     vec a
@@ -76,7 +75,7 @@ cdef inline Factors factors_of(Row_factors of, const Batch* batch, Py_ssize_t st
     return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
                    for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
                    for_strip(of.label, batch, strip, v), for_strip(of.at_label, batch, strip, v),
-                   for_strip(of.counts, batch, strip, v), broadcast(of.power))
+                   for_strip(of.counts, batch, strip, v), for_strip(of.power, batch, strip, v))
 
 
 cdef inline vec unlifted(vec x) noexcept nogil:
@@ -149,7 +148,7 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return select(equal(f.counts, zero), zero, result)
     if formula == HESSIAN:
         p = f.a * unlifted(x)
-        result = (f.b * (p * select(equal(x, f.near), f.c, broadcast(1) - p))) * f.power
+        result = limited_product(f.b, p * select(equal(x, f.near), f.c, broadcast(1) - p)) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
         return select(equal(x, zero), x, limited_product(x, y))

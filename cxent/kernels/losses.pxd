@@ -12,12 +12,12 @@ number but the label's, which has its own formula, and, for probabilities, the l
 
 from libc.stdint cimport int64_t
 
-from .elementwise cimport Row_factors, factor_of, unlifted
-from .math cimport LARGEST, LIFT, NAN, Scaled, exp, expm1, lifted_one, log1p, product, scaled
+from .elementwise cimport Row_factors, unlifted
+from .math cimport LARGEST, LIFT, NAN, exp, expm1, lifted_one, log1p
 from .rows cimport Labels, Values
 from .simd cimport (
-    HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, real, select, store, store_wide,
-    vec, wide, widen,
+    FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, narrow, real, select,
+    store, store_wide, vec, wide, widen,
 )
 from .tiles cimport Batch, Rows
 
@@ -76,6 +76,10 @@ cdef inline double reciprocal(double divisor) noexcept nogil:
     return 1 / divisor if divisor != 0 else 0
 
 
+cdef inline double limited(double x) noexcept nogil:
+    return max(-LARGEST, min(x, LARGEST))
+
+
 cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* numbers) noexcept nogil:
     """r from the exponentials below the maximum, times 2^LIFT, and the number of maxima; NaN for an infinite one."""
     cdef Row_numbers n = numbers[0]
@@ -103,15 +107,17 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
     """(Computed by halves, since a difference of two numbers may be too large where the loss is not.)"""
     cdef Row_numbers n = numbers[0]
     cdef double scale = reciprocal(loss.divisor)
-    cdef double z_scale = max(-LARGEST, min(loss.z * reciprocal(loss.z_divisor), LARGEST))
+    cdef double z_scale = limited(loss.z * reciprocal(loss.z_divisor))
     cdef bint with_z = not plain and loss.z != 0
-    cdef vec kept = broadcast(1 - loss.smoothing)
-    cdef vec even = broadcast(loss.smoothing / batch.classes)
+    cdef wide kept = broadcast_wide(1 - loss.smoothing)
+    cdef wide even = broadcast_wide(0.5 / n.c * loss.smoothing / batch.classes)
     cdef vec half = broadcast(0.5), zero = broadcast(0)
     cdef vec c = broadcast(n.c)
     cdef vec half_of_c = broadcast(0.5 / n.c)
-    cdef vec log_sum, part, s, all_classes
-    cdef vec lse = zero
+    cdef vec log_sum, part
+    cdef vec q = zero           # the label's weight
+    cdef vec all_classes = zero
+    cdef vec s = zero, lse = zero
     cdef wide term, square
     cdef Py_ssize_t group, r
     cdef int number
@@ -119,20 +125,23 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
         r = group * W
         log_sum = log1p(load(n.sumexp_m1 + r))
         part = load(n.distance + r) + half * log_sum
-        if not plain or loss.labels.at.origin == NULL:
+        if loss.labels.at.origin == NULL or (not plain and loss.smoothing != 0):
             all_classes = (c * load(n.weight + r)) * log_sum - load(n.shifted + r)
             if loss.labels.at.origin == NULL:
                 part = half_of_c * all_classes
-            else:
-                part = product(kept * load(n.label_weight + r), part) + zero * log_sum  # (NaN, if the row has one)
-                if loss.smoothing != 0:
-                    part = part + (half_of_c * even) * all_classes
         if not plain:
             s = load(n.row_weight + r)
-            part = select(equal(s, zero), zero, part)
             lse = select(equal(s, zero), zero, load(n.lse + r))
+            if loss.labels.at.origin != NULL:
+                q = select(equal(s, zero), zero, load(n.label_weight + r))
+                part = select(equal(q, zero), zero, part) + zero * log_sum  # (NaN, if the row has one)
+            part = select(equal(s, zero), zero, part)
+            all_classes = select(equal(s, zero), zero, all_classes)
         for number in range(HALVES):
-            term = widen(part, number) * broadcast_wide(2 * scale)
+            term = widen(part, number)
+            if not plain and loss.labels.at.origin != NULL:
+                term = (kept * widen(q, number)) * term + even * widen(all_classes, number)
+            term = term * broadcast_wide(2 * scale)
             if with_z:
                 square = widen(lse, number) * widen(lse, number)
                 term = term + square * broadcast_wide(z_scale)
@@ -187,13 +196,25 @@ cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
     return select(greater(broadcast(1), sumexp_m1), lifted_one(), broadcast(NAN))
 
 
+cdef inline vec times_weights(vec x, vec y, vec s, double scale, vec other, double other_scale) noexcept nogil:
+    """x y s scale + other s other_scale, in double: float32 may lack a part of it where it has the whole."""
+    cdef vec weight = select(equal(x, broadcast(0)), broadcast(0), s)   # (for in float64 s * scale may be infinite)
+    cdef wide halves[HALVES]
+    cdef int k
+    for k in range(HALVES):
+        halves[k] = ((widen(weight, k) * broadcast_wide(scale)) * widen(y, k)) * widen(x, k)
+        if other_scale != 0:
+            halves[k] = halves[k] + (widen(other, k) * broadcast_wide(other_scale)) * widen(s, k)
+    return narrow(halves)
+
+
 cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
                                   Row_factors* factors) noexcept nogil:
     cdef Row_numbers n = numbers[0]
     cdef Row_factors f = factors[0]
     cdef double slope = 1 / loss.temperature if loss.softcap == 0 else 1    # (that of a cap is another factor)
-    cdef Scaled scale = scaled(slope * reciprocal(loss.divisor))
-    cdef Scaled z_scale = scaled(2 * loss.z * slope * reciprocal(loss.z_divisor))
+    cdef double scale = limited(slope * reciprocal(loss.divisor))
+    cdef double z_scale = limited(2 * loss.z * slope * reciprocal(loss.z_divisor))
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
@@ -204,34 +225,32 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         r = group * W
         rest = load(n.sumexp_m1 + r)
         share = one / (one + rest)
-        s = (broadcast(scale.factor) * load(n.row_weight + r)) * broadcast(scale.power)
-        z = zero
-        if loss.z != 0:
-            z = broadcast(z_scale.factor) * (load(n.row_weight + r) * load(n.lse + r)) * broadcast(z_scale.power)
+        s = load(n.row_weight + r)
+        z = load(n.lse + r) if loss.z != 0 else zero
         if loss.labels.at.origin != NULL:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
             p_label = exponential_at_label(n, r) * share
             # Where p is near 1, Q * p - q' is (Q - q') - Q * (1 - p)
-            others = even * (load(n.weight + r) - label_weight) - q * (rest * share)
             if loss.smoothing == 0:     # then it is so at any label
-                others = -q * (select(equal(load(n.distance + r), zero), rest,
-                                      one + (rest - exponential_at_label(n, r))) * share)
-                part = others
+                others = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
+                part = times_weights(-others * share, q, s, scale, p_label * z, z_scale)
             else:
+                others = even * (load(n.weight + r) - label_weight) - q * (rest * share)
                 part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
-            store(f.at_label + r, select(equal(load(n.row_weight + r), zero), zero,
-                                         fma(factor_of(part, s), part, product(p_label, z))))
-            store(f.a + r, fma(s, q, z) * share)
-            store(f.b + r, even * s)
+                part = times_weights(part, one, s, scale, p_label * z, z_scale)
+            store(f.at_label + r, select(equal(s, zero), zero, part))
+            store(f.a + r, times_weights(share, q, s, scale, share * z, z_scale))
+            store(f.b + r, times_weights(even, one, s, scale, zero, 0))
         else:
             q = load(n.weight + r)
             others = -q * (rest * share)
             if loss.z != 0:
-                others = others + z * share / s
-            store(f.a + r, fma(s, q, z) * share)
+                others = others + times_weights(share * z, one, one, z_scale / scale, zero, 0)
+            s = times_weights(s, one, one, scale, zero, 0)
+            store(f.a + r, times_weights(share, q, load(n.row_weight + r), scale, share * z, z_scale))
             store(f.b + r, s)
             store(f.c + r, select(equal(s, zero), broadcast(NAN), top_of(rest)))
             store(f.near + r, q)
@@ -241,28 +260,35 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
 
 cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
                                  Row_factors* factors) noexcept nogil:
-    """s / D * Q * p * (1 - p), divided by the squared temperature."""
+    """s / D * Q * p * (1 - p), divided by the squared temperature. What is before p is b, times a power of 2."""
     cdef Row_numbers n = numbers[0]
     cdef Row_factors f = factors[0]
-    cdef Scaled scale = scaled(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
+    cdef double scale = limited(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
+    cdef double power = 1.0 if FLOAT64 else 1.2676506002282294e30     # 2^100
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec one = broadcast(1)
-    cdef vec rest, share, q
+    cdef vec rest, share, q, s, b
+    cdef mask large, small
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)
         share = one / (one + rest)
+        s = load(n.row_weight + r)
         q = load(n.weight + r)
         if loss.labels.at.origin != NULL:
             q = fma(kept, load(n.label_weight + r), even * q)
         store(f.a + r, share)
-        store(f.b + r, (broadcast(scale.factor) * load(n.row_weight + r)) * q)
+        b = times_weights(one, q, s, scale, one, 0)
+        large = greater(absolute(b), broadcast(power))
+        small = greater(broadcast(1 / power), absolute(b))
+        b = select(large, times_weights(one, q, s, scale / power, one, 0), b)
+        store(f.b + r, select(small, times_weights(one, q, s, scale * power, one, 0), b))
+        store(f.power + r, select(large, broadcast(power), select(small, broadcast(1 / power), one)))
         store(f.c + r, rest * share)
         store(f.near + r, lifted_one())
         store(f.counts + r, load(n.row_weight + r))
-    factors.power = scale.power
 
 
 cdef inline void cap_factors(const Batch* batch, const Loss* loss, real rate, const real* u_top, Row_factors* factors,

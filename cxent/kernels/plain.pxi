@@ -333,6 +333,9 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
         if not are_plain_weights(weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:
             return None
         call.loss.w = <const real*> plain_w.start
+        if ((call.loss.smoothing != 0 or call.loss.labels.at.origin == NULL)
+                and exponent_of_largest(call.loss.w, plain_w.size) != 0):
+            return None
     if row_weight is not None:
         if not are_plain_weights(row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
             return None

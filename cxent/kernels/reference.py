@@ -331,6 +331,13 @@ def total_of(values: Array) -> float:
     return float(values.astype(np.float64).sum())
 
 
+def exponent_for_products(values: Array) -> int:
+    largest = np.abs(values).max()
+    if values.dtype == np.float64 or largest == 0 or 2.0**-60 <= largest <= 2.0**60:
+        return 0
+    return _exponent_to_one(values)
+
+
 @np.errstate(all="ignore")
 def sums_of_weights(
     labels: Array | None, row_weights: Array | None, class_weights: Array | None, ignored: int | None

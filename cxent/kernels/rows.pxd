@@ -3,9 +3,10 @@
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from .math cimport exponent_to_one
 from .simd cimport (
-    FLOAT64, HALVES, LANES, VECTORS, W, broadcast, broadcast_wide, equal, flattened, load, load_first, load_labels,
-    load_wide, real, select, store, store_wide, vec, wide, widen,
+    FLOAT64, HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, load, load_first,
+    load_labels, load_wide, maximum, real, select, store, store_wide, vec, wide, widen,
 )
 from .tiles cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, padded_rows, row_at, store_as
 
@@ -344,6 +345,23 @@ cdef inline void find_largest_weights(const Weights* of, double* largest) noexce
 cdef inline bint can_divide(double sum) noexcept nogil:
     """Whether neither its reciprocal nor that over a temperature is too large for this dtype, nor the sum for any."""
     return 9.5367431640625e-07 <= abs(sum) <= 1152921504606846976.0    # 2^-20, 2^60
+
+
+cdef inline int exponent_for_products(const real* w, Py_ssize_t n) noexcept nogil:
+    """k, so that the largest of w * 2^k is about 1, where it is so large or small that float32 may not have products
+    with it; else 0."""
+    cdef vec most = broadcast(0)
+    cdef real lanes[W]
+    cdef real largest = 0
+    cdef Py_ssize_t k
+    if FLOAT64:
+        return 0
+    for k in range((n + W - 1) // W):
+        most = maximum(most, absolute(load_first(w + k * W, n - k * W, broadcast(0))))
+    store(lanes, most)
+    for k in range(W):
+        largest = max(largest, lanes[k])
+    return 0 if 8.673617379884035e-19 <= largest <= 1152921504606846976.0 else exponent_to_one(largest)   # 2^-60, 2^60
 
 
 cdef inline bint are_finite(const real* x, Py_ssize_t n) noexcept nogil:

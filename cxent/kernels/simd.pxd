@@ -58,6 +58,7 @@ cdef extern from "simd.h" nogil:
     void store_square "cxent_store_square"(void* lines, Py_ssize_t stride, vec* v) noexcept
 
     wide widen "cxent_widen"(vec x, int half) noexcept
+    vec narrow "cxent_narrow"(const wide* halves) noexcept
     wide broadcast_wide "cxent_broadcast_wide"(double x) noexcept
     wide load_wide "cxent_load_wide"(const double* p) noexcept
     void store_wide "cxent_store_wide"(double* p, wide x) noexcept
