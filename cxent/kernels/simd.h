@@ -351,14 +351,12 @@ CXENT_INLINE cxent_wide cxent_widen(cxent_vec x, int half) {
 #endif
 }
 
-/* A vector of float32 from its halves in float64; one of float64 from its only half. */
+/* The inverse. */
 CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* halves) {
 #if CXENT_HALVES == 2
     CXENT_VECTOR(float, CXENT_VECTOR_BYTES / 2) half;
-    half h[2] = {__builtin_convertvector(halves[0], half), __builtin_convertvector(halves[1], half)};
-    cxent_vec x;
-    memcpy(&x, h, sizeof x);
-    return x;
+    const half h[2] = {__builtin_convertvector(halves[0], half), __builtin_convertvector(halves[1], half)};
+    return cxent_load((const cxent_real*) h);
 #else
     return (cxent_vec) halves[0];
 #endif
