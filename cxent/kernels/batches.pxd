@@ -12,7 +12,7 @@ from .losses cimport Loss, Row_numbers, Scores
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport W, fence, real
-from .stores cimport Beside, Pending, Unshifted, find_ahead, shift_from, stream_all
+from .stores cimport Beside, Pending, find_ahead, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .tiles cimport Batch, Rows, next_batch, padded_rows
 
@@ -37,7 +37,6 @@ cdef struct Call:
     double beta         # of a mixture
     Values values       # one result for each row, or none
     Next_maxima next
-    Unshifted unshifted
     Pending pending
     Total total
     int threads         # that may compute it, at least 1
@@ -54,11 +53,6 @@ cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
     if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
         find_ahead(&call.batch, &call.out, &beside.kept)
     beside.pending.lines = 0
-
-
-cdef inline bint follows(const Call* call) noexcept nogil:
-    """Whether this thread may go on with the rows after this batch."""
-    return call.batch.first + call.batch.rows < call.next.end
 
 
 cdef inline int needs_tile(const Rows* rows) noexcept nogil:
@@ -104,7 +98,7 @@ cdef inline real* next_array(real** memory, Py_ssize_t rows) noexcept nogil:
 cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     """Memory for what is known of the rows of a batch. (On the stack it would be 40 kB.)
 
-    Where vectors have no row they are computed too, and what is there by chance may be numbers with which a CPU is slow.
+    Where vectors have no row they are computed too, and what is there by chance may be numbers that slow a CPU down.
     """
     cdef Py_ssize_t rows = padded_rows(&call.batch)
     cdef real* at
@@ -209,7 +203,6 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
     share(compute_part, &shared, shared.parts, threads)
     for seat in range(threads):
         stream_all(&call_of(&shared, seat).pending)
-        shift_from(&call_of(&shared, seat).unshifted, 0, call.batch.classes)
     if call.out.streamed:
         fence()
     if call.has_losses:

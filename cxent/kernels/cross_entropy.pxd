@@ -21,7 +21,9 @@ from .reduce cimport sum_rows
 from .rows cimport (
     FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
 )
-from .simd cimport HALVES, W, broadcast, equal, lanes_of, load, load_labels, narrow, real, select, store, vec, wide, widen
+from .simd cimport (
+    HALVES, W, broadcast, equal, lanes_of, load, load_labels, narrow, real, select, store, vec, wide, widen,
+)
 from .softmax cimport find_limits, take_terms
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
@@ -270,7 +272,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
 
 
 cdef inline vec weighted_quotient(vec w, vec s, vec x) noexcept nogil:
-    """w s / x, and 0 where the weights are; in double, since w s may be too large or too small where the whole is not."""
+    """w s / x, and 0 where the weights are; in double, for float32 may lack w s where it has the whole."""
     cdef wide halves[HALVES]
     cdef int k
     for k in range(HALVES):

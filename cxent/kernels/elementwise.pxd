@@ -14,7 +14,7 @@ from .simd cimport (
     BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
     select, store, store_block, store_first, store_square, vec,
 )
-from .stores cimport AS_THEY_ARE, SCALED, SHIFTED, Pending, write_later
+from .stores cimport Pending, write_later
 from .terms cimport for_step, for_strip
 from .tiles cimport (
     NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
@@ -376,8 +376,7 @@ cdef inline bint is_rare(Formula formula) noexcept nogil:
 
 cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:
     """Results that are where `block_of` says to the array, if that is elsewhere: at once, or during the next batch."""
-    if out.streamed and (batch.inner == 1 or batch.first % batch.inner + batch.rows <= batch.inner):
-        pending.form = AS_THEY_ARE
+    if out.streamed and batch.first % batch.inner + batch.rows <= batch.inner:
         write_later(batch, out, results, pending)
     else:
         store_rows(batch, out, results)
@@ -389,10 +388,6 @@ cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block
     if (are_lines(batch, out) and out.storage == NATIVE and not are_few_lines(batch, out)
             and not is_rare(formula)):
         change_transposed(formula, batch, x, y, w, of, out)
-    elif out.streamed and not batch.columns and batch.rows == 1 and (formula == SCALE or formula == SHIFT):
-        pending.form = SCALED if formula == SCALE else SHIFTED  # as it is written
-        pending.a, pending.b = of.a[0], of.b[0]
-        write_later(batch, out, x, pending)
     else:
         change_block(formula, batch, x, y, w, of, block_of(batch, out))
         leave(batch, block_of(batch, out), out, pending)

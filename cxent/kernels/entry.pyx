@@ -154,7 +154,8 @@ def log_softmax(
     begin_with(&call, x)
     set_mask(&call, mask)
     call.out = rows_of(&call.batch, out)
-    call.spare.origin = call.x.origin  # (a tile alone)
+    if call.batch.columns:
+        call.spare.origin = call.x.origin  # (a tile alone)
     call.threads = threads
     with nogil:
         if past_caches:

@@ -165,7 +165,8 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
         call.mask = plain_rows(&call, &plain_mask)
         call.x.direct = False
     if of_log:
-        call.spare.origin = call.x.origin
+        if call.batch.columns:
+            call.spare.origin = call.x.origin   # (a tile alone)
         run_plain(&call, log_softmax_batch)
     else:
         run_plain(&call, softmax_batch)

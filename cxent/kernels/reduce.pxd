@@ -5,14 +5,11 @@ With vectors of 64 bytes an exponential goes from its register to the sum. With 
 that L1 holds has two loops: first its exponentials, then the sums of what they are.
 
 A loop of exponentials leaves the CPU's memory idle, so it has company: step by step it finds the maximum of a row of
-the next batch, computes the results of a row of the last batch of log_softmax, prefetches what the next batch needs,
-and writes what waits to be written past the caches. With the results of log_softmax among it, 1.2 to 1.4 times as fast
-in the caches: they then do not wait for the sums, nor the next batch for their memory. Those of softmax, which are in
-L1 already, gain nothing.
+the next batch, prefetches what the next batch needs, and in columns writes what waits to be written past the caches.
 
 In the loop over exponentials alone, a group of vectors is computed together (see `exp_each`): 1.05 to 1.1 times as fast
 on a Zen 2 in float32, 1.1 to 1.19 in float64, 1.03 to 1.06 in columns. Twice or half as large groups, 0.86 to 1.05;
-lines moved or results shifted among them, 0.9.
+lines moved among them, 0.9.
 
 Tried: one loop on AVX2, 0.86 of the speed, and worse the further it is unrolled (16 registers do not hold it, and long
 loops fall out of the cache of decoded operations), while two loops on AVX-512 have 0.95; one loop with plain partial
@@ -31,9 +28,7 @@ from .simd cimport (
     LANES, VECTORS, W, bits, broadcast, broadcast_bits, flattened, load, load_first, maximum, real, store, store_first,
     vec,
 )
-from .stores cimport (
-    SHIFTED, Beside, begin_run, in_form, is_busy, move_line, put_first, shift_from, stream_all,
-)
+from .stores cimport Beside, begin_run, is_busy, move_line, stream_all
 from .sums cimport Sum, add, fold_maxima, fold_sums, value_of
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
@@ -48,11 +43,6 @@ cdef enum:
     GROUP_OF_COLUMNS = 2 * VECTORS  # vectors of columns, in the same way
     ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
 
-cdef enum:      # the company of a loop of exponentials, beside the maxima of the next batch
-    ALONE = 0
-    MOVING = 1              # memory: what is prefetched, and results that are written past the caches
-    SHIFTING = 2            # the results of the last batch, if it was one of log_softmax
-
 cdef struct Strip:              # what the terms of one strip are of
     const real* x
     const real* y
@@ -62,62 +52,43 @@ cdef struct Strip:              # what the terms of one strip are of
     real c
     real* e                     # where its exponentials go, step by step; NULL if they are not kept
     const real* next            # a row of the next batch, of which the maximum is found beside
-    const real* source          # a row of the last batch, whose results are (x - a) - b
-    real* target
-    real a
-    real b
 
 
-cdef inline void shift_vector(Strip of, Py_ssize_t at) noexcept nogil:
-    """A vector of the last batch's results."""
-    store(of.target + at, in_form(SHIFTED, load(of.source + at), broadcast(of.a), broadcast(of.b)))
-
-
-cdef inline void shift_tail(const Batch* batch, Strip of) noexcept nogil:
-    cdef Py_ssize_t v
-    for v in range(VECTORS):
-        put_first(SHIFTED, of.source + v * W, broadcast(of.a), broadcast(of.b), of.target + v * W, batch.tail - v * W)
-
-
-cdef inline void take_group(Terms terms, int company, Py_ssize_t steps, Py_ssize_t at, Strip of, const vec* shift,
+cdef inline void take_group(Terms terms, bint moving, Py_ssize_t steps, Py_ssize_t at, Strip of, const vec* shift,
                             Beside* beside, vec* largest) noexcept nogil:
     """The exponentials of a few steps, up to STEPS: the first half of each, and then the second half of each."""
     cdef vec e[STEPS * VECTORS]
     cdef Py_ssize_t _step, step, v, n
-    for _step in range(steps if company & MOVING else 0):
+    for _step in range(steps if moving else 0):
         move_line(beside)
     for step in range(steps):
         for v in range(VECTORS):
             n = step * VECTORS + v
             largest[v] = maximum(load(of.next + at + n * W), largest[v])
             e[n] = load(of.x + at + n * W) - shift[v]
-    for n in range(steps * VECTORS if company & SHIFTING else 0):
-        shift_vector(of, at + n * W)
     exp_each(e, steps * VECTORS, lift_of(terms))
     for n in range(steps * VECTORS):
         store(of.e + at + n * W, e[n])
 
 
-cdef inline void take_exponentials(Terms terms, int company, Py_ssize_t steps, Strip of, const vec* shift,
+cdef inline void take_exponentials(Terms terms, bint moving, Py_ssize_t steps, Strip of, const vec* shift,
                                    Beside* beside, vec* largest) noexcept nogil:
-    """e = exp(x - shift) * 2^lift, over whole steps of a row, with the company that is named.
+    """e = exp(x - shift) * 2^lift, over whole steps of a row.
 
     Where results lie a little further in their page than x, as in NumPy's allocations one after the other, a CPU takes
-    each load for one of what has just been stored, and waits: 0.9 of the speed. Then the steps are taken from the last;
-    not where e holds results that wait to be written, from the first.
+    each load for one of what has just been stored, and waits: 0.9 of the speed. Then the steps are taken from the last.
     """
     cdef Py_ssize_t groups = steps // STEPS
     cdef Py_ssize_t next_group = STEPS * LANES
     cdef Py_ssize_t at = 0
     cdef Py_ssize_t _group
-    if ((<size_t> of.e - <size_t> of.x) % 4096 - 1 < 63
-            and not (company & MOVING and beside.pending.lines > 0)):
+    if (<size_t> of.e - <size_t> of.x) % 4096 - 1 < 63:
         at = (groups - 1) * next_group
         next_group = -next_group
     for _group in range(groups):
-        take_group(terms, company, STEPS, at, of, shift, beside, largest)
+        take_group(terms, moving, STEPS, at, of, shift, beside, largest)
         at += next_group
-    take_group(terms, company, steps % STEPS, groups * STEPS * LANES, of, shift, beside, largest)
+    take_group(terms, moving, steps % STEPS, groups * STEPS * LANES, of, shift, beside, largest)
 
 
 cdef inline void take_group_of_columns(int lift, bint busy, Py_ssize_t vectors, const real* x, const real* shift,
@@ -169,16 +140,14 @@ cdef inline void take_exponentials_of_few(int lift, const Batch* batch, const Te
             of.kept.start[r + c * of.kept.step] = row[c]
 
 
-cdef inline void terms_at(Terms terms, bint one_loop, int company, const Batch* batch, Strip of, Py_ssize_t step,
+cdef inline void terms_at(Terms terms, bint one_loop, bint moving, const Batch* batch, Strip of, Py_ssize_t step,
                           Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima,
                           vec* largest) noexcept nogil:
     """The terms of a step's vector v; in `one_loop`, its exponentials too."""
     cdef vec x = load(of.x + step * of.x_step + v * W)
     if one_loop and has_exponentials(terms):
-        if company & MOVING:
+        if moving:
             move_line(beside)
-        if company & SHIFTING:
-            shift_vector(of, step * LANES + v * W)
         largest[v] = maximum(load(of.next + step * LANES + v * W), largest[v])
         x = exp(x - shift[v], lift_of(terms))
         if of.e != NULL:
@@ -189,7 +158,7 @@ cdef inline void terms_at(Terms terms, bint one_loop, int company, const Batch* 
                   shift[v], broadcast(of.c), t, &maxima[v])
 
 
-cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch* batch, Strip of, Py_ssize_t steps,
+cdef inline void add_terms(Terms terms, bint one_loop, bint moving, const Batch* batch, Strip of, Py_ssize_t steps,
                            const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
     """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
     cdef vec t[8]       # term i of step j is t[2 j + i]
@@ -202,25 +171,23 @@ cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch*
     for _quad in range(quads):
         for v in range(VECTORS):
             # (Not in a loop, which compilers leave as it is where it is long: 0.5 of the speed.)
-            terms_at(terms, one_loop, company, batch, of, 0, v, shift, beside, t, maxima, largest)
-            terms_at(terms, one_loop, company, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
-            terms_at(terms, one_loop, company, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
-            terms_at(terms, one_loop, company, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
+            terms_at(terms, one_loop, moving, batch, of, 0, v, shift, beside, t, maxima, largest)
+            terms_at(terms, one_loop, moving, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
+            terms_at(terms, one_loop, moving, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
+            terms_at(terms, one_loop, moving, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
             for i in range(added):
                 add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if batch.columns else 4 * LANES
         of.next += 4 * LANES
-        of.source += 4 * LANES
-        of.target += 4 * LANES
         if of.e != NULL:
             of.e += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         for i in range(added):
             t[2 + i] = broadcast(0)
         for j in range(steps % 4):
-            terms_at(terms, one_loop, company, batch, of, j, v, shift, beside, t, maxima, largest)
+            terms_at(terms, one_loop, moving, batch, of, j, v, shift, beside, t, maxima, largest)
             for i in range(added):
                 t[2 + i] = t[2 + i] + t[i]
         for i in range(added):
@@ -229,13 +196,13 @@ cdef inline void add_terms(Terms terms, bint one_loop, int company, const Batch*
         add(&sums[VECTORS + v], number_of(maxima[v]))
 
 
-cdef inline void sum_chunk(Terms terms, int company, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
+cdef inline void sum_chunk(Terms terms, bint moving, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
                            Beside* beside, Sum* sums, vec* largest) noexcept nogil:
-    """A chunk of a row: its exponentials, and its terms. (`company` is a literal, for loops without a test.)"""
+    """A chunk of a row: its exponentials, and its terms. (`moving` is a literal, for loops without a test.)"""
     if has_exponentials(terms) and not ONE_LOOP:
-        take_exponentials(terms, company, steps, of, shift, beside, largest)
+        take_exponentials(terms, moving, steps, of, shift, beside, largest)
         of.x = of.e
-    add_terms(terms, ONE_LOOP, company, batch, of, steps, shift, beside, sums, largest)
+    add_terms(terms, ONE_LOOP, moving, batch, of, steps, shift, beside, sums, largest)
 
 
 cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift,
@@ -281,17 +248,13 @@ cdef inline void renew_sums(Sum* sums, Py_ssize_t count) noexcept nogil:
         sums[k] = Sum(total, sums[k].lost - (total - sums[k].total))
 
 
-cdef inline Strip strip_of(const Terms_of_batch* of, Py_ssize_t row, bint find_next, bint shifting) noexcept nogil:
+cdef inline Strip strip_of(const Terms_of_batch* of, Py_ssize_t row, bint find_next) noexcept nogil:
     cdef const real* x = of.x.start + row * of.x.strip
-    cdef Strip strip = Strip(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, NULL, x, x, <real*> x, 0, 0)
+    cdef Strip strip = Strip(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, NULL, x)
     if of.kept.start != NULL:
         strip.e = of.kept.start + row * of.kept.strip
     if find_next:
         strip.next = of.next.start + row * of.x.strip
-    if shifting:
-        strip.source = of.unshifted.source + row * of.unshifted.source_row
-        strip.target = of.unshifted.target + row * of.unshifted.target_row
-        strip.a, strip.b = of.unshifted.a[row], of.unshifted.b[row]
     return strip
 
 
@@ -301,23 +264,9 @@ cdef inline Strip strip_from(Strip strip, Py_ssize_t n) noexcept nogil:
     strip.y += n
     strip.w += n
     strip.next += n
-    strip.source += n
-    strip.target += n
     if strip.e != NULL:
         strip.e += n
     return strip
-
-
-cdef inline void sum_steps(Terms terms, bint moving, bint shifting, const Batch* batch, Strip of, Py_ssize_t steps,
-                           const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
-    if moving and shifting:    # (literals, for loops without tests)
-        sum_chunk(terms, MOVING | SHIFTING, batch, of, steps, shift, beside, sums, largest)
-    elif moving:
-        sum_chunk(terms, MOVING, batch, of, steps, shift, beside, sums, largest)
-    elif shifting:
-        sum_chunk(terms, SHIFTING, batch, of, steps, shift, beside, sums, largest)
-    else:
-        sum_chunk(terms, ALONE, batch, of, steps, shift, beside, sums, largest)
 
 
 cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
@@ -325,8 +274,7 @@ cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Ter
     """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
     cdef real scratch[CHUNK * LANES]    # a chunk's exponentials that are not kept
     cdef bint find_next = has_exponentials(terms) and row < of.next.rows
-    cdef bint shifting = terms == SUMEXP_M1 and row < of.unshifted.rows
-    cdef Strip whole = strip_of(of, row, find_next, shifting)
+    cdef Strip whole = strip_of(of, row, find_next)
     cdef Strip strip
     cdef vec shift[VECTORS]
     cdef vec largest[VECTORS]
@@ -343,7 +291,10 @@ cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Ter
         strip = strip_from(whole, start * LANES)
         if not ONE_LOOP and strip.e == NULL:
             strip.e = scratch
-        sum_steps(terms, moving and has_exponentials(terms), shifting, batch, strip, n, shift, beside, sums, largest)
+        if moving and has_exponentials(terms):
+            sum_chunk(terms, True, batch, strip, n, shift, beside, sums, largest)
+        else:
+            sum_chunk(terms, False, batch, strip, n, shift, beside, sums, largest)
         start += n
         if start % LONG_CHUNK == 0:
             renew_sums(sums, count_of(terms) * VECTORS)
@@ -351,8 +302,6 @@ cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Ter
         if moving:
             move_line(beside)
         strip = strip_from(whole, batch.steps * LANES)
-        if shifting:
-            shift_tail(batch, strip)
         sum_tail(terms, batch, strip, shift, sums)
         take_tail_maximum(batch, strip.next, largest)
     if find_next:
@@ -383,9 +332,8 @@ cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Ter
         for v in range(VECTORS):
             shift[v] = load(of.shift + strip * LANES + v * W)
         clear(sums, count_of(terms) * VECTORS)
-        part = Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL,
-                     NULL, NULL, 0, 0)
-        add_terms(terms, False, ALONE, batch, part, batch.steps, shift, NULL, sums, NULL)
+        part = Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL)
+        add_terms(terms, False, False, batch, part, batch.steps, shift, NULL, sums, NULL)
         for i in range(count_of(terms)):
             for v in range(VECTORS):
                 store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
@@ -413,7 +361,6 @@ cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_bat
         sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
         if has_exponentials(terms):
             of.next.found = of.next.rows
-            shift_from(of.unshifted, batch.rows, batch.classes)
 
 
 cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,

@@ -1,6 +1,6 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .batches cimport Call, follows, look_ahead
+from .batches cimport Call, look_ahead
 from .elementwise cimport (
     EXPONENTIAL, HIDE, LOG_SHARE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors,
     change_block, finish_rows, leave,
@@ -11,7 +11,6 @@ from .maxima cimport max_rows
 from .reduce cimport sum_rows
 from .rows cimport fill, put_values, take_values
 from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
-from .stores cimport shift_later
 from .terms cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
@@ -27,7 +26,6 @@ cdef inline void take_terms(Call* call, Block x, Block y, const real* shift, Ter
     else:  # nothing needs x then, which is in a tile if it is in columns
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
     of.next = &call.next
-    of.unshifted = &call.unshifted
     of.pending = &call.pending
     look_ahead(call, &of.beside)
 
@@ -103,10 +101,7 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
         rest = load(n.sumexp_m1 + group * W)
         rest = select(equal(rest, broadcast(-1)), broadcast(0), rest)  # (of an empty row)
         store(factors.b + group * W, log1p(rest))
-    if not call.batch.columns and call.x.direct and call.out.direct and follows(call):
-        shift_later(&call.batch, x, block_of(&call.batch, &call.out), factors.a, factors.b, &call.unshifted)
-    else:
-        finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
+    finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:

@@ -7,7 +7,7 @@ times 2^LIFT: then thousands of them, each too small to be a number, still make 
 from .math cimport LIFT, lifted_one, product
 from .maxima cimport Next_maxima
 from .simd cimport LANES, W, bits, broadcast, count, equal, load, mask, real, select, unless, vec
-from .stores cimport Beside, Pending, Unshifted
+from .stores cimport Beside, Pending
 from .tiles cimport Batch, Block
 
 cdef enum Terms:
@@ -27,7 +27,6 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
     real c
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
     Next_maxima* next
-    Unshifted* unshifted
     Pending* pending    # NULL if these terms are not for it
     Beside beside
 
