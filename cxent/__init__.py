@@ -1,7 +1,7 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
 from . import boosting, partial
-from ._config import show_config
+from ._config import get_workers, set_workers, show_config
 from ._cross_entropy import (
     cross_entropy,
     cross_entropy_hvp,
@@ -32,6 +32,7 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "get_workers",
     "js_divergence",
     "js_divergence_with_grad",
     "kl_divergence",
@@ -44,6 +45,7 @@ __all__ = [
     "logsumexp",
     "partial",
     "perplexity",
+    "set_workers",
     "show_config",
     "softmax",
     "softmax_backward",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Literal, overload
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal, SupportsIndex, overload
 
 import numpy as np
 
-from . import kernels
+from . import _workers, kernels
 from ._types import Config
-from ._validation import one_of
+from ._validation import one_of, thread_count
 
 
 @overload
@@ -63,3 +65,83 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
     print(f"kernels in use: {kernels.serving.name}{' (forced by CXENT_ISA)' if forced else ''}")
     print(f"kernels available: {', '.join(available)}")
     return None
+
+
+def get_workers() -> int:
+    """How many threads share a call that does not say: 1, or what `set_workers` or ``CXENT_WORKERS`` set.
+
+    Returns
+    -------
+    int
+        The number of threads, at most one for each CPU that this process may use.
+
+    Raises
+    ------
+    ValueError
+        If ``CXENT_WORKERS`` is below -CPUs.
+
+    See Also
+    --------
+    set_workers : Sets it for a block of code.
+
+    Notes
+    -----
+    As `scipy.fft.get_workers`.
+
+    Examples
+    --------
+    >>> import cxent
+    >>> cxent.get_workers()
+    1
+    """
+    return thread_count(None, "CXENT_WORKERS")
+
+
+def set_workers(workers: SupportsIndex) -> AbstractContextManager[None]:
+    """A context manager in which calls use so many threads, unless they have a `workers` of their own.
+
+    It holds for the thread, or the asynchronous task, that entered it. For a whole process, set ``CXENT_WORKERS`` in
+    the environment before cxent is imported.
+
+    Parameters
+    ----------
+    workers : int
+        How many threads may share the rows of a call; -1 stands for all CPUs that this process may use.
+
+    Returns
+    -------
+    context manager
+        To be used in a ``with`` statement.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `workers` is not an integer, 0, or below -CPUs.
+
+    See Also
+    --------
+    get_workers : What holds now.
+
+    Notes
+    -----
+    As `scipy.fft.set_workers`. The results have the same bits for any number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import cxent
+    >>> with cxent.set_workers(-1):
+    ...     p = cxent.softmax(np.zeros((100_000, 10)))
+    """
+    if workers is None:  # which would stand for the default itself
+        raise TypeError("workers must be an integer, got None")
+    return _with_workers(thread_count(workers))
+
+
+@contextmanager
+def _with_workers(workers: int) -> Iterator[None]:
+    before = _workers.default.set(workers)
+    try:
+        yield
+    finally:
+        _workers.default.reset(before)

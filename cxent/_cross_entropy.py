@@ -61,7 +61,7 @@ def cross_entropy(
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     return_lse: bool = False,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Any:
     """Cross-entropy of logits with class indices or class probabilities.
 
@@ -114,9 +114,10 @@ def cross_entropy(
         of s; all over the rows that count. Where D is 0, as over no rows, the mean is NaN.
     return_lse : bool, default False
         Whether to return the logsumexp of each row too, of x as above, also of rows that do not count.
-    workers : int, default 1
+    workers : int, optional
         How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
-        use. The results have the same bits for any number.
+        use. By default `get_workers` of them, which is 1 unless it was set. The results have the same bits for any
+        number.
 
     Returns
     -------
@@ -236,7 +237,7 @@ def cross_entropy_with_grad(
     reduction: Reduction = "mean",
     return_lse: bool = False,
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Any, ...]:
     """Cross-entropy and its gradient with respect to the logits, in one pass.
 
@@ -259,7 +260,7 @@ def cross_entropy_with_grad(
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
         nothing of their size is allocated.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns
@@ -331,7 +332,7 @@ def cross_entropy_with_hess(
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array | None, Array | None]:
     """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
 
@@ -348,7 +349,7 @@ def cross_entropy_with_hess(
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient; as in `cross_entropy_with_grad`.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns
@@ -405,7 +406,7 @@ def cross_entropy_hvp(
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """The product of the Hessian of the cross-entropy with a vector, row by row.
 
@@ -424,7 +425,7 @@ def cross_entropy_hvp(
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the product, with the shape and dtype of the logits. It may be the logits themselves.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns

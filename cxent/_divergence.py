@@ -55,7 +55,7 @@ def kl_divergence(
     sample_weight: ArrayLike | None = None,
     where: ArrayLike | None = None,
     reduction: Reduction = "mean",
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> RowResults:
     """Kullback-Leibler divergence of two softmaxes, in nats: what distillation makes small.
 
@@ -83,7 +83,7 @@ def kl_divergence(
     reduction : {"mean", "sum", "none"}, default "mean"
         How the divergences of the rows are combined. The mean divides their sum by that of the weights, or by the
         number of rows (PyTorch's "batchmean"; its "mean" divides by the number of logits).
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -153,7 +153,7 @@ def kl_divergence_with_grad(
     where: ArrayLike | None = None,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
     """Kullback-Leibler divergence, and its gradient with respect to the student's logits, in one pass.
 
@@ -170,7 +170,7 @@ def kl_divergence_with_grad(
     out : ndarray, optional
         Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be either of the
         logits.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -222,7 +222,7 @@ def js_divergence(
     sample_weight: ArrayLike | None = None,
     where: ArrayLike | None = None,
     reduction: Reduction = "mean",
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> RowResults:
     """Jensen-Shannon divergence of two softmaxes, in nats: that of both to their mixture.
 
@@ -241,7 +241,7 @@ def js_divergence(
         approaches 0; divided by 1 - beta, KL(q, p) as beta approaches 1.
     temperature, sample_weight, where, reduction : optional
         As in `kl_divergence`.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -302,7 +302,7 @@ def js_divergence_with_grad(
     where: ArrayLike | None = None,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
     """Jensen-Shannon divergence, and its gradient with respect to the student's logits, in one pass.
 
@@ -317,7 +317,7 @@ def js_divergence_with_grad(
         As in `js_divergence`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
         As in `kl_divergence_with_grad`.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -364,7 +364,7 @@ def _divergence(
     sample_weight: ArrayLike | None,
     where: ArrayLike | None,
     reduction: Reduction,
-    workers: SupportsIndex,
+    workers: SupportsIndex | None,
     out: Out = None,
     with_grad: bool = False,
 ) -> tuple[RowResults, Any]:

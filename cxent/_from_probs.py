@@ -30,7 +30,7 @@ def cross_entropy_from_probs(
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     reduction: Reduction = "mean",
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> RowResults:
     """Cross-entropy of predicted probabilities with class indices or class probabilities.
 
@@ -49,7 +49,7 @@ def cross_entropy_from_probs(
         As in `cross_entropy`.
     weight, sample_weight, ignore_index, reduction : optional
         As in `cross_entropy`.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns
@@ -104,7 +104,7 @@ def cross_entropy_from_probs_with_grad(
     ignore_index: SupportsIndex | None = None,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array | None]:
     """Cross-entropy of predicted probabilities, and its gradient with respect to them.
 
@@ -121,7 +121,7 @@ def cross_entropy_from_probs_with_grad(
         As in `cross_entropy`.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the predictions; it may be these themselves.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns

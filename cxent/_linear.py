@@ -112,7 +112,7 @@ def linear_cross_entropy(
     return_lse: bool = False,
     chunk_bytes: SupportsIndex = _CHUNK_BYTES,
     progress: Progress = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Any:
     """Cross-entropy of a linear layer's outputs, which are never all in memory.
 
@@ -139,7 +139,7 @@ def linear_cross_entropy(
     progress : callable or bool, optional
         What is called after each chunk with the number of rows that are done, and of all that are computed; True shows
         a bar, by tqdm.
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`. The matrix products have the threads of NumPy's BLAS.
 
     Returns
@@ -252,7 +252,7 @@ def linear_cross_entropy_with_grad(
     return_lse: bool = False,
     chunk_bytes: SupportsIndex = _CHUNK_BYTES,
     progress: Progress = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Any, ...]:
     """Cross-entropy of a linear layer's outputs, and its gradients with respect to the layer's inputs and parameters.
 
@@ -323,7 +323,7 @@ def linear_token_logprobs(
     ignore_index: SupportsIndex | None = None,
     chunk_bytes: SupportsIndex = _CHUNK_BYTES,
     progress: Progress = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> TokenLogprobs:
     """Scores of tokens from hidden states: those of a linear layer's outputs, which are never all in memory.
 

@@ -226,7 +226,7 @@ def weighted_grad(
     axis: SupportsIndex,
     first_class: SupportsIndex,
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """The gradient of the weighted losses of the rows that count, with respect to the logits of a part."""
     first = integer_in_range(first_class, "first_class", MOST_CLASSES)

@@ -95,7 +95,7 @@ def token_logprobs(
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> TokenLogprobs:
     """Log-probabilities and ranks of tokens, and the entropy and the top k of each row, in one pass over the logits.
 
@@ -121,7 +121,7 @@ def token_logprobs(
     ignore_index : int, optional
         An id that does not count: its logprob is 0 and its rank the largest int64. A row whose ids are all ignored has
         entropy 0; its logsumexp and its top k are those of any row.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -216,7 +216,7 @@ def perplexity(
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Perplexity:
     """The perplexity of a text under the logits of a language model.
 
@@ -235,7 +235,7 @@ def perplexity(
         As in `cross_entropy`.
     ignore_index : int, optional
         An id that does not count, as that of padding.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns

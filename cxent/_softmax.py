@@ -19,7 +19,7 @@ def softmax(
     *,
     where: ArrayLike | None = None,
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """Probabilities from logits.
 
@@ -40,9 +40,10 @@ def softmax(
     out : ndarray, optional
         Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
         size of x is allocated. It may also have any strides, or overlap x in part, which takes a copy.
-    workers : int, default 1
+    workers : int, optional
         How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
-        use. The results have the same bits for any number.
+        use. By default `get_workers` of them, which is 1 unless it was set. The results have the same bits for any
+        number.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def log_softmax(
     *,
     where: ArrayLike | None = None,
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """Log-probabilities from logits.
 
@@ -117,7 +118,7 @@ def log_softmax(
         Which logits take part; as in `softmax`. The others have -inf, as all of a row without any.
     out : ndarray, optional
         Where to put the log-probabilities; as in `softmax`. It may be x itself.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -170,7 +171,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     return_sign: Literal[False] = False,
     where: ArrayLike | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> RowResults: ...
 @overload
 def logsumexp(
@@ -181,7 +182,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     return_sign: Literal[True],
     where: ArrayLike | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, RowResults]: ...
 @overload
 def logsumexp(
@@ -192,7 +193,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     return_sign: bool,
     where: ArrayLike | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Any: ...
 def logsumexp(
     x: ArrayLike,
@@ -202,7 +203,7 @@ def logsumexp(
     b: ArrayLike | None = None,
     return_sign: bool = False,
     where: ArrayLike | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Any:
     """The logarithm of the sum of exponentials.
 
@@ -224,7 +225,7 @@ def logsumexp(
         sum is NaN.
     where : array_like of bool, optional
         Which numbers take part, of a shape that broadcasts to that of x. Without any, a row is -inf.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -282,7 +283,7 @@ def logsumexp(
 
 
 def softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex = 1
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their softmax.
 
@@ -298,7 +299,7 @@ def softmax_backward(
         The class axis, or axes, of the softmax.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns
@@ -324,7 +325,7 @@ def softmax_backward(
 
 
 def log_softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex = 1
+    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their log-softmax.
 
@@ -340,7 +341,7 @@ def log_softmax_backward(
         The class axis, or axes, of the log-softmax.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
-    workers : int, default 1
+    workers : int, optional
         As in `softmax`.
 
     Returns

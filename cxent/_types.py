@@ -50,7 +50,7 @@ class WeightOptions(TypedDict, total=False):
     weight: ArrayLike | None
     sample_weight: ArrayLike | None
     ignore_index: SupportsIndex | None
-    workers: SupportsIndex
+    workers: SupportsIndex | None
 
 
 class HessianOptions(WeightOptions, total=False):
@@ -87,7 +87,7 @@ class DivergenceOptions(TypedDict, total=False):
     temperature: Real
     sample_weight: ArrayLike | None
     where: ArrayLike | None
-    workers: SupportsIndex
+    workers: SupportsIndex | None
 
 
 class KlOptions(DivergenceOptions, total=False):
@@ -111,7 +111,7 @@ class LinearOptions(TypedDict, total=False):
     temperature: Real
     chunk_bytes: SupportsIndex
     progress: Progress
-    workers: SupportsIndex
+    workers: SupportsIndex | None
 
 
 class LinearNoLse(LinearOptions, total=False):

@@ -433,14 +433,19 @@ def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return class_axes
 
 
-def thread_count(workers: SupportsIndex) -> int:
-    """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1."""
+def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
+    """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1.
+
+    None is the default, which `set_workers` sets.
+    """
+    if workers is None:
+        workers = _workers.default.get()
     if type(workers) is int and workers == 1:  # in small calls every check counts
         return 1
-    count = _integer(workers, "workers", "accepted is an integer")
+    count = _integer(workers, name, "accepted is an integer")
     cpus = _workers.usable_cpus()
     if count == 0 or count < -cpus:
-        raise ValueError(f"workers is {count}; accepted are positive numbers, and -1 (all CPUs) to {-cpus}")
+        raise ValueError(f"{name} must be a positive number, or from -1 (all CPUs) to {-cpus}, got {count}")
     return min(count, cpus) if count > 0 else cpus + 1 + count
 
 

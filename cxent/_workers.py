@@ -9,8 +9,25 @@ from __future__ import annotations
 import math
 import os
 import time
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+
+
+def _of_environment() -> int:
+    """What CXENT_WORKERS says, or 1."""
+    text = os.environ.get("CXENT_WORKERS", "1")
+    try:
+        workers = int(text)
+    except ValueError:
+        workers = 0
+    if workers == 0:
+        raise ValueError(f"CXENT_WORKERS must be a number of threads, or -1 for all CPUs, got {text!r}")
+    return workers
+
+
+_of_process = _of_environment()
+default: ContextVar[int] = ContextVar("workers", default=_of_process)  # of calls that do not say how many
 
 _FRESH = 1e-3  # seconds
 _known = (1, -math.inf)  # the CPUs, and until when that holds

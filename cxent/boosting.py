@@ -17,7 +17,7 @@ __all__ = ["softmax_objective"]
 _LEAST_HESSIAN = 1e-16  # of XGBoost
 
 
-def softmax_objective(convention: Convention, *, workers: SupportsIndex = 1) -> _SoftmaxObjective:
+def softmax_objective(convention: Convention, *, workers: SupportsIndex | None = None) -> _SoftmaxObjective:
     """The multiclass objective of ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
 
     ``grad_j = s * (p_j - y_j)`` and ``hess_j = factor * s * p_j * (1 - p_j)``, with p the softmax of the scores, y the
@@ -28,7 +28,7 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex = 1) -> 
     convention : {"xgboost", "lightgbm", "exact"}
         The factor of the Hessian: that of the library's built-in objective, which is 2 for "xgboost" (and the Hessian
         is at least 1e-16) and C / (C - 1) for "lightgbm"; or 1, the mathematical one, for "exact".
-    workers : int, default 1
+    workers : int, optional
         As in `cross_entropy`.
 
     Returns
@@ -89,7 +89,7 @@ class _Dataset(Protocol):
 @dataclass(frozen=True)
 class _SoftmaxObjective:
     convention: Convention
-    workers: SupportsIndex
+    workers: SupportsIndex | None
 
     def __call__(
         self, first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None = None

@@ -74,7 +74,7 @@ def reduce(
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     classes: SupportsIndex | None = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Partial:
     """What `merge` needs to know of a part of the classes, in one pass over their logits.
 
@@ -100,7 +100,7 @@ def reduce(
     classes : int, optional
         How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
         that the last classes are missing.
-    workers : int, default 1
+    workers : int, optional
         As in `cxent.softmax`.
 
     Returns
@@ -365,7 +365,7 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
 
 
 def softmax(
-    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
+    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The probabilities of a part of the classes: ``exp((x - m) / temperature) / (1 + sumexp_m1)``.
 
@@ -379,7 +379,7 @@ def softmax(
         The class axis.
     out : ndarray, optional
         Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
-    workers : int, default 1
+    workers : int, optional
         As in `cxent.softmax`.
 
     Returns
@@ -404,7 +404,7 @@ def softmax(
 
 
 def log_softmax(
-    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex = 1
+    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The log-probabilities of a part of the classes: ``(x - m) / temperature - log1p(sumexp_m1)``.
 
@@ -418,7 +418,7 @@ def log_softmax(
         The class axis.
     out : ndarray, optional
         As in `softmax`.
-    workers : int, default 1
+    workers : int, optional
         As in `cxent.softmax`.
 
     Returns
@@ -454,7 +454,7 @@ def grad(
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
     out: Out = None,
-    workers: SupportsIndex = 1,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """The gradient of the cross-entropy with respect to the logits of a part of the classes.
 
@@ -475,7 +475,7 @@ def grad(
         As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
-    workers : int, default 1
+    workers : int, optional
         As in `cxent.softmax`.
 
     Returns

@@ -65,7 +65,7 @@ def test_bad_input():
     for labels in (np.float32([]), np.float32([0, 1])):
         with pytest.raises(ValueError, match=rf"^scores has shape \(7,\) and there are {len(labels)} labels"):
             softmax_objective("exact")(np.zeros(7), Dataset(labels))
-    with pytest.raises(ValueError, match=r"^workers is 0"):
+    with pytest.raises(ValueError, match=r"^workers must be a positive"):
         softmax_objective("exact", workers=0)
 
 

@@ -394,7 +394,7 @@ def test_no_rows():
         ({"sample_weight": [1.0, 2.0, 3.0]}, ValueError, r"sample_weight has shape \(3,\); accepted is one that broad"),
         ({"sample_weight": [1.0, np.inf]}, ValueError, "sample_weight has inf; accepted are finite numbers"),
         ({"axis": 2}, np.exceptions.AxisError, "axis 2 is out of bounds"),
-        ({"workers": 0}, ValueError, "workers is 0; accepted"),
+        ({"workers": 0}, ValueError, "workers must be a positive number"),
         ({"out": np.ones((2, 3), np.float32)}, TypeError, "out has dtype float32; accepted is float64"),
     ],
 )

@@ -388,7 +388,7 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (lambda: partial.reduce(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 to"),
         (lambda: partial.reduce(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 to"),
         (lambda: partial.reduce(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
-        (lambda: partial.reduce(PART, workers=0), ValueError, "workers is 0; accepted"),
+        (lambda: partial.reduce(PART, workers=0), ValueError, "workers must be a positive number"),
         (
             lambda: partial.merge(partial.reduce(PART), partial.reduce(PART[:1])),
             ValueError,

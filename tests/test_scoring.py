@@ -358,7 +358,7 @@ BAD = {
     "no temperature": (dict(temperature=0), ValueError, "temperature is 0"),
     "no softcap": (dict(softcap=-1), ValueError, "softcap is -1"),
     "no such axis": (dict(axis=2), np.exceptions.AxisError, "axis 2"),
-    "no workers": (dict(workers=0), ValueError, "workers is 0"),
+    "no workers": (dict(workers=0), ValueError, "workers must be a positive"),
     "complex logits": (dict(logits=np.zeros((2, 5), complex)), TypeError, "logits has dtype complex128"),
     "no classes": (dict(logits=np.zeros((2, 0))), ValueError, "no classes"),
 }

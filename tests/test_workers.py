@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -120,15 +121,20 @@ def test_calls_from_many_threads():
 @pytest.mark.once
 @pytest.mark.parametrize("workers", [0, -5, -100])
 def test_number_out_of_range(workers):
-    with pytest.raises(ValueError, match=rf"workers is {workers}; accepted are positive numbers, and -1 .* to -4"):
+    message = rf"^workers must be a positive number, or from -1 \(all CPUs\) to -4, got {workers}$"
+    with pytest.raises(ValueError, match=message):
         cxent.softmax([1.0], workers=workers)
+    with pytest.raises(ValueError, match=message):
+        cxent.set_workers(workers)
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("workers", [1.0, 2.5, "2", None])
+@pytest.mark.parametrize("workers", [1.0, 2.5, "2"])
 def test_not_a_number(workers):
     with pytest.raises(TypeError, match=r"workers is .*; accepted is an integer"):
         cxent.cross_entropy([1.0, 2.0], 0, workers=workers)
+    with pytest.raises(TypeError, match=r"workers is .*; accepted is an integer"):
+        cxent.set_workers(workers)
 
 
 @pytest.mark.once
@@ -137,6 +143,83 @@ def test_not_a_number(workers):
 )
 def test_thread_count(workers, threads):
     assert _validation.thread_count(workers) == threads
+    with cxent.set_workers(workers):
+        assert cxent.get_workers() == threads
+
+
+def shares(**workers):
+    """Whether a call that is large enough is shared."""
+    before = threads.shared_jobs()
+    cxent.softmax(np.zeros((100, 100)), **workers)
+    return threads.shared_jobs() > before
+
+
+@pytest.mark.once
+def test_default_number():
+    if cxent.kernels.serving.name == "python":
+        pytest.skip("the pure-NumPy kernels know no threads")
+    assert not shares()
+    with cxent.set_workers(3):
+        assert shares() and not shares(workers=1)
+        with cxent.set_workers(1):
+            assert not shares() and shares(workers=2)
+        assert cxent.get_workers() == 3
+        with pytest.raises(ZeroDivisionError), cxent.set_workers(2):
+            _ = 1 / 0
+        with ThreadPoolExecutor(1) as pool:  # of other threads it does not hold
+            assert pool.submit(cxent.get_workers).result() == 1
+        assert cxent.get_workers() == 3
+    assert cxent.get_workers() == 1
+
+
+def run_with_default(text):
+    code = "import cxent; cxent._workers.usable_cpus = lambda: 4; print(cxent.get_workers())"
+    environment = COMPILED | {"CXENT_WORKERS": text}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("text", "workers"), [("1", 1), ("3", 3), ("9", 4), ("-1", 4), ("-3", 2)])
+def test_default_of_the_process(text, workers):
+    run = run_with_default(text)
+    assert (run.stdout, run.stderr) == (f"{workers}\n", "")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("text", ["0", "all", "2.5", ""])
+def test_no_default_of_the_process(text):
+    message = f"ValueError: CXENT_WORKERS must be a number of threads, or -1 for all CPUs, got '{text}'"
+    assert message in run_with_default(text).stderr
+
+
+@pytest.mark.once
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only on Linux are helpers kept off a CPU")
+def test_a_helper_is_woken_on_another_cpu():
+    if cxent.kernels.serving.name == "python":
+        pytest.skip("the pure-NumPy kernels know no threads")
+    cpus = os.sched_getaffinity(0)
+    if len(cpus) == 1:
+        pytest.skip("there is one CPU")
+
+    def affinities():
+        """Those of all helpers, which slept."""
+        assert shares(workers=2)
+        time.sleep(0.1)
+        assert shares(workers=len(threading.enumerate()))
+        helpers = [thread for thread in threading.enumerate() if thread.name.startswith("cxent-")]
+        return [os.sched_getaffinity(helper.native_id) for helper in helpers if helper.native_id is not None]
+
+    assert any(allowed < cpus and len(allowed) == len(cpus) - 1 for allowed in affinities())
+    two = set(sorted(cpus)[:2])
+    try:
+        for allowed in ({min(cpus)}, two):  # the process may use fewer CPUs, of which one is the caller's
+            os.sched_setaffinity(0, allowed)
+            found = affinities()
+        assert any(helper < two for helper in found)
+    finally:
+        os.sched_setaffinity(0, cpus)
+    affinities()
+    assert any(len(helper) == len(cpus) - 1 for helper in affinities())
 
 
 @pytest.mark.once

@@ -29,6 +29,7 @@ FLAGS += ["-Wno-unused-command-line-argument"]  # zig itself gives one that is n
 PYCONFIG = """
 #ifndef Py_PYCONFIG_H
 #define Py_PYCONFIG_H
+#define _GNU_SOURCE 1
 #define SIZEOF_INT __SIZEOF_INT__
 #define SIZEOF_LONG __SIZEOF_LONG__
 #define SIZEOF_LONG_LONG __SIZEOF_LONG_LONG__

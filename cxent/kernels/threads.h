@@ -1,4 +1,4 @@
-/* What threads need and C has no portable name for: atomic integers, a pause in a spin, a nap, a clock. */
+/* What threads need and C has no portable name for: atomic integers, a pause in a spin, a nap, a clock, affinity. */
 #ifndef CXENT_THREADS_H
 #define CXENT_THREADS_H
 #include <time.h>
@@ -41,6 +41,33 @@ static inline void cxent_nap(void) {
     const struct timespec nap = {0, 20000};
     nanosleep(&nap, NULL);
 }
+#endif
+
+/* Keeping a helper off the CPU of the thread that wakes it. Elsewhere than on Linux the system is left to choose. */
+#ifdef __linux__
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#ifdef CPU_SETSIZE
+typedef cpu_set_t cxent_cpus;
+static inline long cxent_thread_id(void) { return syscall(SYS_gettid); }
+/* The CPUs that this thread may use, but for the one that it is on; returns whether there are any. */
+static inline int cxent_other_cpus(cxent_cpus* cpus) {
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof *cpus, cpus) != 0) return 0;
+    CPU_CLR(here, cpus);
+    return CPU_COUNT(cpus) > 0;
+}
+/* (It fails where a CPU has gone meanwhile; the thread then stays where it may be.) */
+static inline void cxent_keep_to(long thread, const cxent_cpus* cpus) {
+    (void) sched_setaffinity((pid_t) thread, sizeof *cpus, cpus);
+}
+#else
+typedef char cxent_cpus;
+#define cxent_thread_id() 0L
+#define cxent_other_cpus(cpus) ((void) (cpus), 0)
+#define cxent_keep_to(thread, cpus) ((void) (thread), (void) (cpus))
 #endif
 
 static inline double cxent_microseconds(void) {
