@@ -433,13 +433,16 @@ def class_axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return class_axes
 
 
+_default_workers = _workers.default.get  # (looked up once, for small calls)
+
+
 def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
     """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1.
 
     None is the default, which `set_workers` sets.
     """
     if workers is None:
-        workers = _workers.default.get()
+        workers = _default_workers()
     if type(workers) is int and workers == 1:  # in small calls every check counts
         return 1
     count = _integer(workers, name, "accepted is an integer")
