@@ -68,7 +68,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
 
 
 def get_workers() -> int:
-    """How many threads share a call that does not say: 1, or what `set_workers` or ``CXENT_WORKERS`` set.
+    """The default number of threads: 1, or what `set_workers` or ``CXENT_WORKERS`` set.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def get_workers() -> int:
 
 
 def set_workers(workers: SupportsIndex) -> AbstractContextManager[None]:
-    """A context manager in which calls use so many threads, unless they have a `workers` of their own.
+    """A context manager that sets the default number of threads, for calls without a `workers` of their own.
 
     It holds for the thread, or the asynchronous task, that entered it. For a whole process, set ``CXENT_WORKERS`` in
     the environment before cxent is imported.

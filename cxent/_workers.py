@@ -16,7 +16,7 @@ from pathlib import Path
 
 def _of_environment() -> int:
     """What CXENT_WORKERS says, or 1."""
-    text = os.environ.get("CXENT_WORKERS", "1")
+    text = os.environ.get("CXENT_WORKERS") or "1"
     try:
         workers = int(text)
     except ValueError:

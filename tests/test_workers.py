@@ -135,6 +135,8 @@ def test_not_a_number(workers):
         cxent.cross_entropy([1.0, 2.0], 0, workers=workers)
     with pytest.raises(TypeError, match=r"workers is .*; accepted is an integer"):
         cxent.set_workers(workers)
+    with pytest.raises(TypeError, match=r"^workers must be an integer, got None$"):
+        cxent.set_workers(None)
 
 
 @pytest.mark.once
@@ -179,14 +181,14 @@ def run_with_default(text):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize(("text", "workers"), [("1", 1), ("3", 3), ("9", 4), ("-1", 4), ("-3", 2)])
+@pytest.mark.parametrize(("text", "workers"), [("", 1), ("1", 1), ("3", 3), ("9", 4), ("-1", 4), ("-3", 2)])
 def test_default_of_the_process(text, workers):
     run = run_with_default(text)
     assert (run.stdout, run.stderr) == (f"{workers}\n", "")
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("text", ["0", "all", "2.5", ""])
+@pytest.mark.parametrize("text", ["0", "all", "2.5"])
 def test_no_default_of_the_process(text):
     message = f"ValueError: CXENT_WORKERS must be a number of threads, or -1 for all CPUs, got '{text}'"
     assert message in run_with_default(text).stderr
