@@ -23,7 +23,9 @@ QUANTITIES = {
 ROWS = {
     "[17, 0, 0], the first is true": (np.array([17.0, 0, 0]), 0),
     "10 classes, all near 10,000": (np.random.default_rng(0).standard_normal(10) + 10_000, 3),
+    "10 classes of spread 20": (20 * np.random.default_rng(3).standard_normal(10), 3),
     "1,000 classes": (3 * np.random.default_rng(1).standard_normal(1_000), 7),
+    "1,000 classes of spread 6": (6 * np.random.default_rng(4).standard_normal(1_000), 7),
     "128,256 classes": (3 * np.random.default_rng(2).standard_normal(128_256), 7),
 }
 

@@ -155,11 +155,9 @@ def token_logprobs(
     ignored, and in rows without probabilities. These have NaN or +inf, or -inf alone: their log-probabilities and their
     entropy are NaN, and their top ids -1.
 
-    A log-probability is within 4 units in the last place, plus what the rounding of the differences makes of it: half a
-    unit in the last place of ``x_y - m``, and of every ``x_j - m`` times ``p_j``. The latter matters where the id is
-    nearly certain: for float32 [81.227425, 0.8149] and the id 0 it is 63 units of a result of -1e-35. The entropy is a
-    sum of positive terms alone, ``log1p(r) + sum_j p_j (m - x_j)``, so that it keeps its digits where the row is
-    confident.
+    A log-probability is within 4 units in the last place of the exact value for the logits as given; with a temperature
+    or a softcap their rounding counts too. The entropy is a sum of positive terms alone,
+    ``log1p(r) + sum_j p_j (m - x_j)``, so that it keeps its digits where the row is confident.
 
     Examples
     --------

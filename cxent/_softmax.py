@@ -68,10 +68,10 @@ def softmax(
 
     Notes
     -----
-    A probability is within 4 units in the last place of the exact value, plus what the rounding of the differences
-    ``x_j - m`` makes of it. Those below the smallest normal number may be 0. Half precision is rounded once, at the
-    end. A row with NaN or +inf is NaN; -inf has probability 0; a row of -inf alone is NaN. The shift by the maximum
-    and its error analysis are in [1]_.
+    A probability is within 4 units in the last place of the exact value for the logits as given. Those below the
+    smallest normal number may be 0. Half precision is rounded once, at the end. A row with NaN or +inf is NaN; -inf has
+    probability 0; a row of -inf alone is NaN. The usual shift by the maximum, whose rounding is avoided here, is
+    analysed in [1]_.
 
     References
     ----------

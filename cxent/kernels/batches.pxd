@@ -12,13 +12,13 @@ from .losses cimport Loss, Row_numbers, Scores
 from .maxima cimport Next_maxima
 from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport W, fence, real
-from .stores cimport Beside, Pending, find_ahead, stream_all
+from .stores cimport Beside, Pending, find_ahead, is_far, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
-from .tiles cimport Batch, Rows, next_batch, padded_rows
+from .tiles cimport Batch, Block, Rows, are_native_rows, next_batch, padded_rows, row_at
 
 cdef enum:
     STACK_BYTES = 16384     # the memory of a small call is on the stack
-    ROW_ARRAYS = 19         # of reals, in `Row_numbers` and `Row_factors`
+    ROW_ARRAYS = 26         # of reals, in `Row_numbers` and `Row_factors`
 
 cdef struct Call:
     Batch batch
@@ -44,6 +44,16 @@ cdef struct Call:
     double sum          # of the losses
 
 ctypedef void (*Compute)(Call* call) noexcept nogil
+
+
+cdef inline Block block_ahead(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Where the next batch's rows are, if they are to be prefetched: those of an array larger than the caches."""
+    cdef Block block = Block(NULL, 0, 0)
+    if (rows.origin != NULL and not batch.columns and are_native_rows(batch, rows) and is_far(batch, rows)
+            and batch.first + 2 * batch.rows <= batch.total):
+        block.start = <real*> row_at(batch, rows, batch.first + batch.rows)
+        block.strip = rows.outer_stride // <Py_ssize_t> sizeof(real)
+    return block
 
 
 cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
@@ -102,7 +112,7 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     """
     cdef Py_ssize_t rows = padded_rows(&call.batch)
     cdef real* at
-    if call.batch.total < rows:
+    if min(call.batch.total, call.batch.capacity) < rows:
         memset(memory, 0, row_array_bytes(&call.batch))
     call.n.loss = <double*> memory
     at = <real*> (call.n.loss + rows + W)
@@ -110,6 +120,13 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.n.limit = next_array(&at, rows)
     call.n.sumexp_m1 = next_array(&at, rows)
     call.n.maxima = next_array(&at, rows)
+    call.n.others = next_array(&at, rows)
+    call.n.lost = next_array(&at, rows)
+    call.n.x_label = next_array(&at, rows)
+    call.n.scales.shift = next_array(&at, rows)
+    call.n.scales.lowest = next_array(&at, rows)
+    call.n.scales.magic = next_array(&at, rows)
+    call.n.scales.largest = next_array(&at, rows)
     call.n.distance = next_array(&at, rows)
     call.n.label_weight = next_array(&at, rows)
     call.n.row_weight = next_array(&at, rows)

@@ -4,29 +4,34 @@ One kernel, `cross_entropy_batch`, has all options; those that are off cost a co
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 
 from .batches cimport Call
 from .elementwise cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS,
-    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, SCALE, SMOOTH, ZERO, Formula, Row_factors, change_block,
-    finish_rows, leave,
+    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SMOOTH, ZERO, Formula,
+    Row_factors, apply_to_row, change_block, exponential_of, finish_rows, leave,
 )
 from .losses cimport (
-    Loss, Row_numbers, cap_factors, complete_sumexp_m1, compute_losses, compute_lse, hessian_factors, is_plain,
-    narrow_losses, plain_factors, reciprocal, weighted_factors,
+    Exponentials, Loss, Row_numbers, cap_factors, compute_losses, compute_lse, hessian_factors, is_plain,
+    narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
-from .math cimport Scaled, log, scaled
+from .math cimport Scaled, log, log1p, scaled
 from .maxima cimport max_rows
+from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_of_row
 from .reduce cimport sum_rows
 from .rows cimport (
-    FEW, add_losses, are_few, fill, put_in_array, put_in_block, put_values, take_at_labels, take_labels, take_values,
+    FEW, Labels, add_loss, add_losses, are_few, bounded, fill, label_at, put_in_array, put_in_block, put_values,
+    take_at_labels, take_labels, take_values, value_at,
 )
 from .simd cimport (
-    HALVES, W, broadcast, equal, lanes_of, load, load_labels, narrow, real, select, store, vec, wide, widen,
+    HALVES, W, broadcast, equal, flattened, lanes_of, load, load_labels, narrow, real, scalar, select, store, vec, wide,
+    widen,
 )
-from .softmax cimport find_limits, take_terms
+from .softmax cimport find_limits, put_shares, sum_exponentials, sum_exponentials_m1, take_terms
+from .sums cimport Reciprocal, divided
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
+    DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
 )
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at, padded_rows
 
@@ -132,11 +137,50 @@ cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const re
     take_terms(call, x, y, m, &of)
     of.w, of.pending = call.loss.w, NULL
     of.c = n.c = 0.5
-    sum_rows(terms, &call.batch, &of, first, second)
+    sum_rows(terms, &call.batch, &of, first, second, NULL)
     for r in range(call.batch.rows):
         if n.shifted[r] - n.shifted[r] != 0 and n.c == 0.5:
             of.c = n.c = <real> 2.3283064365386963e-10    # 2^-32
-            sum_rows(terms, &call.batch, &of, first, second)
+            sum_rows(terms, &call.batch, &of, first, second, NULL)
+
+
+cdef inline void loss_of_row(Call* call, const Row* row, Exponentials e, vec half_distance) noexcept nogil:
+    cdef Loss* loss = &call.loss
+    cdef vec half_loss = half_distance + broadcast(0.5) * log1p(sumexp_m1_of(e, row.m))
+    cdef double value = <double> scalar(half_loss) * (2 * reciprocal(loss.divisor))
+    add_loss(value, row.number, &call.total)
+    if loss.losses.origin != NULL:
+        (<real*> value_at(&call.batch, &loss.losses, row.number))[0] = <real> value
+
+
+cdef inline void gradient_of_row(Call* call, const Row* row, Exponentials e, int64_t label, vec x_label,
+                                 vec half_distance) noexcept nogil:
+    cdef Reciprocal share = share_of(e, broadcast(call.loss.divisor))
+    cdef vec rest = sum_but_label(e, exponential_of(exponential_in(row, x_label)), half_distance)
+    apply_to_row(GRADIENT, &row.form, row.out, share.nearly, share.rest, row.out)
+    row.out[label] = scalar(-divided(rest, share.nearly, share.rest))
+
+
+cdef inline flattened cross_entropy_rows(Call* call) noexcept nogil:
+    """The plain losses of rows one at a time, and their gradients."""
+    cdef Labels* labels = &call.loss.labels
+    cdef bint with_grad = call.out.origin != NULL
+    cdef Exponentials e
+    cdef int64_t label
+    cdef vec x_label, half_distance
+    cdef Row row
+    begin_rows(call, &row)
+    while next_row(call, &row):
+        label = label_at(labels.dtype, value_at(&call.batch, &labels.at, row.number))
+        label = bounded(label, call.batch.classes)
+        x_label = broadcast(row.x[label])
+        half_distance = broadcast(0.5) * row.m - broadcast(0.5) * x_label
+        if with_grad:   # (literals, for loops without a test)
+            e = sum_of_row(SUMEXP_M1, True, call, &row)
+            gradient_of_row(call, &row, e, label, x_label, half_distance)
+        else:
+            e = sum_of_row(SUMEXP_M1, False, call, &row)
+        loss_of_row(call, &row, e, half_distance)
 
 
 cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
@@ -156,6 +200,9 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Block target
     cdef Block x = load_rows(batch, &call.x)
     cdef Py_ssize_t group, r
+    if plain and by_label and not with_lse and are_alone(call):
+        cross_entropy_rows(call)
+        return
     n.c = 0.5
     max_rows(batch, &call.x, x, &call.next, m)
     take_rows(call, plain, label, n)
@@ -169,18 +216,17 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         change_logits(call, x, m, n, factors)
     target = x
     if by_label:
-        take_at_labels(batch, x, label, n.distance)
+        take_at_labels(batch, x, label, n.x_label)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
-            store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.distance + r))
+            store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.x_label + r))
     else:
         target = load_targets(call, factors)
         sum_shifted(call, TARGETS, x, target, m, n, n.weight, n.shifted)
     if weighted:
         sum_shifted(call, DIFFERENCES, x, x, m, n, n.shifted, NULL)
     take_terms(call, x, x, m, &of)
-    sum_rows(SUMEXP_M1, batch, &of, n.sumexp_m1, n.maxima)
-    complete_sumexp_m1(batch, m, n)
+    sum_exponentials_m1(call, &of, m, n)
     if weighted:
         fill(batch, loss.w_sum, n.weight)
     elif by_label and not plain:
@@ -239,8 +285,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
     cdef Block v = load_rows(batch, &call.v)
-    cdef Block e, target
-    cdef Py_ssize_t group, r
+    cdef Block p, target
     max_rows(batch, &call.x, x, &call.next, m)
     take_rows(call, False, label, n)
     if loss.labels.at.origin != NULL:
@@ -249,26 +294,24 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
         target = load_targets(call, factors)
         fill(batch, 1, sums)
         take_terms(call, target, target, sums, &of)
-        sum_rows(NUMBERS, batch, &of, n.weight, NULL)
+        sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
     find_at_maxima(batch, x, m, v, factors.a)
     fill(batch, 1, factors.counts)
     change_block(DIFFERENCE, batch, v, v, NULL, factors, v)
     if loss.temperature != 1:
         change_logits(call, x, m, n, factors)
     take_terms(call, x, v, m, &of)
-    sum_rows(EXPONENTIALS, batch, &of, sums, NULL)
-    e = of.kept
-    fill(batch, 1, factors.c)
-    take_terms(call, e, v, factors.c, &of)
-    sum_rows(PRODUCTS, batch, &of, products, NULL)
-    for r in range(padded_rows(batch)):
-        n.sumexp_m1[r] = 0
+    sum_exponentials(call, &of, m, sums, n.lost)
+    p = of.kept
+    put_shares(batch, sums, n.lost, factors)
+    change_block(PROBABILITY, batch, p, p, NULL, factors, p)
+    fill(batch, 1, sums)
+    take_terms(call, p, v, sums, &of)
+    sum_rows(PRODUCTS, batch, &of, products, NULL, NULL)
     hessian_factors(batch, loss, n, factors)      # for b, and which rows count
-    for group in range((batch.rows + W - 1) // W):
-        r = group * W
-        store(factors.a + r, broadcast(1) / load(sums + r))
-        store(factors.c + r, load(products + r) / load(sums + r))
-    finish_rows(HESSIAN_PRODUCT, batch, e, v, NULL, factors, &call.out, &call.pending)
+    fill(batch, 1, factors.a)
+    memcpy(factors.c, products, batch.rows * sizeof(real))
+    finish_rows(HESSIAN_PRODUCT, batch, p, v, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline vec weighted_quotient(vec w, vec s, vec x) noexcept nogil:
@@ -311,7 +354,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
         log_p = block_of(batch, &call.spare)
         change_block(LOGARITHM, batch, p, q, NULL, factors, log_p)
         take_terms(call, log_p, q, ones, &of)
-        sum_rows(PRODUCTS, batch, &of, sums, NULL)
+        sum_rows(PRODUCTS, batch, &of, sums, NULL, NULL)
         for group in range((batch.rows + W - 1) // W):
             r = group * W
             store(factors.b + r, load(n.row_weight + r))

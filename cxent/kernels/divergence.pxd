@@ -24,29 +24,31 @@ sums over d alone would save a pass, and cancel where d is much the same for all
 
 from libc.string cimport memcpy, memset
 
-from .batches cimport Call
+from .batches cimport Call, block_ahead
 from .cross_entropy cimport find_at_maxima
 from .elementwise cimport (
-    COUNTED, DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, Row_factors, change_block, finish_rows, unlifted,
+    DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors, change_block, finish_rows,
 )
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
-from .math cimport LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled
+from .math cimport (
+    LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unlifted,
+)
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .rows cimport add_losses, fill, put_values, take_values
 from .simd cimport (
-    FLOAT64, LANES, VECTORS, W, absolute, at_least, broadcast, equal, flattened, fma, greater, load, mask, real, select,
-    store, vec,
+    FLOAT64, LANES, VECTORS, W, absolute, at_least, broadcast, equal, flattened, fma, greater, load, mask, real, scalar,
+    select, store, vec,
 )
 from .softmax cimport level_empty_rows, take_terms
 from .stores cimport find_ahead
 from .sums cimport Sum, add, fold_sums, value_of
-from .terms cimport SUMEXP_M1, Terms_of_batch, for_strip
+from .terms cimport SUMEXP_M1, Terms_of_batch, find_largest, find_scales, for_strip
 from .tiles cimport MOST_ROWS, Batch, Block, Rows, block_of, load_rows, padded_rows
 
 cdef enum Comparison:       # of p and q: what is summed
     DIFFERENCES_OF_SUMS     # e_x - e_y
-    FORWARD                 # the relative entropy, p log(p / q); and d becomes q - p, times 2^LIFT
+    FORWARD                 # the relative entropy, p log(p / q); and d becomes q - p
     REVERSE                 # q log(q / p)
     JENSEN_SHANNON          # both to the mixture, m = beta p + (1 - beta) q
     REVERSE_MEAN            # q (l - l_r), l = log(q / p); and d, which is D, becomes l - l_r
@@ -141,7 +143,7 @@ cdef inline vec log_from_reference(vec p, vec q, vec d, Shares of) noexcept nogi
 
 
 cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, Shares of) noexcept nogil:
-    """The term, and what takes the place of d; p and q are the exponentials times 2^LIFT."""
+    """The term, and what takes the place of d; p and q are exponentials."""
     cdef vec zero = broadcast(0)
     cdef vec ratio, g, m, log_p, log_q
     if comparison == DIFFERENCES_OF_SUMS:
@@ -154,7 +156,7 @@ cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, Shares of) 
     p, q, ratio = of.p * p, of.q * q, d[0] - of.c
     if comparison == FORWARD:
         g = excess(ratio)
-        d[0] = -difference(p, q, ratio, g)
+        d[0] = unlifted(-difference(p, q, ratio, g))
         return entropy_term(unlifted(p), unlifted(q), ratio, g)
     p, q = unlifted(p), unlifted(q)
     if comparison == REVERSE:
@@ -216,7 +218,7 @@ cdef inline void compare_in_strips(Comparison comparison, const Batch* batch, Bl
         for v in range(VECTORS if batch.columns else 0):
             store(result + strip * LANES + v * W, value_of(sums[v]))
         if not batch.columns:
-            result[strip] = fold_sums(sums)
+            result[strip] = scalar(value_of(fold_sums(sums)))
 
 
 cdef inline flattened compare_rows(Comparison comparison, const Batch* batch, Block p, Block q, Block d,
@@ -255,7 +257,7 @@ cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* at
 
 
 cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, real* m, Row_numbers* n) noexcept nogil:
-    """exp((x - m) / temperature) 2^LIFT in the place of x, and their sums less the largest."""
+    """The exponentials of (x - m) / temperature in the place of x, and r."""
     cdef Terms_of_batch of
     cdef Row_factors* factors = &call.factors
     cdef Py_ssize_t r
@@ -268,23 +270,28 @@ cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, rea
     take_terms(call, x, x, m, &of)
     find_ahead(&call.batch, rows, &of.beside.x)
     of.kept = x
-    sum_rows(SUMEXP_M1, &call.batch, &of, n.sumexp_m1, n.maxima)
+    of.ahead = block_ahead(&call.batch, rows)
+    find_scales(&call.batch, m, True, &n.scales)
+    find_largest(&call.batch, m, &n.scales)
+    of.n = n.scales.largest
+    sum_rows(SUMEXP_M1, &call.batch, &of, n.others, n.maxima, NULL)
     complete_sumexp_m1(&call.batch, m, n)
 
 
 cdef inline void complete_shares(const Batch* batch, const real* sumexp_m1_x, const real* sumexp_m1_y,
-                                 const real* differences, Row_shares* of) noexcept nogil:
+                                 const real* differences, const real* largest, Row_shares* of) noexcept nogil:
     """The shares and c; of rows that the mask leaves empty 0."""
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec rest_x, rest_y, ratio, c
+    cdef vec rest_x, rest_y, top, ratio, c
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest_x, rest_y = load(sumexp_m1_x + r), load(sumexp_m1_y + r)
-        ratio = unlifted(load(differences + r)) / (one + rest_y)
+        top = unlifted(load(largest + r))
+        ratio = unlifted(load(differences + r)) / (top * (one + rest_y))
         c = select(greater(broadcast(0.5), absolute(ratio)), log1p(ratio), log1p(rest_x) - log1p(rest_y))
-        store(of.p + r, quotient(one, one + rest_x))
-        store(of.q + r, quotient(one, one + rest_y))
+        store(of.p + r, quotient(one, top * (one + rest_x)))
+        store(of.q + r, quotient(one, top * (one + rest_y)))
         store(of.c + r, select(equal(one + rest_x, zero), zero, c))
 
 
@@ -358,7 +365,7 @@ cdef inline void put_divergence_gradient(Call* call, Block p, Block q, Block d, 
         store(factors.power + r, broadcast(1))
     if call.comparison == FORWARD:
         memcpy(factors.a, factors.b, padded_rows(&call.batch) * sizeof(real))
-        finish_rows(COUNTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)
+        finish_rows(WEIGHTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)
     else:
         finish_rows(HESSIAN_PRODUCT, &call.batch, q, d, NULL, factors, &call.out, &call.pending)
 
@@ -395,7 +402,7 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
         sumexp_m1_x[r] = n.sumexp_m1[r]
     take_exponentials_of(call, &call.y, y, m_y, n)
     compare_rows(DIFFERENCES_OF_SUMS, batch, x, y, d, &shares, 0, sums)
-    complete_shares(batch, sumexp_m1_x, n.sumexp_m1, sums, &shares)
+    complete_shares(batch, sumexp_m1_x, n.sumexp_m1, sums, n.scales.largest, &shares)
     compare_rows(<Comparison> call.comparison, batch, x, y, d, &shares, call.beta, sums)
     fill(batch, 1, n.row_weight)
     if call.loss.row_weights.origin != NULL:

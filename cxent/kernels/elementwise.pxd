@@ -9,12 +9,13 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, LIFT, exp, exp_any, exp_less, log, product
+from .math cimport INFINITY, exp, exp_any, exp_less, flush, log, product, unlifted
 from .simd cimport (
-    BLOCK, FLOAT64, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
+    BLOCK, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
     select, store, store_block, store_first, store_square, vec,
 )
 from .stores cimport Pending, write_later
+from .sums cimport divided
 from .terms cimport for_step, for_strip
 from .tiles cimport (
     NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
@@ -23,12 +24,14 @@ from .tiles cimport (
 
 cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
     SCALE                   # a x
+    PROBABILITY             # (a + b) e,     e the exponentials x, and 0 for the smallest
     SHIFT                   # (x - a) - b
-    GRADIENT                # a e,           e the exponentials x 2^-LIFT
-    GRADIENT_LABELS         # a e,           and at_label in the class w, its number, that is the label
+    GRADIENT                # (a + b) e,     e the exponentials x 2^-LIFT, likewise
+    GRADIENT_LABELS         # (a + b) e,     and at_label in the class w, its number, that is the label
     GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
     GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
     COUNTED                 # a e,           likewise
+    WEIGHTED                # a x,           likewise
     HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
     MULTIPLY                # x y,           and 0 where x is, or where y is and x infinite
     SMOOTH                  # w (a x + b)
@@ -78,9 +81,9 @@ cdef inline Factors factors_of(Row_factors of, const Batch* batch, Py_ssize_t st
                    for_strip(of.counts, batch, strip, v), for_strip(of.power, batch, strip, v))
 
 
-cdef inline vec unlifted(vec x) noexcept nogil:
-    """(Not in one factor with a, which may be small itself.)"""
-    return x * broadcast(2.938735877055719e-39 if FLOAT64 else 5.421010862427522e-20)  # 2^-LIFT
+cdef inline vec exponential_of(vec x) noexcept nogil:
+    """Without the lift, and 0 for the smallest."""
+    return unlifted(flush(x))
 
 
 cdef inline vec capped(vec u, Factors f) noexcept nogil:
@@ -122,32 +125,37 @@ cdef inline vec limited_product(vec a, vec b) noexcept nogil:
     return select(equal(absolute(a), broadcast(INFINITY)), product(b, a), a * b)
 
 
-cdef inline vec factor_of(vec x, vec a) noexcept nogil:
-    """a, and 0 where x is, since a is infinite if a z_loss is too large. (A NaN stays one.)"""
+cdef inline vec factor_of(vec e, vec a) noexcept nogil:
+    """a, and 0 where e is, since a is infinite if a z_loss is too large. (A NaN stays one.)"""
     cdef vec at_zero = select(equal(a, a), broadcast(0), a)
-    return select(equal(x, broadcast(0)), at_zero, a)
+    return select(equal(e, broadcast(0)), at_zero, a)
 
 
 cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
     cdef vec zero = broadcast(0)
     cdef vec p, result
+    cdef vec e = exponential_of(x)
     if formula == SCALE:
         return f.a * x
+    if formula == PROBABILITY:
+        return divided(flush(x), f.a, f.b)
     if formula == SHIFT:
         return (x - f.a) - f.b
     if formula == GRADIENT:
-        return f.a * unlifted(x)
+        return divided(e, f.a, f.b)
     if formula == GRADIENT_LABELS:
-        return select(equal(w, f.label), f.at_label, f.a * unlifted(x))
+        return select(equal(w, f.label), f.at_label, divided(e, f.a, f.b))
     if formula == COUNTED:
-        return select(equal(f.counts, zero), zero, factor_of(x, f.a) * unlifted(x))
+        return select(equal(f.counts, zero), zero, factor_of(e, f.a) * e)
+    if formula == WEIGHTED:
+        return select(equal(f.counts, zero), zero, f.a * x)
     if formula == GRADIENT_CLASSES:
-        return select(equal(f.counts, zero), zero, fma(factor_of(x, f.a), unlifted(x), -(f.b * w)))
+        return select(equal(f.counts, zero), zero, fma(factor_of(e, f.a), e, -(f.b * w)))
     if formula == GRADIENT_TARGETS:
-        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(factor_of(x, f.a), unlifted(x), -(f.b * y)))
+        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(factor_of(e, f.a), e, -(f.b * y)))
         return select(equal(f.counts, zero), zero, result)
     if formula == HESSIAN:
-        p = f.a * unlifted(x)
+        p = f.a * e
         result = limited_product(f.b, p * select(equal(x, f.near), f.c, broadcast(1) - p)) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
@@ -196,42 +204,57 @@ cdef inline bint uses_w(Formula formula) noexcept nogil:
     return formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
 
 
-cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* factors,
-                       Block out) noexcept nogil:
-    """out = formula(x, y, w), which may be x or y. In columns, also for rows that are missing."""
-    cdef Row_factors of = factors[0]
-    cdef Factors f[VECTORS]
+cdef inline void apply_to_strip(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Factors* f,
+                                Block out) noexcept nogil:
+    """The formula's results of the first strip: of a row, or of LANES columns, also where these have no row."""
     cdef vec zero = broadcast(0)
     cdef vec y_part = zero, w_part = zero
-    cdef const real* x_start
-    cdef const real* y_start
-    cdef real* out_start
-    cdef Py_ssize_t strip, step, v, n
+    cdef Py_ssize_t step, v, n
+    for step in range(batch.steps):
+        for v in range(VECTORS):
+            if uses_y(formula):
+                y_part = load(y.start + step * y.step + v * W)
+            if uses_w(formula):
+                w_part = for_step(w, batch, step, v)
+            store(out.start + step * out.step + v * W,
+                  evaluate(formula, load(x.start + step * x.step + v * W), y_part, w_part, f[v]))
+    step = batch.steps
+    for v in range(VECTORS):
+        n = batch.tail - v * W
+        if n > 0:
+            if uses_y(formula):
+                y_part = load_first(y.start + step * y.step + v * W, n, zero)
+            if uses_w(formula):
+                w_part = load_first(w + step * LANES + v * W, n, zero)
+            store_first(out.start + step * out.step + v * W,
+                        evaluate(formula, load_first(x.start + step * x.step + v * W, n, zero), y_part, w_part, f[v]),
+                        n)
+
+
+cdef inline Block strip_of(Block block, Py_ssize_t strip) noexcept nogil:
+    return Block(block.start + strip * block.strip, block.strip, block.step)
+
+
+cdef inline void apply(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Row_factors* factors,
+                       Block out) noexcept nogil:
+    """out = formula(x, y, w), which may be x or y."""
+    cdef Row_factors of = factors[0]
+    cdef Factors f[VECTORS]
+    cdef Py_ssize_t strip, v
     for strip in range(batch.strips):
-        x_start = x.start + strip * x.strip
-        y_start = y.start + strip * y.strip
-        out_start = out.start + strip * out.strip
         for v in range(VECTORS):
             f[v] = factors_of(of, batch, strip, v)
-        for step in range(batch.steps):
-            for v in range(VECTORS):
-                if uses_y(formula):
-                    y_part = load(y_start + step * y.step + v * W)
-                if uses_w(formula):
-                    w_part = for_step(w, batch, step, v)
-                store(out_start + step * out.step + v * W,
-                      evaluate(formula, load(x_start + step * x.step + v * W), y_part, w_part, f[v]))
-        step = batch.steps
-        for v in range(VECTORS):
-            n = batch.tail - v * W
-            if n > 0:
-                if uses_y(formula):
-                    y_part = load_first(y_start + step * y.step + v * W, n, zero)
-                if uses_w(formula):
-                    w_part = load_first(w + step * LANES + v * W, n, zero)
-                store_first(out_start + step * out.step + v * W,
-                            evaluate(formula, load_first(x_start + step * x.step + v * W, n, zero), y_part, w_part,
-                                     f[v]), n)
+        apply_to_strip(formula, batch, strip_of(x, strip), strip_of(y, strip), w, f, strip_of(out, strip))
+
+
+cdef inline void apply_to_row(Formula formula, const Batch* batch, const real* x, vec a, vec b,
+                              real* out) noexcept nogil:
+    """The same of a row by itself, and a formula of no more than a and b."""
+    cdef Factors f[VECTORS]
+    cdef Py_ssize_t v
+    for v in range(VECTORS):
+        f[v].a, f[v].b = a, b
+    apply_to_strip(formula, batch, Block(<real*> x, 0, LANES), Block(NULL, 0, 0), NULL, f, Block(out, 0, LANES))
 
 
 cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, const Batch* batch, Block x, Block y, const real* w,
@@ -294,8 +317,8 @@ cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, 
 
 cdef inline flattened change_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                                         const Row_factors* of, const Rows* out) noexcept nogil:
-    if formula == SCALE:
-        apply_transposed(SCALE, batch, x, y, w, of, out)
+    if formula == PROBABILITY:
+        apply_transposed(PROBABILITY, batch, x, y, w, of, out)
     elif formula == SHIFT:
         apply_transposed(SHIFT, batch, x, y, w, of, out)
     elif formula == GRADIENT:
@@ -304,6 +327,8 @@ cdef inline flattened change_transposed(Formula formula, const Batch* batch, Blo
         apply_transposed(GRADIENT_LABELS, batch, x, y, w, of, out)
     elif formula == COUNTED:
         apply_transposed(COUNTED, batch, x, y, w, of, out)
+    elif formula == WEIGHTED:
+        apply_transposed(WEIGHTED, batch, x, y, w, of, out)
     elif formula == GRADIENT_CLASSES:
         apply_transposed(GRADIENT_CLASSES, batch, x, y, w, of, out)
     elif formula == GRADIENT_TARGETS:
@@ -321,6 +346,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
     """The formula's results to a block: of a tile, or of the array."""
     if formula == SCALE:
         apply(SCALE, batch, x, y, w, of, out)
+    elif formula == PROBABILITY:
+        apply(PROBABILITY, batch, x, y, w, of, out)
     elif formula == SHIFT:
         apply(SHIFT, batch, x, y, w, of, out)
     elif formula == GRADIENT:
@@ -333,6 +360,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(GRADIENT_TARGETS, batch, x, y, w, of, out)
     elif formula == COUNTED:
         apply(COUNTED, batch, x, y, w, of, out)
+    elif formula == WEIGHTED:
+        apply(WEIGHTED, batch, x, y, w, of, out)
     elif formula == HESSIAN:
         apply(HESSIAN, batch, x, y, w, of, out)
     elif formula == MULTIPLY:

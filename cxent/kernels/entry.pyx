@@ -21,7 +21,7 @@ from cxent.kernels.math cimport expm1, log, log1p
 from cxent.kernels.rows cimport (
     INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Labels, Values, sum_of_numbers, values_at,
 )
-from cxent.kernels.simd cimport W, broadcast, load, load_first, real, store, store_first, vec
+from cxent.kernels.simd cimport W, broadcast, load_first, real, store_first, vec
 from cxent.kernels.softmax cimport (
     log_softmax_backward_batch, log_softmax_batch, logsumexp_batch, logsumexp_factors_batch, softmax_backward_batch,
     softmax_batch,
@@ -355,34 +355,23 @@ def from_probs(
 
 
 def evaluate(
-    str function,           # IN   exp (of x <= 0), expm1 (likewise), log, log1p or exp_any
+    str function,           # IN   exp (of x <= 0), expm1 (likewise), log, log1p, exp_any, or exponential (of x <= 0)
     const real[::1] x,      # IN
     real[::1] out,          # OUT
     /,
 ):
     """The functions of vectors that all kernels use, of every number."""
     cdef Py_ssize_t n = x.shape[0]
-    cdef int number = ("exp", "expm1", "log", "log1p", "exp_any").index(function)
+    cdef int number = ("exp", "expm1", "log", "log1p", "exp_any", "exponential").index(function)
     cdef vec value
-    cdef vec group[math.GROUP]
-    cdef Py_ssize_t k, v
+    cdef Py_ssize_t k
     with nogil:
-        if number == 0:
-            for k in range(n // (math.GROUP * W)):
-                for v in range(math.GROUP):
-                    group[v] = load(&x[(math.GROUP * k + v) * W])
-                math.exp_each(group, math.GROUP, 0)
-                for v in range(math.GROUP):
-                    store(&out[(math.GROUP * k + v) * W], group[v])
-            for k in range(n // (math.GROUP * W) * math.GROUP, (n + W - 1) // W):
-                value = math.exp(load_first(&x[k * W], n - k * W, broadcast(0)), 0)
-                store_first(&out[k * W], value, n - k * W)
-        else:
-            for k in range((n + W - 1) // W):
-                value = load_first(&x[k * W], n - k * W, broadcast(0))
-                value = (expm1(value) if number == 1 else log(value) if number == 2 else log1p(value) if number == 3
-                         else math.exp_any(value))
-                store_first(&out[k * W], value, n - k * W)
+        for k in range((n + W - 1) // W):
+            value = load_first(&x[k * W], n - k * W, broadcast(0))
+            value = (math.exp(value, 0) if number == 0 else expm1(value) if number == 1 else log(value)
+                     if number == 2 else log1p(value) if number == 3 else math.exp_any(value) if number == 4
+                     else math.exponential_below_zero(value))
+            store_first(&out[k * W], value, n - k * W)
 
 
 include "checks.pxi"

@@ -12,13 +12,15 @@ number but the label's, which has its own formula, and, for probabilities, the l
 
 from libc.stdint cimport int64_t
 
-from .elementwise cimport Row_factors, unlifted
-from .math cimport LARGEST, LIFT, NAN, exp, expm1, lifted_one, log1p
+from .elementwise cimport Row_factors, exponential_of
+from .math cimport LARGEST, NAN, exp, expm1, exponential, log1p, unlifted
 from .rows cimport Labels, Values
 from .simd cimport (
     FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, narrow, real, select,
     store, store_wide, vec, wide, widen,
 )
+from .sums cimport Reciprocal, divided, reciprocal_of
+from .terms cimport Scales
 from .tiles cimport Batch, Rows
 
 cdef struct Loss:
@@ -51,8 +53,12 @@ cdef struct Scores:         # what scoring is given and what it wants, beside a 
 cdef struct Row_numbers:    # what is known of each row of a batch; t is the target row of probabilities, else w
     real* top                       # x_m, the largest
     real* limit                     # the logsumexp, if x_m is infinite; else 0
+    Scales scales                   # of the exponentials, and the largest of these
+    real* others                    # the sum of those that are smaller,
+    real* lost                      # what that lacks,
+    real* maxima                    # and how many there are of the largest
     real* sumexp_m1                 # r
-    real* maxima                    # how many
+    real* x_label                   # x_y
     real* distance                  # (x_m - x_y) / 2: the whole may be too large
     real* label_weight
     real* row_weight
@@ -80,16 +86,56 @@ cdef inline double limited(double x) noexcept nogil:
     return max(-LARGEST, min(x, LARGEST))
 
 
+cdef struct Exponentials:   # what is known of a row's
+    vec largest
+    vec maxima              # how many there are of the largest
+    vec others              # the sum of those that are smaller,
+    vec lost                # and what that lacks
+
+
+cdef inline Exponentials exponentials_at(Row_numbers n, Py_ssize_t r) noexcept nogil:
+    return Exponentials(load(n.scales.largest + r), load(n.maxima + r), load(n.others + r), load(n.lost + r))
+
+
+cdef inline vec sumexp_m1_of(Exponentials e, vec m) noexcept nogil:
+    """r; NaN where the largest number is infinite."""
+    return (e.others / e.largest + (e.maxima - broadcast(1))) + (m - m)
+
+
+cdef inline Reciprocal share_of(Exponentials e, vec divisor) noexcept nogil:
+    """1 / (divisor sum(e)): what makes exponentials gradients."""
+    cdef vec largest = unlifted(e.largest) * e.maxima
+    cdef vec others = unlifted(e.others)
+    cdef vec total = largest + others
+    cdef vec added = total - largest
+    cdef vec lost = unlifted(e.lost) + ((largest - (total - added)) + (others - added))
+    cdef vec product = divisor * total
+    return reciprocal_of(product, fma(divisor, total, -product) + divisor * lost)
+
+
+cdef inline vec total_share_of(Exponentials e) noexcept nogil:
+    """1 / sum(e), in one number."""
+    cdef Reciprocal share = share_of(e, broadcast(1))
+    return share.nearly + share.rest
+
+
+cdef inline vec sum_but_largest(Exponentials e) noexcept nogil:
+    """sum(e) without one of the largest."""
+    return fma(e.maxima - broadcast(1), unlifted(e.largest), unlifted(e.others))
+
+
+cdef inline vec sum_but_label(Exponentials e, vec at_label, vec distance) noexcept nogil:
+    """sum(e) - e_y, without cancellation; distance is 0 where the label is the largest."""
+    cdef vec others = sum_but_largest(e)
+    return select(equal(distance, broadcast(0)), others, unlifted(e.largest) + (others - at_label))
+
+
 cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* numbers) noexcept nogil:
-    """r from the exponentials below the maximum, times 2^LIFT, and the number of maxima; NaN for an infinite one."""
     cdef Row_numbers n = numbers[0]
-    cdef vec top
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        top = load(m + r)
-        store(n.sumexp_m1 + r,
-              (unlifted(load(n.sumexp_m1 + r)) + (load(n.maxima + r) - broadcast(1))) + (top - top))
+        store(n.sumexp_m1 + r, sumexp_m1_of(exponentials_at(n, r), load(m + r)))
 
 
 cdef inline void compute_lse(const Batch* batch, Row_numbers* numbers) noexcept nogil:
@@ -160,8 +206,9 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
 # the largest.
 
 cdef inline vec exponential_at_label(Row_numbers n, Py_ssize_t r) noexcept nogil:
-    """exp(x_y - x_m) as the sum had it, which is sooner computed again than fetched from its place in each row."""
-    return unlifted(exp(broadcast(-2) * load(n.distance + r), LIFT))
+    """e_y, which is sooner computed again than fetched from its place in each row."""
+    return exponential_of(exponential(load(n.x_label + r) - load(n.scales.shift + r), load(n.scales.lowest + r),
+                                      load(n.scales.magic + r)))
 
 
 cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
@@ -169,31 +216,34 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
     cdef Row_numbers n = numbers[0]
     cdef Row_factors f = factors[0]
     cdef vec divisor = broadcast(loss.divisor)
-    cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec rest, share, weight
+    cdef vec one = broadcast(1)
+    cdef vec rest, weight
+    cdef Reciprocal share
+    cdef Exponentials e
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        rest = load(n.sumexp_m1 + r)
-        share = one / fma(divisor, rest, divisor)
+        e = exponentials_at(n, r)
+        share = share_of(e, divisor)
         if loss.labels.at.origin != NULL:
-            store(f.a + r, share)
-            # 1 - p_y without cancellation: the share of the other classes
-            rest = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
-            store(f.at_label + r, -rest * share)
+            rest = sum_but_label(e, exponential_at_label(n, r), load(n.distance + r))
+            store(f.a + r, share.nearly)
+            store(f.b + r, share.rest)
+            store(f.at_label + r, -divided(rest, share.nearly, share.rest))
         else:
+            rest = load(n.sumexp_m1 + r)
             weight = load(n.weight + r)
-            store(f.a + r, weight * share)
+            store(f.a + r, weight * (share.nearly + share.rest))
             store(f.b + r, one / divisor)
-            store(f.c + r, top_of(rest))
+            store(f.c + r, top_of(n, r))
             store(f.near + r, weight)
             store(f.others + r, -weight * (rest / (one + rest)))
             store(f.counts + r, one)
 
 
-cdef inline vec top_of(vec sumexp_m1) noexcept nogil:
+cdef inline vec top_of(Row_numbers n, Py_ssize_t r) noexcept nogil:
     """The largest exponential, if its p is near 1: there Q * p - q = (Q - q) - Q * r / (1 + r) keeps the digits."""
-    return select(greater(broadcast(1), sumexp_m1), lifted_one(), broadcast(NAN))
+    return select(greater(broadcast(1), load(n.sumexp_m1 + r)), load(n.scales.largest + r), broadcast(NAN))
 
 
 cdef inline vec times_weights(vec x, vec y, vec s, double scale, vec other, double other_scale) noexcept nogil:
@@ -219,25 +269,29 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec s, z, rest, share, q, label_weight, part, p_label, others
+    cdef vec s, z, rest, others, share, q, label_weight, part, e_label, p_label, near
+    cdef Exponentials e
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)
-        share = one / (one + rest)
+        e = exponentials_at(n, r)
+        share = total_share_of(e)
+        others = sum_but_largest(e) * share
         s = load(n.row_weight + r)
         z = load(n.lse + r) if loss.z != 0 else zero
         if loss.labels.at.origin != NULL:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
-            p_label = exponential_at_label(n, r) * share
+            e_label = exponential_at_label(n, r)
+            p_label = e_label * share
             # Where p is near 1, Q * p - q' is (Q - q') - Q * (1 - p)
             if loss.smoothing == 0:     # then it is so at any label
-                others = select(equal(load(n.distance + r), zero), rest, one + (rest - exponential_at_label(n, r)))
-                part = times_weights(-others * share, q, s, scale, p_label * z, z_scale)
+                part = -sum_but_label(e, e_label, load(n.distance + r)) * share
+                part = times_weights(part, q, s, scale, p_label * z, z_scale)
             else:
-                others = even * (load(n.weight + r) - label_weight) - q * (rest * share)
-                part = select(greater(one, rest), others, fma(q, p_label, -(kept_and_even * label_weight)))
+                near = even * (load(n.weight + r) - label_weight) - q * others
+                part = select(greater(one, rest), near, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
                 part = times_weights(part, one, s, scale, p_label * z, z_scale)
@@ -246,15 +300,16 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
             store(f.b + r, times_weights(even, one, s, scale, zero, 0))
         else:
             q = load(n.weight + r)
-            others = -q * (rest * share)
-            if loss.z != 0:
-                others = others + times_weights(share * z, one, one, z_scale / scale, zero, 0)
+            near = -q * others
+            if loss.z != 0:     # (there p is largest * share)
+                near = near + times_weights(unlifted(e.largest) * share * z, one, one,
+                                            z_scale / scale, zero, 0)
             s = times_weights(s, one, one, scale, zero, 0)
             store(f.a + r, times_weights(share, q, load(n.row_weight + r), scale, share * z, z_scale))
             store(f.b + r, s)
-            store(f.c + r, select(equal(s, zero), broadcast(NAN), top_of(rest)))
+            store(f.c + r, select(equal(s, zero), broadcast(NAN), top_of(n, r)))
             store(f.near + r, q)
-            store(f.others + r, others)
+            store(f.others + r, near)
         store(f.counts + r, load(n.row_weight + r))
 
 
@@ -268,13 +323,14 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec one = broadcast(1)
-    cdef vec rest, share, q, s, b
+    cdef vec share, q, s, b
+    cdef Exponentials e
     cdef mask large, small
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        rest = load(n.sumexp_m1 + r)
-        share = one / (one + rest)
+        e = exponentials_at(n, r)
+        share = total_share_of(e)
         s = load(n.row_weight + r)
         q = load(n.weight + r)
         if loss.labels.at.origin != NULL:
@@ -286,8 +342,8 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         b = select(large, times_weights(one, q, s, scale / power, one, 0), b)
         store(f.b + r, select(small, times_weights(one, q, s, scale * power, one, 0), b))
         store(f.power + r, select(large, broadcast(power), select(small, broadcast(1 / power), one)))
-        store(f.c + r, rest * share)
-        store(f.near + r, lifted_one())
+        store(f.c + r, sum_but_largest(e) * share)
+        store(f.near + r, load(n.scales.largest + r))
         store(f.counts + r, load(n.row_weight + r))
 
 

@@ -15,8 +15,8 @@ from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
 from .simd cimport (
-    FLOAT64, MANTISSA_BITS, VECTORS, at_least, bits, bits_of, broadcast, broadcast_bits, equal, fma, from_bits, greater,
-    mask, maximum, real, scale_bits, select, vec, word,
+    FLOAT64, FUSED, MANTISSA_BITS, absolute, at_least, bits, bits_of, broadcast, broadcast_bits, equal, fma, from_bits,
+    greater, look_up, mask, maximum, real, scale_bits, select, unless, vec, word,
 )
 
 cdef extern from "<math.h>" nogil:
@@ -28,84 +28,65 @@ cdef extern from "<float.h>" nogil:
     const double LARGEST_FLOAT32 "FLT_MAX"
 
 cdef enum:
-    GROUP = VECTORS * (2 + 2 * (VECTORS <= 2))  # exponentials that are computed together, at most
-    LIFT = 64 * (1 + FLOAT64)  # exponentials of which a sum must keep the small ones are kept times 2^LIFT
+    LIFT = 64 * (1 + FLOAT64)   # the exponentials of a row are kept times 2^LIFT
 
-
-cdef inline vec remainder_of(vec x, int lift, vec* t) noexcept nogil:
-    """The first half of an exponential, x <= 0: r, so that exp(x) = 2^k exp(r), and t, with k + lift in its bits.
-
-    k = round(x / ln 2), so |r| <= ln(2) / 2. Adding 1.5 * 2^MANTISSA_BITS rounds to an integer, which then stands in
-    the lowest bits. ln 2 is subtracted in two parts, the first of which makes an exact product.
+cdef extern from *:
     """
-    cdef vec k, r
-    if FLOAT64:
-        x = maximum(broadcast(-0.69314718055994531 * (1023 + lift)), x)
-        t[0] = fma(x, broadcast(1.4426950408889634), broadcast(6755399441055744.0 + (1023 + lift)))
-        k = t[0] - broadcast(6755399441055744.0 + (1023 + lift))
-        r = fma(k, broadcast(-0.69314718036912382), x)
-        return fma(k, broadcast(-1.9082149292705877e-10), r)
-    x = maximum(broadcast(-0.6931472 * (127 + lift)), x)
-    t[0] = fma(x, broadcast(1.4426950408889634), broadcast(12582912.0 + (127 + lift)))
-    k = t[0] - broadcast(12582912.0 + (127 + lift))
-    r = fma(k, broadcast(-0.693115234375), x)
-    return fma(k, broadcast(-3.19461833e-05), r)
-
-
-cdef inline vec exp_of_remainder(vec r, vec t, real less) noexcept nogil:
-    """The second half: 2^(k + lift) exp(r) - less, and 0 - less where that is no normal number.
-
-    exp(r) = 1 + r + r^2 q(r), q fitted for the least relative error (2^-28 and 2^-58) and summed in pairs.
+    /* c 2^(j/8) in float32, less j in the place of the exponent's last bits (see `exponential`) */
+    static const cxent_word cxent_powers[8] = {
+        0x3F8B3A3E, 0x3F87D424, 0x3F859202, 0x3F848E45, 0x3F84E5BE, 0x3F86B7DA, 0x3F8A26DE, 0x3F8F5829};
     """
-    cdef vec power = scale_bits(t)
+    const word* POWERS "cxent_powers"
+
+
+# --- exp and expm1 of what is not positive -------------------------------------------------------------------------
+
+cdef inline vec expm1_of_remainder(vec r) noexcept nogil:
+    """exp(r) - 1 = r + r^2 q(r) for |r| <= ln(2) / 2, q fitted for the least relative error (2^-28 and 2^-58)."""
     cdef vec r2 = r * r
-    cdef vec r4, q
+    cdef vec r4
     if FLOAT64:
         r4 = r2 * r2
-        q = fma(r4,
-                fma(r4, fma(broadcast(2.5000301260848814e-08), r, broadcast(2.7630307297545969e-07)),
-                    fma(r2, fma(broadcast(2.75575859360685e-06), r, broadcast(2.4801492945913477e-05)),
-                        fma(broadcast(0.00019841269506712362), r, broadcast(0.001388888894376444)))),
-                fma(r2, fma(broadcast(0.0083333333334945636), r, broadcast(0.041666666666529704)),
-                    fma(broadcast(0.16666666666666413), r, broadcast(0.50000000000000111))))
-    else:
-        q = fma(r2,
-                fma(r2, broadcast(0.00138144822), fma(broadcast(0.0083687589), r, broadcast(0.0416683929))),
-                fma(broadcast(0.1666652026), r, broadcast(0.4999999342)))
-    return fma(power, fma(r2, q, r), power - broadcast(less) if less != 0 else power)
+        return fma(r2, fma(
+            r4,
+            fma(r4, fma(broadcast(2.5000301260848814e-08), r, broadcast(2.7630307297545969e-07)),
+                fma(r2, fma(broadcast(2.75575859360685e-06), r, broadcast(2.4801492945913477e-05)),
+                    fma(broadcast(0.00019841269506712362), r, broadcast(0.001388888894376444)))),
+            fma(r2, fma(broadcast(0.0083333333334945636), r, broadcast(0.041666666666529704)),
+                fma(broadcast(0.16666666666666413), r, broadcast(0.50000000000000111)))), r)
+    return fma(r2, fma(
+        r2,
+        fma(r2, broadcast(0.00138144822), fma(broadcast(0.0083687589), r, broadcast(0.0416683929))),
+        fma(broadcast(0.1666652026), r, broadcast(0.4999999342))), r)
 
 
 cdef inline vec exp_less(vec x, int lift, real less) noexcept nogil:
     """exp(x) * 2^lift - less for x <= 0, and 0 - less where exp(x) * 2^lift is no normal number.
 
+    With k = round(x / ln 2) it is 2^k exp(x - k ln 2). Adding 1.5 * 2^MANTISSA_BITS rounds to an integer, which then
+    stands in the lowest bits. ln 2 is subtracted in two parts, the first of which makes an exact product.
     Worst error, less = 0: float32 1.02 ulp over all x from -200 to 0, float64 1.07 ulp. NaN for NaN.
     """
-    cdef vec t
-    cdef vec r = remainder_of(x, lift, &t)
-    return exp_of_remainder(r, t, less)
+    cdef vec t, k, r, power
+    if FLOAT64:
+        x = maximum(broadcast(-0.69314718055994531 * (1023 + lift)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(6755399441055744.0 + (1023 + lift)))
+        k = t - broadcast(6755399441055744.0 + (1023 + lift))
+        r = fma(k, broadcast(-0.69314718036912382), x)
+        r = fma(k, broadcast(-1.9082149292705877e-10), r)
+    else:
+        x = maximum(broadcast(-0.6931472 * (127 + lift)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(12582912.0 + (127 + lift)))
+        k = t - broadcast(12582912.0 + (127 + lift))
+        r = fma(k, broadcast(-0.693115234375), x)
+        r = fma(k, broadcast(-3.19461833e-05), r)
+    power = scale_bits(t)
+    return fma(power, expm1_of_remainder(r), power - broadcast(less) if less != 0 else power)
 
 
 cdef inline vec exp(vec x, int lift) noexcept nogil:
     """exp(x) * 2^lift for x <= 0: as above."""
     return exp_less(x, lift, 0)
-
-
-cdef inline void exp_each(vec* x, Py_ssize_t n, int lift) noexcept nogil:
-    """exp(x) * 2^lift of up to GROUP vectors, as above: the first half of each, then the second half of each.
-
-    (What a half computes waits for what is before it, and a CPU looks only some tens of operations ahead for others.)
-    """
-    cdef vec t[GROUP]
-    cdef Py_ssize_t k
-    for k in range(n):
-        x[k] = remainder_of(x[k], lift, &t[k])
-    for k in range(n):
-        x[k] = exp_of_remainder(x[k], t[k], 0)
-
-
-cdef inline vec lifted_one() noexcept nogil:
-    """exp(0, LIFT): the exponentials of the largest numbers of a row are exactly this."""
-    return broadcast(3.402823669209385e38 if FLOAT64 else 18446744073709551616.0)
 
 
 cdef inline vec expm1(vec x) noexcept nogil:
@@ -118,6 +99,94 @@ cdef inline vec exp_any(vec x) noexcept nogil:
     cdef vec largest = broadcast(709.43613930310391 if FLOAT64 else 88.3762626)
     return select(greater(x, largest), broadcast(INFINITY), exp(x, 0))
 
+
+# --- the exponentials of a row -------------------------------------------------------------------------------------
+
+cdef struct Scale:      # of a row's exponentials: what makes its largest about 2^LIFT
+    vec shift           # taken from its numbers first: 0, or the largest of them (see `shift_of`)
+    vec lowest          # smaller ones count as this one, whose exponential is next to nothing
+    vec magic           # adding it rounds to an integer, and takes the largest number's power of 2 away
+
+
+cdef inline Scale scale_of(vec m, vec shift) noexcept nogil:
+    """The scale of a row whose largest number is m."""
+    cdef vec k
+    if FLOAT64:
+        k = fma(m - shift, broadcast(1.4426950408889634), broadcast(6755399441055744.0)) - broadcast(6755399441055744.0)
+        return Scale(shift, fma(k, broadcast(0.69314718055994531), broadcast(-0.69314718055994531 * (1021 + LIFT))),
+                     broadcast(6755399441055744.0 + 1023 + LIFT) - k)
+    k = fma(m - shift, broadcast(1.4426950408889634), broadcast(12582912.0)) - broadcast(12582912.0)
+    return Scale(shift, fma(k, broadcast(0.6931472), broadcast(-0.6931472 * (125 + LIFT))),
+                 fma(k, broadcast(-8), broadcast(12582912.0 + 8 * LIFT)))
+
+
+cdef inline vec shift_of(vec m) noexcept nogil:
+    """0, or m where it is 2^16 or more, or infinite: then x - m is exact for every x near enough to count.
+
+    (Without fused multiply-add float32 has exact products with ln 2 up to 177 alone: there it is 177 or more, and -89 or
+    less, for probabilities are of numbers to 88 below m.)
+    """
+    if FUSED or FLOAT64:
+        return select(greater(broadcast(65536), absolute(m)), broadcast(0), m)
+    return select(greater(broadcast(133), absolute(m - broadcast(44))), broadcast(0), m)
+
+
+cdef inline vec remainder_of(vec x, vec lowest, vec magic, vec* t) noexcept nogil:
+    """The first half of `exponential`: r, and t with k in its lowest bits."""
+    cdef vec k, r
+    x = maximum(lowest, x)
+    if FLOAT64:
+        t[0] = fma(x, broadcast(1.4426950408889634), magic)
+        k = t[0] - magic
+        r = fma(k, broadcast(-0.69314718036912382), x)
+        return fma(k, broadcast(-1.9082149292705877e-10), r)
+    t[0] = fma(x, broadcast(11.5415603), magic)
+    k = t[0] - magic
+    r = fma(k, broadcast(-0.086639404296875), x)
+    return fma(k, broadcast(-3.9932729162e-06), r)
+
+
+cdef inline vec exponential_of_remainder(vec r, vec t) noexcept nogil:
+    """The second half."""
+    cdef vec power
+    if FLOAT64:
+        power = scale_bits(t)
+        return fma(power, expm1_of_remainder(r), power)
+    power = from_bits(look_up(POWERS, bits_of(t)) + (bits_of(t) << 20))
+    return fma(power, fma(r * r, fma(broadcast(0.16669), r, broadcast(0.5000785)), r), power)
+
+
+cdef inline vec exponential(vec x, vec lowest, vec magic) noexcept nogil:
+    """c 2^(LIFT - K) exp(x) for x <= m, K = round(m / ln 2), c the same for all x (1.0877 in float32, 1 in float64).
+
+    x is not shifted, so nothing of it is rounded: K is taken from t, where it is an integer. In float32 exp(x) is
+    2^(k/8) exp(r), r = x - k ln(2) / 8: the eighths of k, its lowest three bits, choose one of eight powers, to whose
+    exponent the other bits are added (less those of the eighths, which are taken out of the table). c, which cancels
+    wherever exponentials are compared, is that for which all eight have the least error, 2^-28. The polynomial has
+    2^-25.6. Worst error: float32 0.95 ulp, float64 1.07 ulp, both of c exp(x). NaN for NaN.
+    """
+    cdef vec t
+    cdef vec r = remainder_of(x, lowest, magic, &t)
+    return exponential_of_remainder(r, t)
+
+
+cdef inline vec flush(vec e) noexcept nogil:
+    """0 in the place of exponentials whose share of a sum is no normal number."""
+    return unless(greater(broadcast(3.785766995733679e-270 if FLOAT64 else 1.0842021724855044e-19), e), e)
+
+
+cdef inline vec unlifted(vec e) noexcept nogil:
+    """e * 2^-LIFT. (Not in one factor with another, which may be small itself.)"""
+    return e * broadcast(2.938735877055719e-39 if FLOAT64 else 5.421010862427522e-20)
+
+
+cdef inline vec exponential_below_zero(vec x) noexcept nogil:
+    """c exp(x) of a row whose largest number is 0. (For tests.)"""
+    cdef Scale scale = scale_of(broadcast(0), broadcast(0))
+    return unlifted(flush(exponential(x, scale.lowest, scale.magic)))
+
+
+# --- logarithms ----------------------------------------------------------------------------------------------------
 
 cdef inline vec log_of_product(vec k, vec f) noexcept nogil:
     """log(2^k (1 + f)) for 1 + f from sqrt(1/2) to sqrt(2).

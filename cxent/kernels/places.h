@@ -28,6 +28,33 @@ CXENT_INLINE cxent_vec cxent_swap_pieces(cxent_vec x, int n) {
 #endif
 }
 
+/* table[k] for the k in the lowest three bits of each number of t, of a table of 8. */
+CXENT_INLINE cxent_bits cxent_look_up(const cxent_word* table, cxent_bits t) {
+#if CXENT_FLOAT64
+    (void) table;
+    return t; /* (float64 has no table) */
+#elif CXENT_VECTOR_BYTES == 64
+    const __m256i eight = _mm256_loadu_si256((const __m256i*) table);
+    return (cxent_bits) _mm512_permutexvar_epi32((__m512i) t, _mm512_broadcast_i64x4(eight));
+#elif CXENT_VECTOR_BYTES == 32
+    return (cxent_bits) _mm256_permutevar8x32_epi32(_mm256_loadu_si256((const __m256i*) table), (__m256i) t);
+#elif CXENT_W == 4 && defined(CXENT_NEON)
+    const uint8x16x2_t bytes = {{vld1q_u8((const uint8_t*) table), vld1q_u8((const uint8_t*) (table + 4))}};
+    return (cxent_bits) vqtbl2q_u8(bytes, (uint8x16_t) ((t & 7) * 0x04040404 + 0x03020100));
+#elif CXENT_W == 4 && defined(__AVX__)
+    const __m128 low = _mm_loadu_ps((const float*) table), high = _mm_loadu_ps((const float*) (table + 4));
+    return (cxent_bits) _mm_blendv_ps(_mm_permutevar_ps(low, (__m128i) t), _mm_permutevar_ps(high, (__m128i) t),
+                                      (__m128) (t << 29));
+#elif CXENT_W > 1
+    cxent_bits found = t;
+    for (int k = 0; k < CXENT_W; k++)
+        found[k] = table[t[k] & 7];
+    return found;
+#else
+    return table[t & 7];
+#endif
+}
+
 enum { CXENT_BLOCK = CXENT_W == 1 ? 1 : 128 / CXENT_REAL_BITS }; /* numbers in 16 bytes */
 
 /* Within every 16 bytes of BLOCK vectors, for which all CPUs have instructions that interleave the low (high) halves of

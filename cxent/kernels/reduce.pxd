@@ -1,236 +1,52 @@
-"""Many numbers of a row to one: the sums of their terms.
+"""Many numbers of a row to one: the sums of their terms, for one row in one loop, or for the columns of a tile.
 
 Every sum goes through one loop, `add_terms`, in which a literal chooses the terms and the C compiler keeps those alone.
-With vectors of 64 bytes an exponential goes from its register to the sum. With narrower ones, and in columns, a chunk
-that L1 holds has two loops: first its exponentials, then the sums of what they are.
+In rows an exponential goes from its register to the sum. That loop keeps the CPU's arithmetic busy and its memory idle,
+so it has company: it finds the maximum of the next row, and prefetches what lies ahead.
 
-A loop of exponentials leaves the CPU's memory idle, so it has company: step by step it finds the maximum of a row of
-the next batch, prefetches what the next batch needs, and in columns writes what waits to be written past the caches.
-
-In the loop over exponentials alone, a group of vectors is computed together (see `exp_each`): 1.05 to 1.1 times as fast
-on a Zen 2 in float32, 1.1 to 1.19 in float64, 1.03 to 1.06 in columns. Twice or half as large groups, 0.86 to 1.05;
-lines moved among them, 0.9.
-
-Tried: one loop on AVX2, 0.86 of the speed, and worse the further it is unrolled (16 registers do not hold it, and long
-loops fall out of the cache of decoded operations), while two loops on AVX-512 have 0.95; one loop with plain partial
-sums of four steps on AVX2, 0.97; the tail of a row first, 1.0; the tails after all rows of a batch, 0.93 to 1.05;
-chunks half or twice as long, 0.98 to 1.0; the first halves of four exponentials before the second in the one loop of
-AVX-512 on a Zen 5, 1.0 to 1.07 in the caches, 0.92 to 1.0 beyond; the maxima counted in float32 like any other term,
-0.96 to 0.99; removed in
-the loop of the exponentials, where these are not kept, 0.94; batches of half as many rows beyond the caches, where L1
-has 32 kB, 0.93 to 1.0.
+Tried: exponentials and sums in two loops, 0.8 to 0.95 of the speed (AVX2 and AVX-512); the shift of all rows by their
+maximum, 0.85 to 0.9; what is below the lowest number removed here and not by `flush`, 0.92 to 0.97 (and a test for it
+at the end of the row, 0.9); the steps of a row from the last to the first where results lie a little further in their
+page than x, 1.0; the tail of a row first, 1.0.
 In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.
 """
 
-from .math cimport GROUP, INFINITY, exp, exp_each, number_of
-from .maxima cimport take_tail_maximum
+from .columns cimport take_exponentials_of_columns
+from .math cimport INFINITY, Scale, exponential, exponential_of_remainder, number_of, remainder_of
 from .simd cimport (
-    LANES, VECTORS, W, bits, broadcast, broadcast_bits, flattened, load, load_first, maximum, real, store, store_first,
-    vec,
+    BLOCK, LANES, VECTORS, W, bits, broadcast, broadcast_bits, equal, flattened, load, load_block, load_first,
+    maximum, prefetch, prefetch_to_write, real, scalar, store, store_first, unless, vec,
 )
-from .stores cimport Beside, begin_run, is_busy, move_line, stream_all
-from .sums cimport Sum, add, fold_maxima, fold_sums, value_of
+from .stores cimport DISTANCE, stream_all
+from .sums cimport Sum, add, add_sum, add_to, fold_maxima, fold_sums, sum_of_lanes, value_of
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms,
-    Terms_of_batch, compute_terms, count_of, for_step, has_exponentials, has_y, lift_of,
+    DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms,
+    Terms_of_batch, compute_terms, count_of, for_step, for_strip, has_exponentials, has_y, scale_for_strip,
 )
 from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
 
 cdef enum:
-    CHUNK = 32                  # steps of a row that are computed together, where there are two loops
-    LONG_CHUNK = 4096           # where there is one, and from one renewal of the sums to the next
-    STEPS = GROUP // VECTORS    # of a row, whose exponentials are computed together, likewise
-    GROUP_OF_COLUMNS = 2 * VECTORS  # vectors of columns, in the same way
-    ONE_LOOP = (VECTORS == 1)   # exponentials and sums of rows, where a step is one vector and there are 32 registers
+    RUN = 4096                  # steps of a row whose sums are added up by themselves,
+    SHIFTED_RUN = 64            # and of a row that is shifted first
 
-cdef struct Strip:              # what the terms of one strip are of
+cdef struct Numbers:            # what terms are of: those of a row, or of LANES columns
     const real* x
     const real* y
     const real* w
     Py_ssize_t x_step
     Py_ssize_t y_step
     real c
-    real* e                     # where its exponentials go, step by step; NULL if they are not kept
-    const real* next            # a row of the next batch, of which the maximum is found beside
+    vec lowest                  # of the scale of a row's exponentials
+    vec magic
+    real* e                     # where these go, step by step,
+    Py_ssize_t e_step           # that is; 0 if they are not kept
+    const real* next            # a row whose maximum is found beside them
+    const real* ahead        # what is prefetched to be written, and more of the next row with it; NULL if nothing is
 
-
-cdef inline void take_group(Terms terms, bint moving, Py_ssize_t steps, Py_ssize_t at, Strip of, const vec* shift,
-                            Beside* beside, vec* largest) noexcept nogil:
-    """The exponentials of a few steps, up to STEPS: the first half of each, and then the second half of each."""
-    cdef vec e[STEPS * VECTORS]
-    cdef Py_ssize_t _step, step, v, n
-    for _step in range(steps if moving else 0):
-        move_line(beside)
-    for step in range(steps):
-        for v in range(VECTORS):
-            n = step * VECTORS + v
-            largest[v] = maximum(load(of.next + at + n * W), largest[v])
-            e[n] = load(of.x + at + n * W) - shift[v]
-    exp_each(e, steps * VECTORS, lift_of(terms))
-    for n in range(steps * VECTORS):
-        store(of.e + at + n * W, e[n])
-
-
-cdef inline void take_exponentials(Terms terms, bint moving, Py_ssize_t steps, Strip of, const vec* shift,
-                                   Beside* beside, vec* largest) noexcept nogil:
-    """e = exp(x - shift) * 2^lift, over whole steps of a row.
-
-    Where results lie a little further in their page than x, as in NumPy's allocations one after the other, a CPU takes
-    each load for one of what has just been stored, and waits: 0.9 of the speed. Then the steps are taken from the last.
-    """
-    cdef Py_ssize_t groups = steps // STEPS
-    cdef Py_ssize_t next_group = STEPS * LANES
-    cdef Py_ssize_t at = 0
-    cdef Py_ssize_t _group
-    if (<size_t> of.e - <size_t> of.x) % 4096 - 1 < 63:
-        at = (groups - 1) * next_group
-        next_group = -next_group
-    for _group in range(groups):
-        take_group(terms, moving, STEPS, at, of, shift, beside, largest)
-        at += next_group
-    take_group(terms, moving, steps % STEPS, groups * STEPS * LANES, of, shift, beside, largest)
-
-
-cdef inline void take_group_of_columns(int lift, bint busy, Py_ssize_t vectors, const real* x, const real* shift,
-                                       real* e, Beside* beside) noexcept nogil:
-    """The exponentials of a class in a few vectors of rows, likewise."""
-    cdef vec group[GROUP_OF_COLUMNS]
-    cdef Py_ssize_t _strip, n
-    for _strip in range(vectors // VECTORS if busy else 0):
-        move_line(beside)
-    for n in range(vectors):
-        group[n] = load(x + n * W) - load(shift + n * W)
-    exp_each(group, vectors, lift)
-    for n in range(vectors):
-        store(e + n * W, group[n])
-
-
-cdef inline void take_exponentials_of_columns(int lift, bint busy, const Batch* batch, const Terms_of_batch* of,
-                                              Beside* beside) noexcept nogil:
-    """The same over all vectors of a batch in columns that have rows, class by class."""
-    cdef const real* x = of.x.start
-    cdef real* e = of.kept.start
-    cdef Py_ssize_t vectors = (batch.rows + W - 1) // W
-    cdef Py_ssize_t groups = vectors // GROUP_OF_COLUMNS
-    cdef Py_ssize_t left = vectors % GROUP_OF_COLUMNS
-    cdef Py_ssize_t c, group, at
-    for c in range(batch.classes):
-        if busy:
-            begin_run(beside, c)
-        for group in range(groups):
-            at = group * GROUP_OF_COLUMNS * W
-            take_group_of_columns(lift, busy, GROUP_OF_COLUMNS, x + at, of.shift + at, e + at, beside)
-        at = groups * GROUP_OF_COLUMNS * W
-        take_group_of_columns(lift, busy, left, x + at, of.shift + at, e + at, beside)
-        x += of.x.step
-        e += of.kept.step
-
-
-cdef inline void take_exponentials_of_few(int lift, const Batch* batch, const Terms_of_batch* of) noexcept nogil:
-    """The same of a row or two, as rows: of a vector of columns they would fill one number or two."""
-    cdef real row[SHORT + LANES]
-    cdef Py_ssize_t r, c, k
-    for r in range(batch.rows):
-        for c in range(batch.classes):
-            row[c] = of.x.start[r + c * of.x.step]
-        for k in range((batch.classes + W - 1) // W):
-            store(row + k * W, exp(load_first(row + k * W, batch.classes - k * W, broadcast(0))
-                                   - broadcast(of.shift[r]), lift))
-        for c in range(batch.classes):
-            of.kept.start[r + c * of.kept.step] = row[c]
-
-
-cdef inline void terms_at(Terms terms, bint one_loop, bint moving, const Batch* batch, Strip of, Py_ssize_t step,
-                          Py_ssize_t v, const vec* shift, Beside* beside, vec* t, bits* maxima,
-                          vec* largest) noexcept nogil:
-    """The terms of a step's vector v; in `one_loop`, its exponentials too."""
-    cdef vec x = load(of.x + step * of.x_step + v * W)
-    if one_loop and has_exponentials(terms):
-        if moving:
-            move_line(beside)
-        largest[v] = maximum(load(of.next + step * LANES + v * W), largest[v])
-        x = exp(x - shift[v], lift_of(terms))
-        if of.e != NULL:
-            store(of.e + step * LANES + v * W, x)
-    compute_terms(terms, x,
-                  load(of.y + step * of.y_step + v * W) if has_y(terms) else broadcast(0),
-                  for_step(of.w, batch, step, v) if terms == DIFFERENCES else broadcast(0),
-                  shift[v], broadcast(of.c), t, &maxima[v])
-
-
-cdef inline void add_terms(Terms terms, bint one_loop, bint moving, const Batch* batch, Strip of, Py_ssize_t steps,
-                           const vec* shift, Beside* beside, Sum* sums, vec* largest) noexcept nogil:
-    """Add the terms of whole steps to sums[i * VECTORS + v], i the term: pairs of pairs."""
-    cdef vec t[8]       # term i of step j is t[2 j + i]
-    cdef bits maxima[VECTORS]   # (the second terms of SUMEXP_M1, which are counted)
-    cdef Py_ssize_t added = 1 if terms == SUMEXP_M1 else count_of(terms)
-    cdef Py_ssize_t quads = steps // 4
-    cdef Py_ssize_t _quad, v, i, j
-    for v in range(VECTORS):
-        maxima[v] = broadcast_bits(0)
-    for _quad in range(quads):
-        for v in range(VECTORS):
-            # (Not in a loop, which compilers leave as it is where it is long: 0.5 of the speed.)
-            terms_at(terms, one_loop, moving, batch, of, 0, v, shift, beside, t, maxima, largest)
-            terms_at(terms, one_loop, moving, batch, of, 1, v, shift, beside, t + 2, maxima, largest)
-            terms_at(terms, one_loop, moving, batch, of, 2, v, shift, beside, t + 4, maxima, largest)
-            terms_at(terms, one_loop, moving, batch, of, 3, v, shift, beside, t + 6, maxima, largest)
-            for i in range(added):
-                add(&sums[i * VECTORS + v], (t[i] + t[2 + i]) + (t[4 + i] + t[6 + i]))
-        of.x += 4 * of.x_step
-        of.y += 4 * of.y_step
-        of.w += 4 if batch.columns else 4 * LANES
-        of.next += 4 * LANES
-        if of.e != NULL:
-            of.e += 4 * LANES
-    for v in range(VECTORS if steps % 4 != 0 else 0):
-        for i in range(added):
-            t[2 + i] = broadcast(0)
-        for j in range(steps % 4):
-            terms_at(terms, one_loop, moving, batch, of, j, v, shift, beside, t, maxima, largest)
-            for i in range(added):
-                t[2 + i] = t[2 + i] + t[i]
-        for i in range(added):
-            add(&sums[i * VECTORS + v], t[2 + i])
-    for v in range(VECTORS if terms == SUMEXP_M1 else 0):
-        add(&sums[VECTORS + v], number_of(maxima[v]))
-
-
-cdef inline void sum_chunk(Terms terms, bint moving, const Batch* batch, Strip of, Py_ssize_t steps, const vec* shift,
-                           Beside* beside, Sum* sums, vec* largest) noexcept nogil:
-    """A chunk of a row: its exponentials, and its terms. (`moving` is a literal, for loops without a test.)"""
-    if has_exponentials(terms) and not ONE_LOOP:
-        take_exponentials(terms, moving, steps, of, shift, beside, largest)
-        of.x = of.e
-    add_terms(terms, ONE_LOOP, moving, batch, of, steps, shift, beside, sums, largest)
-
-
-cdef inline void sum_tail(Terms terms, const Batch* batch, Strip of, const vec* shift,
-                          Sum* sums) noexcept nogil:
-    """The classes of a row that do not fill a step: their exponentials to e, if that is not NULL, and their terms."""
-    cdef vec zero = broadcast(0)
-    cdef vec x, y = zero, w = zero
-    cdef vec t[2]
-    cdef bits maxima
-    cdef Py_ssize_t v, n, i
-    for v in range(VECTORS):
-        n = batch.tail - v * W
-        if n > 0:
-            x = load_first(of.x + v * W, n, broadcast(-INFINITY) if has_exponentials(terms) else zero)
-            if has_exponentials(terms):
-                x = exp(x - shift[v], lift_of(terms))
-                if of.e != NULL:
-                    store_first(of.e + v * W, x, n)
-            if has_y(terms):
-                y = load_first(of.y + v * W, n, zero)
-            if terms == DIFFERENCES:
-                w = load_first(of.w + v * W, n, zero)
-            maxima = broadcast_bits(0)
-            compute_terms(terms, x, y, w, shift[v], broadcast(of.c), t, &maxima)
-            for i in range(1 if terms == SUMEXP_M1 else count_of(terms)):
-                add(&sums[i * VECTORS + v], t[i])
-            if terms == SUMEXP_M1:
-                add(&sums[VECTORS + v], number_of(maxima))
+cdef struct Lanes:              # of one row, or of LANES columns
+    Sum sums[2 * VECTORS]       # of the term i in the vector v: i * VECTORS + v
+    bits maxima[VECTORS]        # the second terms of SUMEXP_M1, which are counted
+    vec largest[VECTORS]        # of the next row
 
 
 cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
@@ -239,155 +55,351 @@ cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
         sums[k] = Sum(broadcast(0), broadcast(0))
 
 
-cdef inline void renew_sums(Sum* sums, Py_ssize_t count) noexcept nogil:
-    """Add to the totals what rounding has taken from them, before that needs digits that it has not."""
-    cdef vec total
+cdef inline void take_exponentials(Numbers of, Py_ssize_t steps, Py_ssize_t v, Lanes* lanes, vec* x) noexcept nogil:
+    """The exponentials of a row in the vectors v of up to four steps, in the place of its numbers x.
+
+    (The first half of each, then the second half of each: what a half computes waits for what is before it, and a CPU
+    looks only some tens of operations ahead for others.)
+    """
+    cdef vec t[4]
+    cdef Py_ssize_t j
+    for j in range(steps):
+        lanes.largest[v] = maximum(load(of.next + j * LANES + v * W), lanes.largest[v])
+        x[j] = remainder_of(x[j], of.lowest, of.magic, &t[j])
+    for j in range(steps):
+        x[j] = exponential_of_remainder(x[j], t[j])
+    for j in range(steps if of.e_step != 0 else 0):
+        store(of.e + j * LANES + v * W, x[j])
+
+
+cdef inline Py_ssize_t added_of(Terms terms) noexcept nogil:
+    """How many of the terms are added up, and not counted."""
+    return 1 if terms == SUMEXP_M1 else count_of(terms)
+
+
+cdef inline void terms_of_steps(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps,
+                                Py_ssize_t v, vec n, Lanes* lanes, vec* t) noexcept nogil:
+    """The terms of the vectors v of up to four steps: term i of step j is t[2 j + i]."""
+    cdef vec x[4]
+    cdef Py_ssize_t j
+    for j in range(steps):
+        x[j] = load(of.x + j * of.x_step + v * W)
+    if has_exponentials(terms) and not columns:
+        take_exponentials(of, steps, v, lanes, x)
+    for j in range(steps):
+        compute_terms(terms, x[j],
+                      load(of.y + j * of.y_step + v * W) if has_y(terms) else broadcast(0),
+                      for_step(of.w, batch, j, v) if terms == DIFFERENCES else broadcast(0),
+                      n, broadcast(of.c), t + 2 * j, &lanes.maxima[v])
+
+
+cdef inline void add_quad(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t v, const vec* n,
+                          Lanes* lanes) noexcept nogil:
+    """Add the terms of the vectors v of four steps: in pairs."""
+    cdef vec t[8]
+    cdef Py_ssize_t i
+    terms_of_steps(terms, columns, batch, of, 4, v, n[v], lanes, t)
+    for i in range(added_of(terms)):
+        add(&lanes.sums[i * VECTORS + v], t[i] + t[2 + i])
+        add(&lanes.sums[i * VECTORS + v], t[4 + i] + t[6 + i])
+
+
+cdef inline void add_steps(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps, Py_ssize_t v,
+                           const vec* n, Lanes* lanes) noexcept nogil:
+    """Add those of up to three steps, one after the other."""
+    cdef vec t[2]
+    cdef vec sum[2]
+    cdef Py_ssize_t _step, i
+    sum[0] = sum[1] = broadcast(0)
+    for _step in range(steps):
+        terms_of_steps(terms, columns, batch, of, 1, v, n[v], lanes, t)
+        for i in range(added_of(terms)):
+            sum[i] = sum[i] + t[i]
+        of.x += of.x_step
+        of.y += of.y_step
+        of.w += 1 if columns else LANES
+        of.e += of.e_step
+        of.next += LANES
+    for i in range(added_of(terms)):
+        add(&lanes.sums[i * VECTORS + v], sum[i])
+
+
+cdef inline void prefetch_quad(Numbers of) noexcept nogil:
+    """Four lines of what is read next, and of results."""
+    cdef Py_ssize_t k
+    for k in range(4):
+        prefetch(of.next + (DISTANCE + k) * LANES)
+    for k in range(4):
+        prefetch_to_write(of.ahead + k * LANES)
+
+
+cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps, const vec* n,
+                           Lanes* lanes) noexcept nogil:
+    """Add the terms of whole steps."""
+    cdef Py_ssize_t _quad, v
+    for v in range(VECTORS):
+        lanes.maxima[v] = broadcast_bits(0)
+    for _quad in range(steps // 4):
+        add_quad(terms, columns, batch, of, 0, n, lanes)
+        if VECTORS > 1:     # (not a loop, which compilers leave as it is where it is long: 0.5 of the speed)
+            add_quad(terms, columns, batch, of, 1, n, lanes)
+        if VECTORS > 2:
+            add_quad(terms, columns, batch, of, 2, n, lanes)
+            add_quad(terms, columns, batch, of, 3, n, lanes)
+        for v in range(4, VECTORS):
+            add_quad(terms, columns, batch, of, v, n, lanes)
+        if has_exponentials(terms) and not columns and of.ahead != NULL:
+            prefetch_quad(of)
+            of.ahead += 4 * LANES
+        of.x += 4 * of.x_step
+        of.y += 4 * of.y_step
+        of.w += 4 if columns else 4 * LANES
+        of.e += 4 * of.e_step
+        of.next += 4 * LANES
+    for v in range(VECTORS if steps % 4 != 0 else 0):
+        add_steps(terms, columns, batch, of, steps % 4, v, n, lanes)
+    for v in range(VECTORS if terms == SUMEXP_M1 else 0):
+        add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
+
+
+# --- rows ----------------------------------------------------------------------------------------------------------
+
+cdef inline void add_tail(Terms terms, const Batch* batch, Numbers of, const vec* n, Lanes* lanes) noexcept nogil:
+    """The classes of a row that do not fill a step."""
+    cdef vec lowest = broadcast(-INFINITY), zero = broadcast(0)
+    cdef vec x, e, y = zero, w = zero
+    cdef vec t[2]
+    cdef Py_ssize_t v, left, i
+    for v in range(VECTORS):
+        left = batch.tail - v * W
+        if left > 0:
+            x = load_first(of.x + v * W, left, lowest if has_exponentials(terms) else zero)
+            if has_exponentials(terms):
+                lanes.largest[v] = maximum(load_first(of.next + v * W, left, lowest), lanes.largest[v])
+                e = exponential(x, of.lowest, of.magic)
+                if of.e_step != 0:
+                    store_first(of.e + v * W, e, left)
+                x = unless(equal(x, lowest), e)
+            if has_y(terms):
+                y = load_first(of.y + v * W, left, zero)
+            if terms == DIFFERENCES:
+                w = load_first(of.w + v * W, left, zero)
+            lanes.maxima[v] = broadcast_bits(0)
+            compute_terms(terms, x, y, w, n[v], broadcast(of.c), t, &lanes.maxima[v])
+            for i in range(added_of(terms)):
+                add(&lanes.sums[i * VECTORS + v], t[i])
+            if terms == SUMEXP_M1:
+                add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
+
+
+cdef inline void move_sums(Sum* sums, Py_ssize_t count, Sum* whole) noexcept nogil:
+    """Add a run's sums to those of the whole row, before what rounding takes from them needs digits that it has not."""
     cdef Py_ssize_t k
     for k in range(count):
-        total = value_of(sums[k])
-        sums[k] = Sum(total, sums[k].lost - (total - sums[k].total))
+        add_sum(&whole[k], sums[k])
+    clear(sums, count)
 
 
-cdef inline Strip strip_of(const Terms_of_batch* of, Py_ssize_t row, bint find_next) noexcept nogil:
-    cdef const real* x = of.x.start + row * of.x.strip
-    cdef Strip strip = Strip(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, NULL, x)
-    if of.kept.start != NULL:
-        strip.e = of.kept.start + row * of.kept.strip
-    if find_next:
-        strip.next = of.next.start + row * of.x.strip
-    return strip
+cdef inline Numbers numbers_from(Numbers of, Py_ssize_t n) noexcept nogil:
+    """The same from the class n of a row on."""
+    of.x += n
+    of.y += n
+    of.w += n
+    of.e += n if of.e_step != 0 else 0
+    of.next += n
+    of.ahead += n if of.ahead != NULL else 0
+    return of
 
 
-cdef inline Strip strip_from(Strip strip, Py_ssize_t n) noexcept nogil:
-    """The same from its class n on."""
-    strip.x += n
-    strip.y += n
-    strip.w += n
-    strip.next += n
-    if strip.e != NULL:
-        strip.e += n
-    return strip
+cdef inline void shift_run(const real* x, Py_ssize_t n, vec shift, real* shifted) noexcept nogil:
+    cdef Py_ssize_t k
+    for k in range((n + W - 1) // W):
+        store(shifted + k * W, load_first(x + k * W, n - k * W, broadcast(0)) - shift)
 
 
-cdef inline void sum_row(Terms terms, bint moving, const Batch* batch, const Terms_of_batch* of, Py_ssize_t row,
-                         Beside* beside, Sum* sums) noexcept nogil:
-    """sums[i * VECTORS + v] = the sum of the terms i of a row, in the lanes of the vector v."""
-    cdef real scratch[CHUNK * LANES]    # a chunk's exponentials that are not kept
-    cdef bint find_next = has_exponentials(terms) and row < of.next.rows
-    cdef Strip whole = strip_of(of, row, find_next)
-    cdef Strip strip
-    cdef vec shift[VECTORS]
-    cdef vec largest[VECTORS]
+cdef inline void sum_long_row(Terms terms, const Batch* batch, Numbers of, vec shift, const vec* n,
+                              Lanes* lanes) noexcept nogil:
+    """The steps of a row in runs: of a very long one, or one that is shifted."""
+    cdef real shifted[SHIFTED_RUN * LANES]
+    cdef Sum whole[2 * VECTORS]
+    cdef Numbers run
+    cdef Py_ssize_t sums = count_of(terms) * VECTORS
+    cdef bint is_shifted = has_exponentials(terms) and scalar(shift) != 0
     cdef Py_ssize_t start = 0
-    cdef Py_ssize_t n, v
-    for v in range(VECTORS):
-        shift[v] = broadcast(of.shift[row])
-        largest[v] = broadcast(-INFINITY)
-    clear(sums, count_of(terms) * VECTORS)
-    if moving:
-        begin_run(beside, row)
+    cdef Py_ssize_t steps, k
+    clear(whole, sums)
     while start < batch.steps:
-        n = min(<Py_ssize_t> (LONG_CHUNK if ONE_LOOP else CHUNK), batch.steps - start)
-        strip = strip_from(whole, start * LANES)
-        if not ONE_LOOP and strip.e == NULL:
-            strip.e = scratch
-        if moving and has_exponentials(terms):
-            sum_chunk(terms, True, batch, strip, n, shift, beside, sums, largest)
-        else:
-            sum_chunk(terms, False, batch, strip, n, shift, beside, sums, largest)
-        start += n
-        if start % LONG_CHUNK == 0:
-            renew_sums(sums, count_of(terms) * VECTORS)
-    if batch.tail > 0:
-        if moving:
-            move_line(beside)
-        strip = strip_from(whole, batch.steps * LANES)
-        sum_tail(terms, batch, strip, shift, sums)
-        take_tail_maximum(batch, strip.next, largest)
-    if find_next:
-        of.next.largest[row] = fold_maxima(largest)
+        steps = min(<Py_ssize_t> (SHIFTED_RUN if is_shifted else RUN), batch.steps - start)
+        run = numbers_from(of, start * LANES)
+        if is_shifted:
+            shift_run(run.x, steps * LANES, shift, shifted)
+            run.x = shifted
+        add_terms(terms, False, batch, run, steps, n, lanes)
+        start += steps
+        if start % RUN == 0:
+            move_sums(&lanes.sums[0], sums, whole)
+    run = numbers_from(of, batch.steps * LANES)
+    if is_shifted and batch.tail > 0:
+        shift_run(run.x, batch.tail, shift, shifted)
+        run.x = shifted
+    add_tail(terms, batch, run, n, lanes)
+    move_sums(&lanes.sums[0], sums, whole)
+    for k in range(sums):
+        lanes.sums[k] = whole[k]
 
 
-cdef inline void sum_as_rows(Terms terms, bint moving, const Batch* batch, const Terms_of_batch* of, Beside* beside,
-                             real** results) noexcept nogil:
-    cdef Sum sums[MOST_IN_ROWS][2 * VECTORS]
+cdef inline void sum_row(Terms terms, const Batch* batch, Numbers of, vec shift, vec number,
+                         Lanes* lanes) noexcept nogil:
+    """The sums of the terms of a row, and the lanes of the maximum of the next."""
+    cdef vec n[VECTORS]
+    cdef Py_ssize_t v
+    for v in range(VECTORS):
+        n[v] = number
+        lanes.largest[v] = broadcast(-INFINITY)
+    clear(&lanes.sums[0], count_of(terms) * VECTORS)
+    if batch.steps >= RUN or (has_exponentials(terms) and scalar(shift) != 0):
+        sum_long_row(terms, batch, of, shift, n, lanes)
+        return
+    add_terms(terms, False, batch, of, batch.steps, n, lanes)
+    add_tail(terms, batch, numbers_from(of, batch.steps * LANES), n, lanes)
+
+
+cdef inline vec fold_counts(const Batch* batch, Lanes* lanes) noexcept nogil:
+    """How many of the numbers of a row were counted: in every lane."""
+    cdef vec total = lanes.sums[VECTORS].total
+    cdef Py_ssize_t v
+    if batch.steps >= RUN:      # (a count may have more digits than a number)
+        return value_of(fold_sums(&lanes.sums[VECTORS]))
+    for v in range(1, VECTORS):
+        total = total + lanes.sums[VECTORS + v].total
+    return sum_of_lanes(total)
+
+
+cdef inline void put_sum(Sum sum, real* total, real* lost) noexcept nogil:
+    """A row's sum as the nearest number, and what that lacks."""
+    cdef vec value = value_of(sum)
+    total[0] = scalar(value)
+    if lost != NULL:
+        lost[0] = scalar(sum.lost - (value - sum.total))
+
+
+cdef inline void sum_as_rows(Terms terms, const Batch* batch, Terms_of_batch* of, real** results,
+                             real* lost) noexcept nogil:
+    cdef Lanes lanes[MOST_IN_ROWS]
+    cdef Scale scale = Scale(broadcast(0), broadcast(0), broadcast(0))
+    cdef Numbers numbers
+    cdef const real* x
     cdef Py_ssize_t row
     for row in range(batch.rows):
-        sum_row(terms, moving, batch, of, row, beside, sums[row])
+        x = of.x.start + row * of.x.strip
+        if has_exponentials(terms):
+            scale = scale_for_strip(of.scales, batch, row, 0)
+        numbers = Numbers(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, scale.lowest, scale.magic,
+                          NULL, 0, x, NULL)
+        if of.kept.start != NULL:
+            numbers.e, numbers.e_step = of.kept.start + row * of.kept.strip, LANES
+        if row < of.next.rows:
+            numbers.next = of.next.start + row * of.next.strip
+        if of.ahead.start != NULL:
+            numbers.ahead = of.ahead.start + row * of.ahead.strip
+        sum_row(terms, batch, numbers, scale.shift, for_strip(of.n, batch, row, 0), &lanes[row])
+        if has_exponentials(terms) and row < of.next.rows:
+            of.next.largest[row], of.next.found = scalar(fold_maxima(&lanes[row].largest[0])), row + 1
     # (After all rows: the additions of a fold wait for one another, but not for those of other rows.)
     for row in range(batch.rows):
-        results[0][row] = fold_sums(sums[row])
-        if count_of(terms) == 2:
-            results[1][row] = fold_sums(sums[row] + VECTORS)
+        put_sum(fold_sums(&lanes[row].sums[0]), results[0] + row, lost + row if lost != NULL else NULL)
+        if terms == SUMEXP_M1:
+            results[1][row] = scalar(fold_counts(batch, &lanes[row]))
+        elif count_of(terms) == 2:
+            put_sum(fold_sums(&lanes[row].sums[VECTORS]), results[1] + row, NULL)
 
 
-cdef inline void sum_columns(Terms terms, const Batch* batch, Block x, const Terms_of_batch* of,
-                             real** results) noexcept nogil:
-    """The terms of columns, strip by strip; x are the exponentials, if there are any."""
-    cdef Sum sums[2 * VECTORS]
-    cdef vec shift[VECTORS]
-    cdef Strip part
-    cdef Py_ssize_t strip, i, v
+cdef inline Sum sum_in_order_of_columns(const real* terms, Py_ssize_t n) noexcept nogil:
+    """What `add_terms` makes of the terms of a column, up to SHORT of them. (What follows them is read.)"""
+    cdef vec number[4]
+    cdef real pairs[2][SHORT + 1]
+    cdef real total = 0, lost = 0, term = 0
+    cdef Py_ssize_t group, k
+    for group in range((n // 4 + W - 1) // W):
+        for k in range(4 // BLOCK):
+            load_block(terms + 4 * W * group + k * BLOCK, 4 * sizeof(real), &number[k * BLOCK])
+        store(pairs[0] + W * group, number[0] + number[1])
+        store(pairs[1] + W * group, number[2] + number[3])
+    for k in range(n // 4):
+        add_to(&total, &lost, pairs[0][k])
+        add_to(&total, &lost, pairs[1][k])
+    for k in range(n // 4 * 4, n):
+        term = term + terms[k]
+    if n % 4 != 0:
+        add_to(&total, &lost, term)
+    return Sum(broadcast(total), broadcast(lost))
+
+
+# --- columns, and both ---------------------------------------------------------------------------------------------
+
+cdef inline void sum_as_columns(Terms terms, const Batch* batch, Terms_of_batch* of, real** results,
+                                real* lost) noexcept nogil:
+    """The terms of columns, strip by strip, those of exponentials once all of these are computed."""
+    cdef Lanes lanes
+    cdef Block x = of.x
+    cdef Numbers numbers
+    cdef vec n[VECTORS]
+    cdef vec value, zero = broadcast(0)
+    cdef Py_ssize_t strip, i, v, r
+    if has_exponentials(terms):
+        take_exponentials_of_columns(batch, of)
+        x = of.kept
     for strip in range(batch.strips):
         for v in range(VECTORS):
-            shift[v] = load(of.shift + strip * LANES + v * W)
-        clear(sums, count_of(terms) * VECTORS)
-        part = Strip(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c, NULL, NULL)
-        add_terms(terms, False, False, batch, part, batch.steps, shift, NULL, sums, NULL)
-        for i in range(count_of(terms)):
-            for v in range(VECTORS):
-                store(results[i] + strip * LANES + v * W, value_of(sums[i * VECTORS + v]))
+            n[v] = load(of.n + strip * LANES + v * W)
+        clear(&lanes.sums[0], count_of(terms) * VECTORS)
+        numbers = Numbers(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c,
+                          zero, zero, NULL, 0, NULL, NULL)
+        add_terms(terms, True, batch, numbers, batch.steps, n, &lanes)
+        for v in range(VECTORS):
+            r = strip * LANES + v * W
+            for i in range(count_of(terms)):
+                value = value_of(lanes.sums[i * VECTORS + v])
+                store(results[i] + r, value)
+                if i == 0 and lost != NULL:
+                    store(lost + r, lanes.sums[v].lost - (value - lanes.sums[v].total))
 
 
-cdef inline void sum_as_columns(Terms terms, bint busy, const Batch* batch, const Terms_of_batch* of, Beside* beside,
-                                real** results) noexcept nogil:
-    if has_exponentials(terms):
-        if batch.rows <= W // 8 and batch.classes <= SHORT:
-            take_exponentials_of_few(lift_of(terms), batch, of)
-        elif busy:
-            take_exponentials_of_columns(lift_of(terms), True, batch, of, beside)
-        else:
-            take_exponentials_of_columns(lift_of(terms), False, batch, of, beside)
-        sum_columns(terms, batch, of.kept, of, results)
-    else:
-        sum_columns(terms, batch, of.x, of, results)
-
-
-cdef inline void sum_in_form(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
-                             real** results) noexcept nogil:
+cdef inline void sum_in_form(Terms terms, const Batch* batch, Terms_of_batch* of, real** results,
+                             real* lost) noexcept nogil:
     if batch.columns:
-        sum_as_columns(terms, is_busy(beside), batch, of, beside, results)
+        sum_as_columns(terms, batch, of, results, lost)
     else:
-        sum_as_rows(terms, is_busy(beside), batch, of, beside, results)
-        if has_exponentials(terms):
-            of.next.found = of.next.rows
+        sum_as_rows(terms, batch, of, results, lost)
 
 
-cdef inline flattened sum_chosen(Terms terms, const Batch* batch, const Terms_of_batch* of, Beside* beside,
-                                 real** results) noexcept nogil:
+cdef inline flattened sum_chosen(Terms terms, const Batch* batch, Terms_of_batch* of, real** results,
+                                 real* lost) noexcept nogil:
     if terms == EXPONENTIALS:
-        sum_in_form(EXPONENTIALS, batch, of, beside, results)
+        sum_in_form(EXPONENTIALS, batch, of, results, lost)
     elif terms == SUMEXP_M1:
-        sum_in_form(SUMEXP_M1, batch, of, beside, results)
+        sum_in_form(SUMEXP_M1, batch, of, results, lost)
     elif terms == TARGETS:
-        sum_in_form(TARGETS, batch, of, beside, results)
+        sum_in_form(TARGETS, batch, of, results, NULL)
+    elif terms == SHIFTED:
+        sum_in_form(SHIFTED, batch, of, results, NULL)
     elif terms == PRODUCTS:
-        sum_in_form(PRODUCTS, batch, of, beside, results)
+        sum_in_form(PRODUCTS, batch, of, results, NULL)
     elif terms == NUMBERS:
-        sum_in_form(NUMBERS, batch, of, beside, results)
+        sum_in_form(NUMBERS, batch, of, results, NULL)
     elif terms == FACTORS:
-        sum_in_form(FACTORS, batch, of, beside, results)
-    else:
-        sum_in_form(DIFFERENCES, batch, of, beside, results)
+        sum_in_form(FACTORS, batch, of, results, NULL)
+    elif terms == DIFFERENCES:
+        sum_in_form(DIFFERENCES, batch, of, results, NULL)
 
 
-cdef inline void sum_rows(Terms terms, const Batch* batch, Terms_of_batch* of, real* first,
-                          real* second) noexcept nogil:
-    """The sums of a batch's terms, for each row: as many as there are terms."""
+cdef inline void sum_rows(Terms terms, const Batch* batch, Terms_of_batch* of, real* first, real* second,
+                          real* lost) noexcept nogil:
+    """The sums of a batch's terms, for each row: as many as there are terms; and what rounding took from the first."""
     cdef real* results[2]
     results[0], results[1] = first, second
     if of.pending != NULL and of.pending.lines > 0:
         of.beside.pending = of.pending[0]
         of.pending.lines = 0
-    sum_chosen(terms, batch, of, &of.beside, results)
+    sum_chosen(terms, batch, of, results, lost)
     stream_all(&of.beside.pending)

@@ -27,22 +27,22 @@ from .reference_rows import (
 @np.errstate(all="ignore")
 def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    e, rest = exponentials(shifted_by_max(rows)[1])
+    e, rest = exponentials(*shifted_by_max(rows)[1:])
     store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    _, shifted = shifted_by_max(rows)
-    _, rest = exponentials(shifted)
+    _, shifted, lost = shifted_by_max(rows)
+    _, rest = exponentials(shifted, lost)
     store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
 
 
 @np.errstate(all="ignore")
 def logsumexp(x: Array, mask: Array | None, out: Array, threads: int) -> None:
-    m, shifted = shifted_by_max(chosen_rows(x, mask)[0])
-    _, rest = exponentials(shifted)
+    m, shifted, lost = shifted_by_max(chosen_rows(x, mask)[0])
+    _, rest = exponentials(shifted, lost)
     out[...] = np.where(np.isfinite(m), m + np.log1p(rest), m)[..., 0]
 
 
@@ -60,19 +60,20 @@ def log_softmax_backward(grad_output: Array, output: Array, out: Array, threads:
     store((c * g - np.exp(log_p) * total) / c, out)
 
 
-def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array]:
-    """The maximum m of x, x - m, and dx/du, for x = cap * tanh(u / (temperature * cap)), or u / temperature."""
-    top, shifted = shifted_by_max(u)
+def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array, Array]:
+    """The maximum m of x, x - m, what that lacks, and dx/du, for x = cap * tanh(u / (temperature * cap)), or
+    u / temperature."""
+    top, shifted, lost = shifted_by_max(u)
     if cap == 0:
         if temperature != 1:  # half differences, because the difference of two large numbers may be too large
-            shifted = (u / 2 - top / 2) / (temperature / 2)
-        return top / temperature, shifted, np.full_like(u, 1 / temperature)
+            shifted, lost = (u / 2 - top / 2) / (temperature / 2), np.zeros_like(u)
+        return top / temperature, shifted, lost, np.full_like(u, 1 / temperature)
     # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
     rate = 1 / (temperature * cap)
     e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))
     common = np.where(u > 0, e, np.where(top > 0, 1, e_top)) / ((1 + e) * (1 + e_top))
     shifted = np.where(u == top, 0, 2 * cap * common * np.expm1(2 * rate * shifted))
-    return cap * np.tanh(rate * top), shifted, 4 * e / (1 + e) ** 2 / temperature
+    return cap * np.tanh(rate * top), shifted, np.zeros_like(u), 4 * e / (1 + e) ** 2 / temperature
 
 
 @np.errstate(all="ignore")
@@ -140,8 +141,8 @@ def cross_entropy(
 ) -> float:
     _, smoothing, z, cap, temperature, divisor, z_divisor = options
     u = rows_of(x)
-    m, shifted, slope = _capped(u, cap, temperature)
-    e, rest = exponentials(shifted)
+    m, shifted, lost, slope = _capped(u, cap, temperature)
+    e, rest = exponentials(shifted, lost)
     share = 1 / (1 + rest)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, u)
 
@@ -198,8 +199,8 @@ def token_logprobs(
 ) -> None:
     ignored, cap, temperature = options
     u = rows_of(x)
-    m, shifted, _ = _capped(u, cap, temperature)
-    e, rest = exponentials(shifted)
+    m, shifted, lost, _ = _capped(u, cap, temperature)
+    e, rest = exponentials(shifted, lost)
     log_sum = np.log1p(rest) + (m - m)  # NaN for a row without probabilities
     entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
     lse[...] = (m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, _limit(u, m)))[..., 0]
@@ -279,8 +280,8 @@ def hessian_product(
 ) -> None:
     _, _, _, _, temperature, divisor, _ = options
     u, vector = rows_of(x), rows_of(v)
-    _, shifted, _ = _capped(u, 0, temperature)
-    e, rest = exponentials(shifted)
+    _, shifted, lost, _ = _capped(u, 0, temperature)
+    e, rest = exponentials(shifted, lost)
     p = e / (1 + rest)
     counts, t, _, at_label = _target_rows(target, class_weights, row_weights, options, u)
     weight = sum_rows(t) + at_label
@@ -368,8 +369,8 @@ def _exponent_to_one(x: Array) -> int:
 
 @np.errstate(all="ignore")
 def evaluate(function: str, x: Array, out: Array) -> None:
-    functions = {"exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "exp_any": np.exp}
-    out[...] = functions[function](x.astype(np.float64))
+    functions = {"expm1": np.expm1, "log": np.log, "log1p": np.log1p}
+    out[...] = functions.get(function, np.exp)(x.astype(np.float64))
 
 
 # What compiled kernels have for plain arrays, to which the general way is long; here it is not.

@@ -48,19 +48,22 @@ def finite_sum(terms: Callable[[float], Array]) -> tuple[float, Array]:
     return (0.5, total) if np.isfinite(total).all() else (2.0**-32, sum_rows(terms(2.0**-32)))
 
 
-def shifted_by_max(x: Array) -> tuple[Array, Array]:
-    """The maximum m, and x - m."""
+def shifted_by_max(x: Array) -> tuple[Array, Array, Array]:
+    """The maximum m, x - m, and what rounding has taken from that (Knuth's two-sum)."""
     m = x.max(axis=-1, keepdims=True)
-    return m, x - m
+    shifted = x - m
+    taken = shifted - x
+    lost = (x - (shifted - taken)) - (m + taken)
+    return m, shifted, np.where(np.isfinite(lost), lost, 0)
 
 
-def exponentials(shifted: Array) -> tuple[Array, Array]:
+def exponentials(shifted: Array, lost: Array | float = 0) -> tuple[Array, Array]:
     """exp(x - m), and rest = sum(exp(x - m)) - 1 summed over all classes but one maximum."""
-    e = np.exp(shifted)
+    e = np.exp(shifted) * (1 + lost)
     far = shifted < -512
     below = sum_rows(np.where((shifted == 0) | far, 0, e))
     if far.any():  # terms too small to be numbers are summed 512 higher up, where they are
-        below += np.exp(-512) * sum_rows(np.where(far, np.exp(shifted + 512), 0))
+        below += np.exp(-512) * sum_rows(np.where(far, np.exp(shifted + 512) * (1 + lost), 0))
     maxima = np.count_nonzero(shifted == 0, axis=-1, keepdims=True)
     return e, (maxima - 1) + below
 

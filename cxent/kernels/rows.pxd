@@ -207,11 +207,13 @@ cdef inline void add_number(double number, double* value, double* lost) noexcept
     value[0] = sum
 
 
-cdef inline void add_losses(const Batch* batch, double* loss, Total* total) noexcept nogil:
-    """Add the losses of a batch to the totals that their rows' numbers say: where batches begin depends on the memory.
+cdef inline void add_loss(double loss, Py_ssize_t row, Total* total) noexcept nogil:
+    """Add the loss of a row to one of the totals, which its number says: where batches begin depends on the memory."""
+    add_number(loss, &total.value[row % TOTALS], &total.lost[row % TOTALS])
 
-    loss has room for W more rows than the batch.
-    """
+
+cdef inline void add_losses(const Batch* batch, double* loss, Total* total) noexcept nogil:
+    """The same of a batch; loss has room for W more rows."""
     cdef Py_ssize_t first = batch.first % TOTALS
     cdef Py_ssize_t at_once = W // HALVES
     cdef Py_ssize_t lane, r, k

@@ -5,9 +5,9 @@ from libc.stdlib cimport free
 
 from .batches cimport Call
 from .cross_entropy cimport change_logits, sum_shifted
-from .elementwise cimport Row_factors, unlifted
+from .elementwise cimport Row_factors
 from .losses cimport Row_numbers, Scores, compute_lse
-from .math cimport LIFT, NAN, exp, expm1, log1p
+from .math cimport LIFT, NAN, exp, expm1, log1p, unlifted
 from .maxima cimport max_rows
 from .ranks cimport RANKED_ALONE, Ordered, allocate, count_larger, count_larger_than_many
 from .rows cimport Labels, bounded, copy_labels, put_values, take_labels, value_at
@@ -17,7 +17,7 @@ from .simd cimport (
 )
 from .softmax cimport find_limits, sum_exponentials_m1, take_terms
 from .sums cimport Sum, add_sum
-from .terms cimport TARGETS, Terms_of_batch
+from .terms cimport SHIFTED, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 cdef extern from * nogil:
@@ -154,11 +154,11 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     of.kept = block_of(batch, &call.spare)
     sum_exponentials_m1(call, &of, m, n)
     compute_lse(batch, n)
-    sum_shifted(call, TARGETS, x, of.kept, m, n, n.weight, n.shifted)  # (the exponentials in the place of targets)
+    sum_shifted(call, SHIFTED, x, of.kept, m, n, n.shifted, NULL)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         rest = load(n.sumexp_m1 + r)
-        store(n.shifted + r, unlifted(load(n.shifted + r)))
+        store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
         store(log_sum + r, log1p(rest))
         store(entropy + r, log1p(rest) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + rest)))
     put_logprobs(call, x, m, log_sum, entropy)

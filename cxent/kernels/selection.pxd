@@ -18,8 +18,8 @@ from libc.string cimport memcpy
 
 from .math cimport INFINITY, NAN, number_of
 from .simd cimport (
-    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first,
-    lowest, mask, maximum, real, select, store, vec,
+    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first, lowest,
+    mask, maximum, real, scalar, select, store, vec,
 )
 from .sums cimport fold_maxima
 from .tiles cimport Batch, Block, number_at
@@ -83,7 +83,7 @@ cdef inline real kth_largest(const real* x, Py_ssize_t n, Py_ssize_t k) noexcept
                 larger = count(larger, greater(broadcast(x[other]), number))
             least_negated[v] = maximum(select(greater(broadcast(<real> k), number_of(larger)), -number,
                                               broadcast(-INFINITY)), least_negated[v])
-    return -fold_maxima(least_negated)
+    return -scalar(fold_maxima(least_negated))
 
 
 cdef inline bint fits_ranks(Py_ssize_t k) noexcept nogil:

@@ -17,6 +17,7 @@ cdef extern from "simd.h" nogil:
 
     enum:
         FLOAT64 "CXENT_FLOAT64"                 # 1 if this is the module of float64, else 0
+        FUSED "CXENT_FUSED"                     # 1 if `fma` rounds once
         MANTISSA_BITS "CXENT_MANTISSA_BITS"
         W "CXENT_W"                             # numbers in a vector
         BLOCK "CXENT_BLOCK"                     # numbers in 16 bytes, of which W lines are transposed at once
@@ -44,7 +45,7 @@ cdef extern from "simd.h" nogil:
 
     vec load "cxent_load"(const real* p) noexcept
     void store "cxent_store"(real* p, vec x) noexcept
-    real first "cxent_first"(vec x) noexcept
+    real scalar "cxent_first"(vec x) noexcept
     vec gather "cxent_gather"(const real* p, bits at) noexcept
     vec load_first "cxent_load_first"(const real* p, Py_ssize_t n, vec fill) noexcept
     void store_first "cxent_store_first"(real* p, vec x, Py_ssize_t n) noexcept
@@ -52,6 +53,7 @@ cdef extern from "simd.h" nogil:
     void fence "cxent_fence"() noexcept
     void prefetch "cxent_prefetch"(const void* p) noexcept
     void prefetch_to_write "cxent_prefetch_to_write"(const void* p) noexcept
+    bits look_up "cxent_look_up"(const word* table, bits t) noexcept
     vec swap_pieces "cxent_swap_pieces"(vec x, int n) noexcept
     void load_block "cxent_load_block"(const void* lines, Py_ssize_t stride, vec* v) noexcept
     void store_block "cxent_store_block"(void* lines, Py_ssize_t stride, vec* v) noexcept

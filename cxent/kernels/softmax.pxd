@@ -1,31 +1,37 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .batches cimport Call, look_ahead
+from .batches cimport Call, block_ahead, look_ahead
 from .elementwise cimport (
-    EXPONENTIAL, HIDE, LOG_SHARE, LOG_SOFTMAX_BACKWARD, SCALE, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors,
-    change_block, finish_rows, leave,
+    EXPONENTIAL, HIDE, LOG_SHARE, LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors,
+    apply_to_row, change_block, finish_rows, leave,
 )
-from .losses cimport Row_numbers, complete_sumexp_m1, compute_lse
-from .math cimport INFINITY, NAN, log, log1p, quotient
+from .losses cimport Exponentials, Row_numbers, complete_sumexp_m1, compute_lse, sumexp_m1_of
+from .math cimport INFINITY, NAN, log, log1p, unlifted
 from .maxima cimport max_rows
+from .one_row cimport Row, are_alone, begin_rows, next_row, sum_of_row
 from .reduce cimport sum_rows
 from .rows cimport fill, put_values, take_values
-from .simd cimport W, absolute, broadcast, equal, greater, load, real, select, store, vec
-from .terms cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch
+from .simd cimport W, absolute, broadcast, equal, flattened, greater, load, real, select, store, vec
+from .sums cimport Reciprocal, reciprocal_of
+from .terms cimport (
+    EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, find_largest, find_scales,
+)
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
 
 
-cdef inline void take_terms(Call* call, Block x, Block y, const real* shift, Terms_of_batch* of) noexcept nogil:
+cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
     """What a sum reads, and where its exponentials go: to the place of the results.
 
     (Set in its place, as is all that a batch passes on: what is copied soon after waits for it, some 15 cycles a time.)
     """
-    of.x, of.y, of.w, of.shift, of.c = x, y, NULL, shift, 1
+    of.x, of.y, of.w, of.n, of.c = x, y, NULL, n, 1
+    of.scales = &call.n.scales
+    of.next = &call.next
+    of.ahead = block_ahead(&call.batch, &call.out)
     if call.out.origin != NULL:
         of.kept = block_of(&call.batch, &call.out)
     else:  # nothing needs x then, which is in a tile if it is in columns
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
-    of.next = &call.next
     of.pending = &call.pending
     look_ahead(call, &of.beside)
 
@@ -38,6 +44,7 @@ cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
     if call.mask.origin != NULL:
         chosen[0] = load_rows(&call.batch, &call.mask)
         change_block(HIDE, &call.batch, x, chosen[0], NULL, factors, x)
+        call.next.end = 0       # (the maxima of rows before they are masked are of no use)
     return x
 
 
@@ -52,35 +59,79 @@ cdef inline void level_empty_rows(const Batch* batch, Block chosen, real* m) noe
                     m[r] = -INFINITY
 
 
+cdef inline void sum_exponentials(Call* call, Terms_of_batch* of, const real* m, real* total,
+                                  real* lost) noexcept nogil:
+    find_scales(&call.batch, m, False, &call.n.scales)
+    sum_rows(EXPONENTIALS, &call.batch, of, total, NULL, lost)
+
+
+cdef inline flattened softmax_rows(Call* call) noexcept nogil:
+    """The same of rows one at a time."""
+    cdef Exponentials e
+    cdef Reciprocal share
+    cdef Row row
+    begin_rows(call, &row)
+    while next_row(call, &row):
+        e = sum_of_row(EXPONENTIALS, True, call, &row)
+        share = reciprocal_of(e.others, e.lost)
+        apply_to_row(PROBABILITY, &row.form, row.out, share.nearly, share.rest, row.out)
+
+
+cdef inline void put_shares(const Batch* batch, const real* total, const real* lost,
+                            Row_factors* factors) noexcept nogil:
+    cdef Row_factors f = factors[0]
+    cdef Reciprocal share
+    cdef Py_ssize_t group, r
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        share = reciprocal_of(load(total + r), load(lost + r))
+        store(f.a + r, share.nearly)
+        store(f.b + r, share.rest)
+
+
 cdef inline void softmax_batch(Call* call) noexcept nogil:
-    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
+    """out = e / sum(e), e the exponentials of x."""
     cdef real m[MOST_ROWS]
-    cdef real sums[MOST_ROWS]
+    cdef real total[MOST_ROWS]
+    cdef real lost[MOST_ROWS]
     cdef Row_factors* factors = &call.factors
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
     cdef Terms_of_batch of
-    cdef Py_ssize_t group
+    if are_alone(call):
+        softmax_rows(call)
+        return
     take_terms(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, m)
-    sum_rows(EXPONENTIALS, &call.batch, &of, sums, NULL)
-    for group in range((call.batch.rows + W - 1) // W):
-        store(factors.a + group * W, quotient(broadcast(1), load(sums + group * W)))  # (0 for an empty row)
-    finish_rows(SCALE, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
+    sum_exponentials(call, &of, m, total, lost)
+    put_shares(&call.batch, total, lost, factors)
+    finish_rows(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
 
 
-cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* shift,
-                                   Terms_of_batch* of) noexcept nogil:
+cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
     """The same, but the exponentials do not take the place of x."""
-    take_terms(call, x, y, shift, of)
+    take_terms(call, x, y, n, of)
     of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
 
 
 cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch* of, const real* m, Row_numbers* n) noexcept nogil:
-    sum_rows(SUMEXP_M1, &call.batch, of, n.sumexp_m1, n.maxima)
+    """r, the sum of exp(x - m) less the largest: that of the other exponentials, divided by the largest."""
+    find_scales(&call.batch, m, False, &n.scales)
+    find_largest(&call.batch, m, &n.scales)
+    of.n = n.scales.largest
+    sum_rows(SUMEXP_M1, &call.batch, of, n.others, n.maxima, n.lost)
     complete_sumexp_m1(&call.batch, m, n)
+
+
+cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
+    cdef Exponentials e
+    cdef Row row
+    begin_rows(call, &row)
+    while next_row(call, &row):
+        e = sum_of_row(SUMEXP_M1, False, call, &row)
+        apply_to_row(SHIFT, &row.form, row.x, row.m, log1p(sumexp_m1_of(e, row.m)), row.out)
 
 
 cdef inline void log_softmax_batch(Call* call) noexcept nogil:
@@ -92,6 +143,9 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     cdef Block x = load_masked(call, &chosen)
     cdef vec rest
     cdef Py_ssize_t group
+    if are_alone(call):
+        log_softmax_rows(call)
+        return
     take_terms_beside(call, x, x, factors.a, &of)
     max_rows(&call.batch, &call.x, x, &call.next, factors.a)
     if call.mask.origin != NULL:
@@ -177,7 +231,7 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     cdef Block y = load_rows(&call.batch, &call.y)
     cdef Terms_of_batch of
     cdef vec zero = broadcast(0)
-    cdef vec top, total, ratio, log_total
+    cdef vec top, rest, total, ratio, log_total
     cdef Py_ssize_t group, r
     take_terms(call, x, x, m, &of)
     of.kept = block_of(&call.batch, &call.spare)
@@ -185,14 +239,16 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0
-    sum_rows(EXPONENTIALS, &call.batch, &of, others, NULL)
-    take_terms(call, of.kept, y, m, &of)
-    sum_rows(FACTORS, &call.batch, &of, at_top, others)
+    sum_exponentials(call, &of, m, others, NULL)
+    find_largest(&call.batch, m, &call.n.scales)
+    take_terms(call, of.kept, y, call.n.scales.largest, &of)
+    sum_rows(FACTORS, &call.batch, &of, at_top, others, NULL)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         top = load(at_top + r)
-        total = top + load(others + r)
-        ratio = load(others + r) / top
+        rest = load(others + r) / unlifted(load(call.n.scales.largest + r))
+        total = top + rest
+        ratio = rest / top
         log_total = select(greater(broadcast(0.5), absolute(ratio)), log(absolute(top)) + log1p(ratio),
                            log(absolute(total)))
         store(sign + r, select(greater(total, zero), broadcast(1), select(greater(zero, total), broadcast(-1), total)))
@@ -212,14 +268,14 @@ cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_fac
     take_terms(call, g, y, factors.b, &of)
     fill(&call.batch, 0.5, factors.b)
     fill(&call.batch, 2, factors.c)
-    sum_rows(terms, &call.batch, &of, factors.a, NULL)
+    sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
     for r in range(call.batch.rows):
         if factors.a[r] - factors.a[r] != 0:
             too_large = True
             factors.b[r] = <real> 2.3283064365386963e-10    # 2^-32
             factors.c[r] = <real> 4294967296.0
     if too_large:
-        sum_rows(terms, &call.batch, &of, factors.a, NULL)
+        sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
 
 
 cdef inline void softmax_backward_batch(Call* call) noexcept nogil:

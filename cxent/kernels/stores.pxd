@@ -34,11 +34,16 @@ cdef struct Pending:        # results that wait to be written
     Py_ssize_t source_gap   # numbers, likewise
 
 
+cdef inline bint is_far(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Whether the array is larger than a cache that is near."""
+    return batch.total * batch.classes * rows.itemsize > CACHED_BYTES
+
+
 cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) noexcept nogil:
     cdef Py_ssize_t first = batch.first + batch.rows
     ahead.start = NULL
     ahead.line = ahead.run = 0
-    if rows.origin == NULL or first >= batch.total or batch.total * batch.classes * rows.itemsize <= CACHED_BYTES:
+    if rows.origin == NULL or first >= batch.total or not is_far(batch, rows):
         return  # what lies behind the array would drive from the cache what is needed
     ahead.start = row_at(batch, rows, first)
     ahead.line = LANES * rows.itemsize

@@ -1,31 +1,39 @@
 """What is summed over the classes of each row: terms of its numbers, of which the most important are exponentials.
 
-Exponentials of which the sum needs the small ones, beside the largest or beyond the smallest normal number, are kept
-times 2^LIFT: then thousands of them, each too small to be a number, still make a sum. The largest are exactly 2^LIFT.
+These are kept times 2^LIFT: then thousands of them, each too small to be a number, still make a sum.
 """
 
-from .math cimport LIFT, lifted_one, product
+from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unlifted
 from .maxima cimport Next_maxima
-from .simd cimport LANES, W, bits, broadcast, count, equal, load, mask, real, select, unless, vec
+from .simd cimport LANES, W, bits, broadcast, count, equal, load, mask, real, select, store, unless, vec
 from .stores cimport Beside, Pending
 from .tiles cimport Batch, Block
 
 cdef enum Terms:
-    EXPONENTIALS        # e = exp(x - shift)
-    SUMEXP_M1           # e = exp(x - shift) 2^LIFT but for the maxima; and 1 for each of these
-    TARGETS             # y, and y (x - shift) c; c is 1/2 or less, since a difference of large numbers may be too large
-    PRODUCTS            # x y, times the number that elsewhere is a shift
-    NUMBERS             # x, likewise
-    FACTORS             # y where x is 1, the largest exponential, and y x elsewhere
-    DIFFERENCES         # w (x - shift) c, w the class weights
+    EXPONENTIALS        # e, the exponential of x
+    SUMEXP_M1           # e but for the largest; and 1 for each of these
+    TARGETS             # y, and y (x - n) c; c is 1/2 or less, since a difference of large numbers may be too large
+    SHIFTED             # y (x - n) c, y an exponential
+    PRODUCTS            # x y n
+    NUMBERS             # x n
+    FACTORS             # y where x is n, the largest exponential, and x y elsewhere
+    DIFFERENCES         # w (x - n) c, w the class weights
+
+cdef struct Scales:             # the scales of a batch's exponentials, and what they make of its largest numbers
+    real* shift
+    real* lowest
+    real* magic
+    real* largest
 
 cdef struct Terms_of_batch:     # what a sum reads and writes
     Block x
     Block y
     const real* w       # class weights
-    const real* shift   # a number for each row
+    const real* n       # a number for each row; where there are exponentials, the largest
     real c
+    const Scales* scales
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
+    Block ahead      # what of the next results is prefetched beside; or NULL
     Next_maxima* next
     Pending* pending    # NULL if these terms are not for it
     Beside beside
@@ -39,12 +47,8 @@ cdef inline bint has_exponentials(Terms terms) noexcept nogil:
     return terms == EXPONENTIALS or terms == SUMEXP_M1
 
 
-cdef inline int lift_of(Terms terms) noexcept nogil:
-    return LIFT if terms == SUMEXP_M1 else 0
-
-
 cdef inline bint has_y(Terms terms) noexcept nogil:
-    return terms == TARGETS or terms == PRODUCTS or terms == FACTORS
+    return terms == TARGETS or terms == SHIFTED or terms == PRODUCTS or terms == FACTORS
 
 
 cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
@@ -61,26 +65,57 @@ cdef inline vec for_step(const real* numbers, const Batch* batch, Py_ssize_t ste
     return load(numbers + step * LANES + v * W)
 
 
-cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec shift, vec c, vec* t, bits* maxima) noexcept nogil:
+cdef inline void find_scales(const Batch* batch, const real* m, bint shifted, Scales* scales) noexcept nogil:
+    """The scales of rows whose largest numbers are m; `shifted`, of exponentials of x - m."""
+    cdef Scales of = scales[0]
+    cdef Scale scale
+    cdef vec top
+    cdef Py_ssize_t group, r
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        top = load(m + r)
+        scale = scale_of(top, top if shifted else shift_of(top))
+        store(of.shift + r, scale.shift)
+        store(of.lowest + r, scale.lowest)
+        store(of.magic + r, scale.magic)
+
+
+cdef inline void find_largest(const Batch* batch, const real* m, Scales* scales) noexcept nogil:
+    """What the scales make of the largest numbers."""
+    cdef Scales of = scales[0]
+    cdef Py_ssize_t group, r
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        store(of.largest + r, exponential(load(m + r) - load(of.shift + r), load(of.lowest + r), load(of.magic + r)))
+
+
+cdef inline Scale scale_for_strip(const Scales* of, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
+    return Scale(for_strip(of.shift, batch, strip, v), for_strip(of.lowest, batch, strip, v),
+                 for_strip(of.magic, batch, strip, v))
+
+
+cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, vec* t, bits* maxima) noexcept nogil:
     """The terms, and one more for each maximum; x are the exponentials e, if there are any."""
     cdef vec zero = broadcast(0)
     cdef mask at_top
     if terms == EXPONENTIALS:
         t[0] = x
     elif terms == SUMEXP_M1:
-        at_top = equal(x, lifted_one())
+        at_top = equal(x, n)
         t[0] = unless(at_top, x)
         maxima[0] = count(maxima[0], at_top)
     elif terms == TARGETS:
         t[0] = y
-        t[1] = product(y, c * x - c * shift)
+        t[1] = product(y, c * x - c * n)
+    elif terms == SHIFTED:
+        t[0] = product(flush(y), c * x - c * n)
     elif terms == PRODUCTS:
-        t[0] = (x * shift) * y
+        t[0] = (x * n) * y
     elif terms == NUMBERS:
-        t[0] = x * shift
+        t[0] = x * n
     elif terms == FACTORS:
-        at_top = equal(x, broadcast(1))
+        at_top = equal(x, n)
         t[0] = select(at_top, y, zero)
-        t[1] = unless(at_top, product(y, x))
+        t[1] = unless(at_top, product(y, unlifted(flush(x))))
     else:
-        t[0] = product(w, c * x - c * shift)
+        t[0] = product(w, c * x - c * n)

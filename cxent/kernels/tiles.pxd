@@ -17,7 +17,7 @@ the speed at 3 classes and 0.93 at 10; columns for up to 300 classes, 0.9 at 257
 batches of at most 64 rows, 0.88 at 3 classes; COLUMNS_BYTES half or twice as large, 0.95 to 1.02. Of many classes whose
 rows lie side by side, 16 rows a batch have 0.45 to 0.7 of the speed that 64 have, 128 have 0.8 to 1.0. On AVX-512:
 columns of 128 classes, 0.75 to 0.85, and of 112, 0.85 to 1.0, for rows of whole steps have no tail; from 116 to 127
-classes columns have 1.1 of the speed in the caches; ROWS_BYTES 16384, 0.98 to 1.02, 8192, 0.9 to 1.02.
+classes columns have 1.1 of the speed in the caches.
 """
 
 from libc.stdint cimport uint16_t
@@ -35,7 +35,7 @@ cdef enum:
     MIDDLING = 4096         # up to so many, rows that lie side by side stay columns
     CACHED_BYTES = 1 << 20  # arrays up to this size are in a cache that is near
     COLUMNS_BYTES = 16384   # of the rows that are computed together, if they are not few or long:
-    ROWS_BYTES = 12288      # (of rows, L1 is to hold the next ones too)
+    ROWS_BYTES = 12288
 
 cdef enum Storage:
     NATIVE                  # this module's dtype
@@ -118,6 +118,12 @@ cdef inline Rows no_rows() noexcept nogil:
     return rows
 
 
+cdef inline bint are_native_rows(const Batch* batch, const Rows* rows) noexcept nogil:
+    """Whether all are rows of this dtype without gaps."""
+    return (batch.inner == 1 and rows.storage == NATIVE and rows.class_stride == rows.itemsize
+            and rows.outer_stride % rows.itemsize == 0)
+
+
 cdef inline Rows rows_at(const Batch* batch, const void* origin, Py_ssize_t outer_stride, Py_ssize_t class_stride,
                          Py_ssize_t inner_stride, Storage storage) noexcept nogil:
     cdef Rows rows = no_rows()
@@ -127,8 +133,7 @@ cdef inline Rows rows_at(const Batch* batch, const void* origin, Py_ssize_t oute
     rows.outer_stride = outer_stride
     rows.class_stride = class_stride
     rows.inner_stride = inner_stride
-    rows.direct = (not batch.columns and batch.inner == 1 and storage == NATIVE and class_stride == rows.itemsize
-                   and outer_stride % rows.itemsize == 0)
+    rows.direct = not batch.columns and are_native_rows(batch, &rows)
     return rows
 
 

@@ -1,0 +1,123 @@
+"""Rows one at a time, where they are: what the kernels of such rows share.
+
+A kernel reads as maximum, sums, factors, results. The maximum of a row is found beside the exponentials of the one
+before, which keep the CPU's arithmetic busy and its memory idle.
+
+A few short rows are computed so too, where they would fill a vector of columns in part. Their sums are added in the
+order of columns: the bits of a row are the same in any batch.
+"""
+
+from .batches cimport Call
+from .losses cimport Exponentials
+from .math cimport INFINITY, Scale, exponential, number_of, scale_of, shift_of
+from .maxima cimport max_of_row
+from .reduce cimport Lanes, Numbers, fold_counts, sum_in_order_of_columns, sum_row
+from .simd cimport LANES, W, bits, broadcast, broadcast_bits, load_first, maximum, real, store, store_first, vec
+from .stores cimport is_far
+from .sums cimport Sum, fold_maxima, fold_sums, max_of_lanes, sum_of_lanes, value_of
+from .terms cimport SUMEXP_M1, Terms, compute_terms
+from .tiles cimport SHORT, Batch, are_native_rows, row_at
+
+cdef enum:
+    FEW_ROWS = W // 2       # so many short ones are sooner computed one by one
+    LEAST_CLASSES = 16      # of a row
+
+cdef struct Row:
+    const real* x
+    real* out               # NULL, if no result has its shape
+    Py_ssize_t number       # in the array
+    vec m                   # its largest number,
+    Scale scale             # the scale of its exponentials,
+    vec next_m              # and the largest number of the next
+    bint is_far             # the array is larger than a cache that is near
+    bint is_short           # in a batch of this many classes rows are columns
+    Batch form              # of a row
+
+
+cdef inline bint are_few_short_rows(const Batch* batch) noexcept nogil:
+    return batch.columns and batch.total <= FEW_ROWS and batch.classes >= LEAST_CLASSES
+
+
+cdef inline bint are_alone(const Call* call) noexcept nogil:
+    """Whether rows are to be computed one at a time: all arrays' are used where they are, and they are long, or few."""
+    return ((not call.batch.columns or are_few_short_rows(&call.batch)) and call.mask.origin == NULL
+            and are_native_rows(&call.batch, &call.x)
+            and (call.out.origin == NULL or are_native_rows(&call.batch, &call.out)))
+
+
+cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
+    """Take all rows that are left of this part."""
+    call.batch.rows = call.batch.end - call.batch.first
+    row.form = call.batch
+    row.form.columns = False
+    row.form.steps, row.form.tail = call.batch.classes // LANES, call.batch.classes % LANES
+    row.is_short = call.batch.columns
+    row.is_far = call.out.origin != NULL and is_far(&call.batch, &call.out)
+    row.out = NULL
+    row.number = call.batch.first - 1
+    row.next_m = max_of_row(&row.form, <const real*> row_at(&call.batch, &call.x, call.batch.first))
+
+
+cdef inline bint next_row(Call* call, Row* row) noexcept nogil:
+    cdef vec shift
+    row.number += 1
+    if row.number == call.batch.end:
+        return False
+    row.x = <const real*> row_at(&call.batch, &call.x, row.number)
+    if call.out.origin != NULL:
+        row.out = <real*> row_at(&call.batch, &call.out, row.number)
+    row.m = row.next_m
+    shift = shift_of(row.m)
+    row.scale = scale_of(row.m, shift)
+    return True
+
+
+cdef inline vec exponential_in(const Row* row, vec x) noexcept nogil:
+    return exponential(x - row.scale.shift, row.scale.lowest, row.scale.magic)
+
+
+cdef inline Exponentials exponentials_of(Terms terms, vec largest, Sum sum, vec maxima) noexcept nogil:
+    cdef vec total = value_of(sum)
+    return Exponentials(largest, maxima, total, sum.lost - (total - sum.total))
+
+
+cdef inline Exponentials sum_of_short_row(Terms terms, bint kept, Row* row, const real* next,
+                                          vec largest) noexcept nogil:
+    cdef real numbers[SHORT + 1]
+    cdef vec lowest = broadcast(-INFINITY)
+    cdef vec next_m = lowest
+    cdef bits maxima = broadcast_bits(0)
+    cdef vec e
+    cdef vec t[2]
+    cdef Py_ssize_t classes = row.form.classes
+    cdef Py_ssize_t group, k
+    for group in range((classes + W - 1) // W):
+        k = group * W
+        next_m = maximum(load_first(next + k, classes - k, lowest), next_m)
+        e = exponential_in(row, load_first(row.x + k, classes - k, lowest))
+        if kept:
+            store_first(row.out + k, e, classes - k)
+        compute_terms(terms, e, lowest, lowest, largest, lowest, t, &maxima)
+        store(numbers + k, t[0])
+    row.next_m = max_of_lanes(next_m)
+    return exponentials_of(terms, largest, sum_in_order_of_columns(numbers, classes), sum_of_lanes(number_of(maxima)))
+
+
+cdef inline Exponentials sum_of_row(Terms terms, bint kept, const Call* call, Row* row) noexcept nogil:
+    """The sum of a row's exponentials, or of all but the largest; they go to `out`, if they are kept."""
+    cdef Lanes lanes
+    cdef Numbers numbers
+    cdef const real* next = row.x
+    cdef vec largest = exponential_in(row, row.m)
+    if row.number + 1 < call.batch.end:
+        next = <const real*> row_at(&call.batch, &call.x, row.number + 1)
+    if row.is_short:
+        return sum_of_short_row(terms, kept, row, next, largest)
+    numbers = Numbers(row.x, NULL, NULL, LANES, 0, 1, row.scale.lowest, row.scale.magic, row.out,
+                      LANES if kept else 0, next, NULL)
+    if row.is_far:      # (the results of the next row, or where this one's come to be)
+        numbers.ahead = row.out + (call.batch.classes if kept else 0)
+    sum_row(terms, &row.form, numbers, row.scale.shift, largest, &lanes)
+    row.next_m = fold_maxima(&lanes.largest[0])
+    return exponentials_of(terms, largest, fold_sums(&lanes.sums[0]),
+                           fold_counts(&row.form, &lanes) if terms == SUMEXP_M1 else largest)
