@@ -65,6 +65,8 @@ Linear layers and Dask arrays have a table of their own:
 | `measure.py` | interleaved rounds, quartiles, rows that are run again |
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
+| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows by classes, beside PyTorch and ONNX Runtime |
+| `situations.py` | what a second thread gains after a sleep or a matrix product |
 | `large.py` | a command of its own: a linear layer, and Dask arrays, beside the peers |
 | `layer.py`, `chunked.py` | what its processes measure |
 | `accuracy.py` | how many digits are right, beside the peers: a table of its own |

@@ -30,6 +30,37 @@ def test_shapes_leave_no_wide_gap():
     assert {"50 x 10", "3,000 x 257", "16 x 5,003", cases.MEMORY_SHAPE} <= set(cases.SHAPES)
 
 
+def test_grid_of_shapes():
+    import grid
+
+    assert len(grid.shapes()) == 438
+    assert max(rows * classes for rows, classes in grid.shapes()) <= grid.MOST_NUMBERS
+
+
+def test_grid_marks_what_is_lost():
+    pytest.importorskip("matplotlib")
+    import grid
+
+    rows = [
+        {"dtype": "float32", "operation": "softmax", "rows": rows, "classes": classes, "ratio": 0.9 if rows == 8 else 2}
+        for rows, classes in grid.shapes()
+    ]
+    figure = grid.draw(rows, "a title")
+    assert len(figure.axes[0].texts) == sum(row["ratio"] < 1 for row in rows)
+
+
+@pytest.mark.slow
+def test_cells_of_the_grid():
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    import cells
+
+    (row,) = cells.cells([(3, 20)], ["float32"], ["softmax"])
+    assert set(row["seconds"]) == {"cxent", "PyTorch", "ONNX Runtime"}
+    best = min(row["seconds"]["PyTorch"], row["seconds"]["ONNX Runtime"])
+    assert row["ratio"] == best / row["seconds"]["cxent"]
+
+
 @pytest.mark.slow  # (the benchmark wants the newest of its peers, NumPy too)
 @pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
 @pytest.mark.parametrize(

@@ -57,12 +57,13 @@ cdef inline Block block_ahead(const Batch* batch, const Rows* rows) noexcept nog
 
 
 cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
-    """What of x and of the results is to be prefetched beside a batch."""
-    find_ahead(&call.batch, &call.x, &beside.x)
-    beside.kept.start, beside.kept.line, beside.kept.run = NULL, 0, 0
-    if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
-        find_ahead(&call.batch, &call.out, &beside.kept)
-    beside.pending.lines = 0
+    """What of x and of the results is to be prefetched beside a batch in columns."""
+    beside.x.start = beside.kept.start = NULL
+    beside.x.line = beside.x.run = beside.kept.line = beside.kept.run = beside.pending.lines = 0
+    if call.batch.columns:
+        find_ahead(&call.batch, &call.x, &beside.x)
+        if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
+            find_ahead(&call.batch, &call.out, &beside.kept)
 
 
 cdef inline int needs_tile(const Rows* rows) noexcept nogil:

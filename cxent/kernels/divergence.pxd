@@ -268,7 +268,8 @@ cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, rea
         change_block(DIVIDE, &call.batch, x, x, NULL, factors, x)
         fill(&call.batch, 0, m)
     take_terms(call, x, x, m, &of)
-    find_ahead(&call.batch, rows, &of.beside.x)
+    if call.batch.columns:
+        find_ahead(&call.batch, rows, &of.beside.x)
     of.kept = x
     of.ahead = block_ahead(&call.batch, rows)
     find_scales(&call.batch, m, True, &n.scales)

@@ -52,7 +52,7 @@ cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
     row.form.columns = False
     row.form.steps, row.form.tail = call.batch.classes // LANES, call.batch.classes % LANES
     row.is_short = call.batch.columns
-    row.is_far = call.out.origin != NULL and is_far(&call.batch, &call.out)
+    row.is_far = is_far(&call.batch, &call.x)
     row.out = NULL
     row.number = call.batch.first - 1
     row.next_m = max_of_row(&row.form, <const real*> row_at(&call.batch, &call.x, call.batch.first))
@@ -114,8 +114,8 @@ cdef inline Exponentials sum_of_row(Terms terms, bint kept, const Call* call, Ro
     if row.is_short:
         return sum_of_short_row(terms, kept, row, next, largest)
     numbers = Numbers(row.x, NULL, NULL, LANES, 0, 1, row.scale.lowest, row.scale.magic, row.out,
-                      LANES if kept else 0, next, NULL)
-    if row.is_far:      # (the results of the next row, or where this one's come to be)
+                      LANES if kept else 0, next, row.is_far, NULL)
+    if row.is_far and row.out != NULL:  # (the results of the next row, or where this one's come to be)
         numbers.ahead = row.out + (call.batch.classes if kept else 0)
     sum_row(terms, &row.form, numbers, row.scale.shift, largest, &lanes)
     row.next_m = fold_maxima(&lanes.largest[0])

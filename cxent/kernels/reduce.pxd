@@ -41,7 +41,8 @@ cdef struct Numbers:            # what terms are of: those of a row, or of LANES
     real* e                     # where these go, step by step,
     Py_ssize_t e_step           # that is; 0 if they are not kept
     const real* next            # a row whose maximum is found beside them
-    const real* ahead        # what is prefetched to be written, and more of the next row with it; NULL if nothing is
+    bint far                    # more of the next row is prefetched,
+    const real* ahead           # and with it what is written next, if that is not NULL
 
 cdef struct Lanes:              # of one row, or of LANES columns
     Sum sums[2 * VECTORS]       # of the term i in the vector v: i * VECTORS + v
@@ -129,7 +130,7 @@ cdef inline void prefetch_quad(Numbers of) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(4):
         prefetch(of.next + (DISTANCE + k) * LANES)
-    for k in range(4):
+    for k in range(4 if of.ahead != NULL else 0):
         prefetch_to_write(of.ahead + k * LANES)
 
 
@@ -148,9 +149,9 @@ cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Number
             add_quad(terms, columns, batch, of, 3, n, lanes)
         for v in range(4, VECTORS):
             add_quad(terms, columns, batch, of, v, n, lanes)
-        if has_exponentials(terms) and not columns and of.ahead != NULL:
+        if has_exponentials(terms) and not columns and of.far:
             prefetch_quad(of)
-            of.ahead += 4 * LANES
+            of.ahead += 4 * LANES if of.ahead != NULL else 0
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if columns else 4 * LANES
@@ -295,7 +296,7 @@ cdef inline void sum_as_rows(Terms terms, const Batch* batch, Terms_of_batch* of
         if has_exponentials(terms):
             scale = scale_for_strip(of.scales, batch, row, 0)
         numbers = Numbers(x, of.y.start + row * of.y.strip, of.w, LANES, LANES, of.c, scale.lowest, scale.magic,
-                          NULL, 0, x, NULL)
+                          NULL, 0, x, of.far, NULL)
         if of.kept.start != NULL:
             numbers.e, numbers.e_step = of.kept.start + row * of.kept.strip, LANES
         if row < of.next.rows:
@@ -354,7 +355,7 @@ cdef inline void sum_as_columns(Terms terms, const Batch* batch, Terms_of_batch*
             n[v] = load(of.n + strip * LANES + v * W)
         clear(&lanes.sums[0], count_of(terms) * VECTORS)
         numbers = Numbers(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c,
-                          zero, zero, NULL, 0, NULL, NULL)
+                          zero, zero, NULL, 0, NULL, False, NULL)
         add_terms(terms, True, batch, numbers, batch.steps, n, &lanes)
         for v in range(VECTORS):
             r = strip * LANES + v * W

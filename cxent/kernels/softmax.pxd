@@ -10,8 +10,9 @@ from .math cimport INFINITY, NAN, log, log1p, unlifted
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, next_row, sum_of_row
 from .reduce cimport sum_rows
-from .rows cimport fill, put_values, take_values
-from .simd cimport W, absolute, broadcast, equal, flattened, greater, load, real, select, store, vec
+from .rows cimport fill, put_values, take_values, value_at
+from .simd cimport W, absolute, broadcast, equal, flattened, greater, load, real, scalar, select, store, vec
+from .stores cimport is_far
 from .sums cimport Reciprocal, reciprocal_of
 from .terms cimport (
     EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, find_largest, find_scales,
@@ -27,6 +28,7 @@ cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_o
     of.x, of.y, of.w, of.n, of.c = x, y, NULL, n, 1
     of.scales = &call.n.scales
     of.next = &call.next
+    of.far = is_far(&call.batch, &call.x)
     of.ahead = block_ahead(&call.batch, &call.out)
     if call.out.origin != NULL:
         of.kept = block_of(&call.batch, &call.out)
@@ -158,8 +160,19 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
+cdef inline real limit_of(const real* x, Py_ssize_t classes, real m) noexcept nogil:
+    """The logsumexp of a row whose maximum is infinite: that, or NaN if a class is NaN; else 0."""
+    cdef Py_ssize_t c
+    if m - m == 0:
+        return 0
+    for c in range(classes):
+        if x[c] != x[c]:
+            return NAN
+    return m
+
+
 cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
-    """The logsumexp of rows whose maximum is infinite: that, or NaN if a class is NaN. 0 for all others."""
+    """The same of all rows of a batch."""
     cdef Py_ssize_t r, c
     for r in range(batch.rows):
         limit[r] = 0
@@ -170,12 +183,29 @@ cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* l
                     limit[r] = NAN
 
 
+cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
+    """The same of rows one at a time."""
+    cdef Exponentials e
+    cdef Row row
+    cdef real limit
+    begin_rows(call, &row)
+    while next_row(call, &row):
+        e = sum_of_row(SUMEXP_M1, False, call, &row)
+        limit = limit_of(row.x, call.batch.classes, scalar(row.m))
+        if limit == 0:
+            limit = scalar(row.m + log1p(sumexp_m1_of(e, row.m)))
+        (<real*> value_at(&call.batch, &call.values, row.number))[0] = limit
+
+
 cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     """values = m + log1p(sumexp_m1); the maximum itself where it is infinite and no class is NaN."""
     cdef Row_numbers* n = &call.n
     cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
+    if are_alone(call):
+        logsumexp_rows(call)
+        return
     take_terms(call, x, x, n.top, &of)
     max_rows(&call.batch, &call.x, x, &call.next, n.top)
     find_limits(&call.batch, x, n.top, n.limit)

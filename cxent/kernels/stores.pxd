@@ -1,7 +1,7 @@
-"""Memory beyond the caches: the next batch prefetched, results of columns written past the caches.
+"""Memory beyond the caches, for columns: the next batch prefetched, results written past the caches.
 
-While the exponentials of a batch are computed, the next batch's lines of 64 bytes are prefetched, one a step, and in
-columns the last batch's results are written, a line a step too. Results that wait so lie in a tile. They are written
+While the exponentials of a batch are computed, the next batch's lines of 64 bytes are prefetched, one a step, and the
+last batch's results are written, a line a step too. Results that wait so lie in a tile. They are written
 past the caches, so that what they replace is not read before: a number costs 8 bytes of traffic, not 12. Only results
 larger than the caches take this way; those in place are in the cache already.
 
@@ -22,7 +22,7 @@ cdef enum:
 cdef struct Ahead:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched
     Py_ssize_t line         # bytes from one line to the next,
-    Py_ssize_t run          # from one run of lines to the next: a row, or a class of the batch's rows
+    Py_ssize_t run          # from one run of lines, a class of the batch's rows, to the next
 
 cdef struct Pending:        # results that wait to be written
     char* target
@@ -41,18 +41,11 @@ cdef inline bint is_far(const Batch* batch, const Rows* rows) noexcept nogil:
 
 cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) noexcept nogil:
     cdef Py_ssize_t first = batch.first + batch.rows
-    ahead.start = NULL
-    ahead.line = ahead.run = 0
     if rows.origin == NULL or first >= batch.total or not is_far(batch, rows):
         return  # what lies behind the array would drive from the cache what is needed
     ahead.start = row_at(batch, rows, first)
     ahead.line = LANES * rows.itemsize
-    if rows.direct:     # (x is read beside the exponentials already, for the maxima)
-        ahead.start += DISTANCE * ahead.line
-    if batch.inner > 1:
-        ahead.run = rows.class_stride
-    else:
-        ahead.run = batch.strips * ahead.line if batch.columns else rows.outer_stride
+    ahead.run = rows.class_stride if batch.inner > 1 else batch.strips * ahead.line
 
 
 cdef inline void stream_past_caches(Batch* batch, const Rows* x, Rows* out) noexcept nogil:

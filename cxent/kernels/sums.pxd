@@ -1,15 +1,15 @@
 """The order of every sum: lanes, totals with compensation, and the tree in which the lanes of a row are folded.
 
 A row's numbers are added in LANES lanes, as many as 64 bytes hold, whatever a vector holds; lane k takes the numbers
-k, k + LANES, and so on. Four numbers of a lane make a pair of pairs, (a + b) + (c + d), and that is added to the lane's
-total with compensation. Lanes are folded pairwise: k and k + LANES / 2, then the quarters, to one. A row that is a
-column of a tile has one lane, and nothing to fold. The error of a sum of terms of one sign is below 1.5 ulp of it plus
-2 of its largest four terms', however long the row.
+k, k + LANES, and so on. Two numbers of a lane are added, and then their sum to the lane's total with compensation.
+Lanes are folded pairwise: k and k + LANES / 2, then the quarters, to one. A row that is a column of a tile has one
+lane, and nothing to fold. The error of a sum of terms of one sign is below 1 ulp of it plus 1 of its largest two
+terms', however long the row.
 
-Tried: twice as many lanes, 0.95 to 1.1 of the speed; eight numbers between two additions to a total, 2 % faster, and
-more roundings beside a probability just below 1; totals in float64 for float32, another mechanism; lanes folded without
-compensation, 5.7 ulp off where a probability is just below 1; the lanes of 16 rows transposed and folded at once,
-0.93 of the speed at 1,000 classes on AVX-512, where a batch has fewer.
+Tried: twice as many lanes, 0.95 to 1.1 of the speed; four numbers between two additions to a total, 1 to 3 % faster,
+and one rounding more beside a large probability (4.7 ulp instead of 4.0); totals in float64 for float32, another
+mechanism; lanes folded without compensation, 5.7 ulp off where a probability is just below 1; the lanes of 16 rows
+transposed and folded at once, 0.93 of the speed at 1,000 classes on AVX-512, where a batch has fewer.
 """
 
 from .simd cimport VECTORS, W, broadcast, equal, fma, maximum, real, select, swap_pieces, vec

@@ -33,7 +33,8 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
     real c
     const Scales* scales
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
-    Block ahead      # what of the next results is prefetched beside; or NULL
+    bint far            # x is larger than a cache that is near: rows are prefetched
+    Block ahead         # what else is: the next results, or NULL
     Next_maxima* next
     Pending* pending    # NULL if these terms are not for it
     Beside beside

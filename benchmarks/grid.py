@@ -1,0 +1,88 @@
+"""A grid of shapes beside the peers: rows by classes, one core, the ratio of speeds as a colour.
+
+    python benchmarks/grid.py [--dtypes float32 float64] [--only softmax ...]
+
+438 shapes of 1 to 8,192 rows by 2 to 128,256 classes, 4.2 million numbers at most. The peers are PyTorch and ONNX
+Runtime, in their fastest formulations; the others are slower everywhere (see ``peers.py``). Rounds are interleaved, and
+a time is the least of them, so that what else runs on the machine counts little. A shape at which a peer is faster is
+measured once more, and the better of its two ratios counts. Writes ``results/grid/<CPU>.json`` and a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from typing import Any
+
+from cells import LOST, PEERS, Row
+from formulations import cxent_
+from machine import HERE, ask, machine
+from report import stem_of
+
+OPERATIONS = ["softmax", "log_softmax", "loss", "loss+grad"]
+ROWS = [1, 2, 4, 8, 16, 32, 64, 256, 1_024, 8_192]
+CLASSES = [
+    *range(2, 11), 12, 16, 17, 20, 24, 32, 33, 40, 48, 50, 64, 65, 80, 96, 100, 112, 120, 127, 128, 129, 192, 256, 257,
+    384, 500, 512, 768, 1_000, 1_024, 2_000, 4_000, 8_192, 16_000, 32_000, 50_257, 65_536, 128_256,
+]  # fmt: skip
+MOST_NUMBERS = 1 << 22
+
+
+def shapes() -> list[tuple[int, int]]:
+    return [(rows, classes) for rows in ROWS for classes in CLASSES if rows * classes <= MOST_NUMBERS]
+
+
+def draw(rows: list[Row], title: str) -> Any:
+    """A panel for each dtype and operation; a cross where a peer is faster."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "cxent"
+    import matplotlib.pyplot as plt
+    import numpy as np
+    from matplotlib.colors import TwoSlopeNorm
+
+    panels = list(dict.fromkeys((row["dtype"], row["operation"]) for row in rows))
+    figure, axes = plt.subplots(
+        len(panels), 1, figsize=(12, 0.6 + 2 * len(panels)), squeeze=False, layout="constrained"
+    )
+    norm = TwoSlopeNorm(0, math.log2(0.5), math.log2(8))
+    for axis, panel in zip(axes[:, 0], panels, strict=True):
+        image = np.full((len(ROWS), len(CLASSES)), np.nan)
+        for row in rows:
+            if (row["dtype"], row["operation"]) == panel:
+                place = ROWS.index(row["rows"]), CLASSES.index(row["classes"])
+                image[place] = math.log2(row["ratio"])
+                if row["ratio"] < LOST:
+                    axis.text(place[1], place[0], "x", ha="center", va="center", fontsize=7)
+        shown = axis.imshow(image, norm=norm, cmap="RdBu", aspect="auto")
+        axis.set_xticks(range(len(CLASSES)), [f"{n:,}" for n in CLASSES], rotation=90, fontsize=6)
+        axis.set_yticks(range(len(ROWS)), [f"{n:,}" for n in ROWS], fontsize=6)
+        axis.set_title(", ".join(panel), fontsize=9)
+    bar = figure.colorbar(shown, ax=axes[:, 0], ticks=[-1, 0, 1, 2, 3], fraction=0.02)
+    bar.ax.set_yticklabels(["1/2", "1", "2", "4", "8"], fontsize=7)
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "float64"])
+    parser.add_argument("--only", nargs="+", default=OPERATIONS, choices=OPERATIONS)
+    arguments = parser.parse_args()
+    about = machine({module.NAME: module.DISTRIBUTION for module in [cxent_, *PEERS]})
+    rows = ask("cells", 1, shapes=shapes(), dtypes=arguments.dtypes, operations=arguments.only)
+    for dtype, operation in dict.fromkeys((row["dtype"], row["operation"]) for row in rows):
+        ratios = sorted(row["ratio"] for row in rows if (row["dtype"], row["operation"]) == (dtype, operation))
+        lost = sum(ratio < LOST for ratio in ratios)
+        median = ratios[len(ratios) // 2]
+        print(f"{dtype} {operation}: {lost} of {len(ratios)} lost, from {ratios[0]:.2f}, median {median:.2f}")
+    stem = HERE / "results" / "grid" / stem_of(about)
+    stem.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": rows}) + "\n")
+    title = f"cxent's speed to that of the faster of PyTorch and ONNX Runtime, one core of {about['cpu']}"
+    draw(rows, title).savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
