@@ -31,7 +31,7 @@ cdef inline void take_group(bint busy, bint shifted, Py_ssize_t vectors, const r
 
 
 cdef inline Scales scales_from(Scales of, Py_ssize_t row) noexcept nogil:
-    return Scales(of.shift + row, of.lowest + row, of.magic + row, of.largest + row)
+    return Scales(of.shift + row, of.lowest + row, of.magic + row, of.largest + row, of.shifted)
 
 
 cdef inline void take_exponentials(bint busy, bint shifted, const Batch* batch, Terms_of_batch* of) noexcept nogil:
@@ -56,17 +56,9 @@ cdef inline void take_exponentials(bint busy, bint shifted, const Batch* batch, 
         e += e_step
 
 
-cdef inline bint are_shifted(const Batch* batch, const real* shift) noexcept nogil:
-    cdef bint found = False
-    cdef Py_ssize_t r
-    for r in range(batch.rows):
-        found |= shift[r] != 0
-    return found
-
-
 cdef inline void take_exponentials_of_columns(const Batch* batch, Terms_of_batch* of) noexcept nogil:
     """e of every number. (Literals, for loops without a test.)"""
-    if are_shifted(batch, of.scales.shift):
+    if of.scales.shifted:
         take_exponentials(True, True, batch, of)
     elif is_busy(&of.beside):
         take_exponentials(True, False, batch, of)

@@ -5,7 +5,7 @@ In rows an exponential goes from its register to the sum. That loop keeps the CP
 so it has company: it finds the maximum of the next row, and prefetches what lies ahead.
 
 Tried: exponentials and sums in two loops, 0.8 to 0.95 of the speed (AVX2 and AVX-512); the shift of all rows by their
-maximum, 0.85 to 0.9; what is below the lowest number removed here and not by `flush`, 0.92 to 0.97 (and a test for it
+maximum, 0.85 to 0.9; what is below the lowest number removed here and not by `flush`, 0.93 to 0.97 (and a test for it
 at the end of the row, 0.9); the steps of a row from the last to the first where results lie a little further in their
 page than x, 1.0; the tail of a row first, 1.0.
 In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.

@@ -18,8 +18,8 @@ from libc.string cimport memcpy
 
 from .math cimport INFINITY, NAN, number_of
 from .simd cimport (
-    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first, lowest,
-    mask, maximum, real, scalar, select, store, vec,
+    LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first,
+    lowest, mask, maximum, real, scalar, select, store, vec,
 )
 from .sums cimport fold_maxima
 from .tiles cimport Batch, Block, number_at

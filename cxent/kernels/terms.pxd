@@ -5,8 +5,11 @@ These are kept times 2^LIFT: then thousands of them, each too small to be a numb
 
 from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unlifted
 from .maxima cimport Next_maxima
-from .simd cimport LANES, W, bits, broadcast, count, equal, load, mask, real, select, store, unless, vec
+from .simd cimport (
+    LANES, W, absolute, bits, broadcast, count, equal, load, mask, maximum, real, scalar, select, store, unless, vec,
+)
 from .stores cimport Beside, Pending
+from .sums cimport max_of_lanes
 from .tiles cimport Batch, Block
 
 cdef enum Terms:
@@ -24,6 +27,7 @@ cdef struct Scales:             # the scales of a batch's exponentials, and what
     real* lowest
     real* magic
     real* largest
+    bint shifted            # of some row
 
 cdef struct Terms_of_batch:     # what a sum reads and writes
     Block x
@@ -71,6 +75,7 @@ cdef inline void find_scales(const Batch* batch, const real* m, bint shifted, Sc
     cdef Scales of = scales[0]
     cdef Scale scale
     cdef vec top
+    cdef vec farthest = broadcast(0)
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
@@ -79,6 +84,8 @@ cdef inline void find_scales(const Batch* batch, const real* m, bint shifted, Sc
         store(of.shift + r, scale.shift)
         store(of.lowest + r, scale.lowest)
         store(of.magic + r, scale.magic)
+        farthest = maximum(absolute(scale.shift), farthest)
+    scales.shifted = scalar(max_of_lanes(farthest)) > 0
 
 
 cdef inline void find_largest(const Batch* batch, const real* m, Scales* scales) noexcept nogil:
