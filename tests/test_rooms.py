@@ -53,6 +53,34 @@ def test_kernels_use_nothing_else_of_cxent():
         assert set(re.findall(r"^from (cxent\.\w+)", text, re.MULTILINE)) <= {"cxent.kernels"}, path.name
 
 
+@with_source
+@pytest.mark.once
+def test_no_formula_is_missing_from_a_dispatch():
+    """A formula that `change_block` does not know would leave the results as they are."""
+    text = (KERNELS / "elementwise.pxd").read_text()
+    enum, transposed, block, rare = (
+        set(re.findall(pattern, re.search(start + r".*?\n\n\n", text, re.DOTALL)[0], re.MULTILINE))
+        for start, pattern in (
+            ("cdef enum Formula", r"^    ([A-Z_]+) "),
+            ("cdef inline flattened change_transposed", r"apply_transposed\(([A-Z_]+),"),
+            ("cdef inline flattened change_block", r"apply\(([A-Z_]+),"),
+            ("cdef inline bint is_rare", r"formula == ([A-Z_]+)"),
+        )
+    )
+    by_name = {
+        "GRADIENT",
+        "GRADIENT_CLASSES",
+        "GRADIENT_TARGETS",
+        "COUNTED",
+        "MULTIPLY",
+        "LOSS_OF_PROBS",
+    }  # by a variable
+    kernels = [path.read_text() for path in KERNELS.glob("*.pxd")]
+    named = {name for kernel in kernels for name in re.findall(r"finish_rows\(([A-Z_]+)\b", kernel)}
+    assert block == enum
+    assert named | by_name == transposed | rare
+
+
 ULP = {"exp": 1.1, "expm1": 1.3, "log": 1, "log1p": 1.6, "exponential": 1.1}
 # The exponentials of rows are multiples of exp: in float32 that of a table of powers with little error.
 MULTIPLE = {np.float32: 1.08771492767, np.float64: 1.0}

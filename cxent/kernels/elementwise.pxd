@@ -337,7 +337,7 @@ cdef inline flattened change_transposed(Formula formula, const Batch* batch, Blo
         apply_transposed(HESSIAN, batch, x, y, w, of, out)
     elif formula == SOFTMAX_BACKWARD:
         apply_transposed(SOFTMAX_BACKWARD, batch, x, y, w, of, out)
-    else:
+    elif formula == LOG_SOFTMAX_BACKWARD:
         apply_transposed(LOG_SOFTMAX_BACKWARD, batch, x, y, w, of, out)
 
 
@@ -394,7 +394,7 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(LOG_SHARE, batch, x, y, w, of, out)
     elif formula == LOGARITHM:
         apply(LOGARITHM, batch, x, y, w, of, out)
-    else:
+    elif formula == LOG_RATIO:
         apply(LOG_RATIO, batch, x, y, w, of, out)
 
 
