@@ -1,7 +1,8 @@
 """The worst errors of the kernels' functions: ``python tools/sweep_math.py``, in units in the last place.
 
-float32's exp and the exponential of rows over every argument from -200 to 0, its log1p over every one from 0 to 10^6, its log over every positive
-one, against float64; those of float64 over random arguments, against the 80 bits of x86's long double.
+float32's exp and the exponential of rows over every argument from -200 to 0, its log1p over every one from 0 to 10^6,
+its log over every positive one, against float64; those of float64 over random arguments, against the 80 bits of x86's
+long double.
 """
 
 from __future__ import annotations
