@@ -18,7 +18,7 @@ from .losses cimport (
 )
 from .math cimport Scaled, log, log1p, scaled
 from .maxima cimport max_rows
-from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_of_row
+from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
 from .rows cimport (
     FEW, Labels, add_loss, add_losses, are_few, bounded, fill, label_at, put_in_array, put_in_block, put_values,
@@ -179,7 +179,7 @@ cdef inline flattened cross_entropy_rows(Call* call) noexcept nogil:
             e = sum_of_row(SUMEXP_M1, True, call, &row)
             gradient_of_row(call, &row, e, label, x_label, half_distance)
         else:
-            e = sum_of_row(SUMEXP_M1, False, call, &row)
+            sum_m1_of_row(call, &row, &e)
         loss_of_row(call, &row, e, half_distance)
 
 

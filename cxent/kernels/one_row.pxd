@@ -12,7 +12,9 @@ from .losses cimport Exponentials
 from .math cimport INFINITY, Scale, exponential, number_of, scale_of, shift_of
 from .maxima cimport max_of_row
 from .reduce cimport Lanes, Numbers, fold_counts, sum_in_order_of_columns, sum_row
-from .simd cimport LANES, W, bits, broadcast, broadcast_bits, load_first, maximum, real, store, store_first, vec
+from .simd cimport (
+    LANES, W, bits, broadcast, broadcast_bits, flattened, load_first, maximum, real, store, store_first, vec,
+)
 from .stores cimport is_far
 from .sums cimport Sum, fold_maxima, fold_sums, max_of_lanes, sum_of_lanes, value_of
 from .terms cimport SUMEXP_M1, Terms, compute_terms
@@ -121,3 +123,8 @@ cdef inline Exponentials sum_of_row(Terms terms, bint kept, const Call* call, Ro
     row.next_m = fold_maxima(&lanes.largest[0])
     return exponentials_of(terms, largest, fold_sums(&lanes.sums[0]),
                            fold_counts(&row.form, &lanes) if terms == SUMEXP_M1 else largest)
+
+
+cdef inline flattened sum_m1_of_row(const Call* call, Row* row, Exponentials* e) noexcept nogil:
+    """That of all exponentials but the largest, which are not kept. (Called by several kernels, and compiled once.)"""
+    e[0] = sum_of_row(SUMEXP_M1, False, call, row)

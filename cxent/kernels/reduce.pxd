@@ -218,16 +218,24 @@ cdef inline void shift_run(const real* x, Py_ssize_t n, vec shift, real* shifted
         store(shifted + k * W, load_first(x + k * W, n - k * W, broadcast(0)) - shift)
 
 
-cdef inline void sum_long_row(Terms terms, const Batch* batch, Numbers of, vec shift, const vec* n,
-                              Lanes* lanes) noexcept nogil:
-    """The steps of a row in runs: of a very long one, or one that is shifted."""
+cdef inline void sum_row(Terms terms, const Batch* batch, Numbers of, vec shift, vec number,
+                         Lanes* lanes) noexcept nogil:
+    """The sums of the terms of a row, and the lanes of the maximum of the next.
+
+    A very long row, or one that is shifted, is taken in runs. (One loop for all rows, lest it be compiled twice.)
+    """
     cdef real shifted[SHIFTED_RUN * LANES]
     cdef Sum whole[2 * VECTORS]
-    cdef Numbers run
+    cdef vec n[VECTORS]
+    cdef Numbers run = of
     cdef Py_ssize_t sums = count_of(terms) * VECTORS
     cdef bint is_shifted = has_exponentials(terms) and scalar(shift) != 0
     cdef Py_ssize_t start = 0
-    cdef Py_ssize_t steps, k
+    cdef Py_ssize_t steps, v
+    for v in range(VECTORS):
+        n[v] = number
+        lanes.largest[v] = broadcast(-INFINITY)
+    clear(&lanes.sums[0], sums)
     clear(whole, sums)
     while start < batch.steps:
         steps = min(<Py_ssize_t> (SHIFTED_RUN if is_shifted else RUN), batch.steps - start)
@@ -244,25 +252,10 @@ cdef inline void sum_long_row(Terms terms, const Batch* batch, Numbers of, vec s
         shift_run(run.x, batch.tail, shift, shifted)
         run.x = shifted
     add_tail(terms, batch, run, n, lanes)
-    move_sums(&lanes.sums[0], sums, whole)
-    for k in range(sums):
-        lanes.sums[k] = whole[k]
-
-
-cdef inline void sum_row(Terms terms, const Batch* batch, Numbers of, vec shift, vec number,
-                         Lanes* lanes) noexcept nogil:
-    """The sums of the terms of a row, and the lanes of the maximum of the next."""
-    cdef vec n[VECTORS]
-    cdef Py_ssize_t v
-    for v in range(VECTORS):
-        n[v] = number
-        lanes.largest[v] = broadcast(-INFINITY)
-    clear(&lanes.sums[0], count_of(terms) * VECTORS)
-    if batch.steps >= RUN or (has_exponentials(terms) and scalar(shift) != 0):
-        sum_long_row(terms, batch, of, shift, n, lanes)
-        return
-    add_terms(terms, False, batch, of, batch.steps, n, lanes)
-    add_tail(terms, batch, numbers_from(of, batch.steps * LANES), n, lanes)
+    if batch.steps >= RUN:
+        move_sums(&lanes.sums[0], sums, whole)
+        for v in range(sums):
+            lanes.sums[v] = whole[v]
 
 
 cdef inline vec fold_counts(const Batch* batch, Lanes* lanes) noexcept nogil:

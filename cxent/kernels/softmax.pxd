@@ -8,7 +8,7 @@ from .elementwise cimport (
 from .losses cimport Exponentials, Row_numbers, complete_sumexp_m1, compute_lse, sumexp_m1_of
 from .math cimport INFINITY, NAN, log, log1p, unlifted
 from .maxima cimport max_rows
-from .one_row cimport Row, are_alone, begin_rows, next_row, sum_of_row
+from .one_row cimport Row, are_alone, begin_rows, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
 from .rows cimport fill, put_values, take_values, value_at
 from .simd cimport W, absolute, broadcast, equal, flattened, greater, load, real, scalar, select, store, vec
@@ -132,7 +132,7 @@ cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
     cdef Row row
     begin_rows(call, &row)
     while next_row(call, &row):
-        e = sum_of_row(SUMEXP_M1, False, call, &row)
+        sum_m1_of_row(call, &row, &e)
         apply_to_row(SHIFT, &row.form, row.x, row.m, log1p(sumexp_m1_of(e, row.m)), row.out)
 
 
@@ -190,7 +190,7 @@ cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
     cdef real limit
     begin_rows(call, &row)
     while next_row(call, &row):
-        e = sum_of_row(SUMEXP_M1, False, call, &row)
+        sum_m1_of_row(call, &row, &e)
         limit = limit_of(row.x, call.batch.classes, scalar(row.m))
         if limit == 0:
             limit = scalar(row.m + log1p(sumexp_m1_of(e, row.m)))
