@@ -266,10 +266,11 @@ def test_rows_with_one_huge_number(huge, classes, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_equal_logits_share_one_whole(dtype):
     """Of one class the probability is 1; of two, four or eight equal ones 1/2, 1/4 and 1/8."""
-    for value in (0, 1, -3.7, 12.3, 1e3, -88.8, 1e6):
-        for classes in (1, 2, 4, 8, 32, 128):
-            assert (cxent.softmax(np.full((9, classes), value, dtype)) == dtype(1 / classes)).all()
-        assert cxent.softmax(np.array([value, value - 200, value], dtype)).tolist()[::2] == [0.5, 0.5]
+    values = np.random.default_rng(0).uniform(-100, 100, (500, 1)).astype(dtype)
+    for classes in (1, 2, 4, 8, 32, 128):
+        assert (cxent.softmax(np.repeat(values, classes, axis=1)) == dtype(1 / classes)).all()
+    two = cxent.softmax(np.hstack([values, values - 200, values]))
+    assert (two[:, ::2] == dtype(0.5)).all()
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
