@@ -160,27 +160,22 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
-cdef inline real limit_of(const real* x, Py_ssize_t classes, real m) noexcept nogil:
+cdef inline real limit_of(const real* x, Py_ssize_t step, Py_ssize_t classes, real m) noexcept nogil:
     """The logsumexp of a row whose maximum is infinite: that, or NaN if a class is NaN; else 0."""
     cdef Py_ssize_t c
     if m - m == 0:
         return 0
     for c in range(classes):
-        if x[c] != x[c]:
+        if x[c * step] != x[c * step]:
             return NAN
     return m
 
 
 cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
     """The same of all rows of a batch."""
-    cdef Py_ssize_t r, c
+    cdef Py_ssize_t r
     for r in range(batch.rows):
-        limit[r] = 0
-        if m[r] - m[r] != 0:
-            limit[r] = m[r]
-            for c in range(batch.classes):
-                if number_at(batch, x, r, c)[0] != number_at(batch, x, r, c)[0]:
-                    limit[r] = NAN
+        limit[r] = limit_of(number_at(batch, x, r, 0), x.step if batch.columns else 1, batch.classes, m[r])
 
 
 cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
@@ -191,7 +186,7 @@ cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
     begin_rows(call, &row)
     while next_row(call, &row):
         sum_m1_of_row(call, &row, &e)
-        limit = limit_of(row.x, call.batch.classes, scalar(row.m))
+        limit = limit_of(row.x, 1, call.batch.classes, scalar(row.m))
         if limit == 0:
             limit = scalar(row.m + log1p(sumexp_m1_of(e, row.m)))
         (<real*> value_at(&call.batch, &call.values, row.number))[0] = limit
