@@ -20,7 +20,7 @@ from .terms cimport for_strip
 from .tiles cimport Batch, Block, number_at
 
 cdef enum:
-    COUNTED = 4096          # steps, of which a lane's count is a number of float32
+    COUNTED_STEPS = 4096    # steps, of which a lane's count is a number of float32
     RANKED_ALONE = 48       # numbers, of which each is compared with a row sooner than all are put in order
 
 cdef inline void count_steps(const Batch* batch, const real* start, Py_ssize_t step, Py_ssize_t steps, const vec* than,
@@ -59,8 +59,8 @@ cdef inline void count_larger(const Batch* batch, Block x, const real* than, int
             limit[v] = for_strip(than, batch, strip, v)
         for lane in range(LANES if batch.columns else 1):
             larger[strip * (LANES if batch.columns else 1) + lane] = 0
-        for first in range(0, batch.steps, 4096):  # COUNTED
-            count_steps(batch, start + first * x.step, x.step, min(<Py_ssize_t> COUNTED, batch.steps - first), limit,
+        for first in range(0, batch.steps, 4096):  # COUNTED_STEPS
+            count_steps(batch, start + first * x.step, x.step, min(<Py_ssize_t> COUNTED_STEPS, batch.steps - first), limit,
                         counts)
             for lane in range(LANES):
                 larger[strip * LANES + lane if batch.columns else strip] += <int64_t> counts[lane]
