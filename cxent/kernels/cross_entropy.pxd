@@ -8,13 +8,13 @@ from libc.string cimport memcpy
 
 from .batches cimport Call
 from .elementwise cimport (
-    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS,
-    HESSIAN, HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SMOOTH, ZERO, Formula,
-    Row_factors, apply_to_row, change_block, exponential_of, finish_rows, leave,
+    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN,
+    HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SMOOTH, ZERO, Formula, Row_factors,
+    apply_to_row, change_block, exponential_of, finish_rows, leave,
 )
 from .losses cimport (
-    Exponentials, Loss, Row_numbers, cap_factors, compute_losses, compute_lse, hessian_factors, is_plain,
-    narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
+    Exponentials, Loss, Row_numbers, cap_factors, compute_losses, compute_lse, hessian_factors, is_plain, narrow_losses,
+    plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
 from .math cimport Scaled, log, log1p, scaled
 from .maxima cimport max_rows
@@ -30,9 +30,7 @@ from .simd cimport (
 )
 from .softmax cimport find_limits, put_shares, sum_exponentials, sum_exponentials_m1, take_terms
 from .sums cimport Reciprocal, divided
-from .terms cimport (
-    DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
-)
+from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch
 from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at, padded_rows
 
 

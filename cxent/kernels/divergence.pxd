@@ -26,13 +26,9 @@ from libc.string cimport memcpy, memset
 
 from .batches cimport Call, block_ahead
 from .cross_entropy cimport find_at_maxima
-from .elementwise cimport (
-    DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors, change_block, finish_rows,
-)
+from .elementwise cimport DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors, change_block, finish_rows
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
-from .math cimport (
-    LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unlifted,
-)
+from .math cimport LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unlifted
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .rows cimport add_losses, fill, put_values, take_values

@@ -11,15 +11,14 @@ from libc.string cimport memcpy
 
 from .math cimport INFINITY, exp, exp_any, exp_less, flush, log, product, unlifted
 from .simd cimport (
-    BLOCK, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real,
-    select, store, store_block, store_first, store_square, vec,
+    BLOCK, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real, select,
+    store, store_block, store_first, store_square, vec,
 )
 from .stores cimport Pending, write_later
 from .sums cimport divided
 from .terms cimport for_step, for_strip
 from .tiles cimport (
-    NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows,
-    whole_lines,
+    NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows, whole_lines,
 )
 
 cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row

@@ -21,7 +21,7 @@ from .simd cimport (
 )
 from .sums cimport Reciprocal, divided, reciprocal_of
 from .terms cimport Scales
-from .tiles cimport Batch, Rows
+from .tiles cimport Batch
 
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL

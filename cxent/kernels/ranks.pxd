@@ -13,8 +13,7 @@ from libc.string cimport memcpy, memset
 from .math cimport INFINITY, number_of
 from .selection cimport put_heap_in_order, sift
 from .simd cimport (
-    LANES, VECTORS, W, at_least, bits, broadcast_bits, count, gather, greater, load, load_first, real, store,
-    vec, word,
+    LANES, VECTORS, W, at_least, bits, broadcast_bits, count, gather, greater, load, load_first, real, store, vec, word,
 )
 from .terms cimport for_strip
 from .tiles cimport Batch, Block, number_at

@@ -12,9 +12,7 @@ from .maxima cimport max_rows
 from .ranks cimport RANKED_ALONE, Ordered, allocate, count_larger, count_larger_than_many
 from .rows cimport Labels, bounded, copy_labels, put_values, take_labels, value_at
 from .selection cimport choose_of_batch
-from .simd cimport (
-    W, at_least, broadcast, equal, fma, load, load_first, maximum, real, select, store, store_first, vec,
-)
+from .simd cimport W, at_least, broadcast, equal, fma, load, load_first, maximum, real, select, store, store_first, vec
 from .softmax cimport find_limits, sum_exponentials_m1, take_terms
 from .sums cimport Sum, add_sum
 from .terms cimport SHIFTED, Terms_of_batch

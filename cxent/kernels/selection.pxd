@@ -27,7 +27,7 @@ from .tiles cimport Batch, Block, number_at
 cdef enum:
     STRETCH = 4 * LANES     # classes that are passed over at once
     FEW_ROUNDS = 16         # of more largest numbers in columns, a heap of each row is sooner found
-    MOST_PARTS = 128        # of a row, of whose largest numbers the k-th is found by ranks
+    MOST_RANKED = 128       # of a row, of whose largest numbers the k-th is found by ranks
     MOST_FOUND = 128        # numbers above it that are kept, and put in order by their ranks
 
 cdef extern from * nogil:
@@ -88,7 +88,7 @@ cdef inline real kth_largest(const real* x, Py_ssize_t n, Py_ssize_t k) noexcept
 
 cdef inline bint fits_ranks(Py_ssize_t k) noexcept nogil:
     """Whether the k-th of twice as many numbers is found by ranks."""
-    return 2 * k // LANES * LANES + LANES <= MOST_PARTS
+    return 2 * k // LANES * LANES + LANES <= MOST_RANKED
 
 
 cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k, real* value,
@@ -96,7 +96,7 @@ cdef inline real find_limit(const Batch* batch, const real* start, Py_ssize_t k,
     """A number that at least k of the row are not below: the k-th of the largest in 2 k parts of it, where these have
     two classes or more. Of many, value and id become a heap.
     """
-    cdef real maxima[MOST_PARTS]
+    cdef real maxima[MOST_RANKED]
     cdef real* at = maxima
     cdef Py_ssize_t parts = 2 * k // LANES + 1      # in each lane: of the steps, every so many
     cdef Py_ssize_t steps = batch.steps // parts
