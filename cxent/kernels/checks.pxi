@@ -1,9 +1,10 @@
 """The entry points of checks: labels that are classes, weights that are finite and have a sum to divide by."""
 
+from cxent.kernels.labels cimport are_in_range
 from cxent.kernels.math cimport exponent_to_one, power_of_two
-from cxent.kernels.rows cimport (
-    LARGEST_EXPONENT, Weights, are_finite as all_finite, are_in_range, can_divide,
-    exponent_for_products as exponent_of_largest, find_largest_weights, sum_weights,
+from cxent.kernels.weights cimport (
+    LARGEST_EXPONENT, Weights, are_finite as all_finite, can_divide, exponent_for_products as exponent_of_largest,
+    find_largest_weights, sum_weights,
 )
 
 

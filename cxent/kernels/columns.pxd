@@ -4,11 +4,11 @@ A few vectors are computed together, the first half of each before the second ha
 for what is before it, and a CPU looks only some tens of operations ahead for others.
 """
 
+from .batch cimport Batch
 from .math cimport exponential_of_remainder, remainder_of
 from .simd cimport VECTORS, W, load, real, store, vec
-from .stores cimport Beside, begin_run, is_busy, move_line
 from .terms cimport Scales, Terms_of_batch
-from .tiles cimport Batch
+from .traffic cimport Beside, begin_run, is_busy, move_line
 
 cdef enum:
     GROUP = 2 * VECTORS     # vectors that are computed together

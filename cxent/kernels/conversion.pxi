@@ -1,6 +1,7 @@
 """The entry point of conversions from half precision and to it."""
 
-from cxent.kernels.tiles cimport block_of, copy_rows, load_rows, store_rows
+from cxent.kernels.batch cimport block_of
+from cxent.kernels.tiles cimport copy_rows, load_rows, store_rows
 
 
 cdef inline void convert_batch(Call* call) noexcept nogil:

@@ -6,32 +6,34 @@ One kernel, `cross_entropy_batch`, has all options; those that are off cost a co
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from .batches cimport Call
-from .elementwise cimport (
-    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN,
-    HESSIAN_PRODUCT, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SMOOTH, ZERO, Formula, Row_factors,
-    apply_to_row, change_block, exponential_of, finish_rows, leave,
+from .apply cimport apply_to_row, change_block, finish_rows, leave
+from .batch cimport MOST_ROWS, Batch, Block, block_of, padded_rows
+from .call cimport Call
+from .exponentials cimport (
+    change_logits, find_at_maxima, find_limits, put_shares, sum_exponentials, sum_exponentials_m1, sum_shifted,
+    take_terms,
 )
+from .formulas cimport (
+    COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
+    LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SMOOTH, ZERO, Formula, Row_factors, exponential_of,
+)
+from .labels cimport FEW, Labels, are_few, bounded, label_at, put_in_array, put_in_block, take_at_labels, take_labels
 from .losses cimport (
-    Exponentials, Loss, Row_numbers, cap_factors, compute_losses, compute_lse, hessian_factors, is_plain, narrow_losses,
+    Exponentials, Loss, Row_numbers, compute_losses, compute_lse, hessian_factors, is_plain, narrow_losses,
     plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
-from .math cimport Scaled, log, log1p, scaled
+from .math cimport log, log1p
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
-from .rows cimport (
-    FEW, Labels, add_loss, add_losses, are_few, bounded, fill, label_at, put_in_array, put_in_block, put_values,
-    take_at_labels, take_labels, take_values, value_at,
-)
 from .simd cimport (
-    HALVES, W, broadcast, equal, flattened, lanes_of, load, load_labels, narrow, real, scalar, select, store, vec, wide,
-    widen,
+    HALVES, W, broadcast, equal, flattened, load, load_labels, narrow, real, scalar, select, store, vec, wide, widen,
 )
-from .softmax cimport find_limits, put_shares, sum_exponentials, sum_exponentials_m1, take_terms
 from .sums cimport Reciprocal, divided
-from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms, Terms_of_batch
-from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at, padded_rows
+from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
+from .tiles cimport load_rows
+from .totals cimport add_loss, add_losses
+from .values cimport fill, put_values, take_values, value_at
 
 
 cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* n) noexcept nogil:
@@ -55,30 +57,6 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
     elif loss.labels.at.origin != NULL:
         for r in range(call.batch.rows):
             n.label_weight[r] = loss.w[label[r]]
-
-
-cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row_factors* factors) noexcept nogil:
-    """Softcap and temperature: in the tile x - x_m in place of u, so that m = 0; and the slope dx/du of a cap."""
-    cdef Scaled rate
-    cdef Py_ssize_t r
-    if call.loss.softcap != 0:
-        rate = scaled(-2 / (call.loss.temperature * call.loss.softcap))
-        if rate.power != 1:
-            fill(&call.batch, rate.power, factors.a)
-            change_block(SCALE, &call.batch, x, x, NULL, factors, x)
-            for r in range(call.batch.rows):
-                m[r] *= rate.power
-        cap_factors(&call.batch, &call.loss, rate.factor, m, factors, n.top)
-        if call.spare.origin != NULL:
-            change_block(CAP_SLOPE, &call.batch, x, x, NULL, factors, block_of(&call.batch, &call.spare))
-        change_block(CAP, &call.batch, x, x, NULL, factors, x)
-    else:
-        for r in range(padded_rows(&call.batch)):
-            factors.a[r] = <real> (call.loss.temperature / 2)
-            factors.b[r] = m[r] if r < call.batch.rows else 0
-            n.top[r] = factors.b[r] / <real> call.loss.temperature
-        change_block(DIVIDE, &call.batch, x, x, NULL, factors, x)
-    fill(&call.batch, 0, m)
 
 
 cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
@@ -125,21 +103,6 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
     finish_rows(formula, &call.batch, e, target, call.loss.w, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(&call.batch, &call.out, label, factors.at_label)
-
-
-cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* m, Row_numbers* n, real* first,
-                             real* second) noexcept nogil:
-    """Sums of terms with c, which is 2^-32 where they are too large otherwise."""
-    cdef Terms_of_batch of
-    cdef Py_ssize_t r
-    take_terms(call, x, y, m, &of)
-    of.w, of.pending = call.loss.w, NULL
-    of.c = n.c = 0.5
-    sum_rows(terms, &call.batch, &of, first, second, NULL)
-    for r in range(call.batch.rows):
-        if n.shifted[r] - n.shifted[r] != 0 and n.c == 0.5:
-            of.c = n.c = <real> 2.3283064365386963e-10    # 2^-32
-            sum_rows(terms, &call.batch, &of, first, second, NULL)
 
 
 cdef inline void loss_of_row(Call* call, const Row* row, Exponentials e, vec half_distance) noexcept nogil:
@@ -246,25 +209,6 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             hessian_factors(batch, loss, n, factors)
             finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, factors, &call.hess, &call.pending)
         put_gradient(call, of.kept, target, plain, label, n, factors)
-
-
-cdef inline void find_at_maxima(const Batch* batch, Block x, const real* m, Block v, real* at_maximum) noexcept nogil:
-    """The number of v where the first of the row's largest logits is."""
-    cdef Py_ssize_t group, r, c
-    cdef vec number
-    for group in range((batch.rows + W - 1) // W if batch.columns else 0):
-        r = group * W
-        number = load(v.start + r + (batch.classes - 1) * v.step)
-        for c in range(batch.classes - 2, -1, -1):
-            number = select(equal(load(x.start + r + c * x.step), load(m + r)), load(v.start + r + c * v.step), number)
-        store(at_maximum + r, number)
-    for r in range(0 if batch.columns else batch.rows):
-        c = 0
-        while c + W < batch.classes and lanes_of(equal(load(number_at(batch, x, r, c)), broadcast(m[r]))) == 0:
-            c += W
-        while c < batch.classes - 1 and number_at(batch, x, r, c)[0] != m[r]:
-            c += 1
-        at_maximum[r] = number_at(batch, v, r, c)[0]
 
 
 cdef inline void hessian_product_batch(Call* call) noexcept nogil:

@@ -24,23 +24,25 @@ sums over d alone would save a pass, and cancel where d is much the same for all
 
 from libc.string cimport memcpy, memset
 
-from .batches cimport Call, block_ahead
-from .cross_entropy cimport find_at_maxima
-from .elementwise cimport DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors, change_block, finish_rows
+from .apply cimport change_block, finish_rows
+from .batch cimport MOST_ROWS, Batch, Block, Rows, block_of, padded_rows
+from .call cimport Call, block_ahead
+from .exponentials cimport find_at_maxima, level_empty_rows, take_terms
+from .formulas cimport DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
 from .math cimport LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unlifted
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
-from .rows cimport add_losses, fill, put_values, take_values
 from .simd cimport (
     FLOAT64, LANES, VECTORS, W, absolute, at_least, broadcast, equal, flattened, fma, greater, load, mask, real, scalar,
     select, store, vec,
 )
-from .softmax cimport level_empty_rows, take_terms
-from .stores cimport find_ahead
-from .sums cimport Sum, add, fold_sums, value_of
+from .sums cimport Sum, add, fold_sums, two_sum, value_of
 from .terms cimport SUMEXP_M1, Terms_of_batch, find_largest, find_scales, for_strip
-from .tiles cimport MOST_ROWS, Batch, Block, Rows, block_of, load_rows, padded_rows
+from .tiles cimport load_rows
+from .totals cimport add_losses
+from .traffic cimport find_ahead
+from .values cimport fill, put_values, take_values
 
 cdef enum Comparison:       # of p and q: what is summed
     DIFFERENCES_OF_SUMS     # e_x - e_y
@@ -238,17 +240,14 @@ cdef inline void compute_log_ratios(Call* call, Block x, Block y, const real* at
     """d = ((x - y) - (at_x - at_y)) / temperature, by halves, since a difference may be too large."""
     cdef Row_factors* factors = &call.factors
     cdef vec half = broadcast(0.5)
-    cdef vec top, other, sum, added, lost
+    cdef Sum sum
     cdef Py_ssize_t group, r
     fill(&call.batch, <real> (2 / call.loss.temperature), factors.c)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
-        top, other = half * load(at_x + r), -(half * load(at_y + r))
-        sum = top + other
-        added = sum - top
-        lost = (top - (sum - added)) + (other - added)      # (Knuth's two-sum)
-        store(factors.a + r, sum)
-        store(factors.b + r, select(equal(lost, lost), lost, broadcast(0)))
+        sum = two_sum(half * load(at_x + r), -(half * load(at_y + r)))
+        store(factors.a + r, sum.total)
+        store(factors.b + r, select(equal(sum.lost, sum.lost), sum.lost, broadcast(0)))
     change_block(LOG_RATIO, &call.batch, x, y, NULL, factors, d)
 
 

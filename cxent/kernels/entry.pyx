@@ -15,21 +15,19 @@ from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from cxent.kernels cimport math
-from cxent.kernels.batches cimport Call, Compute, run
+from cxent.kernels.batch cimport BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, no_rows, rows_at
+from cxent.kernels.call cimport Call, Compute, run
 from cxent.kernels.cross_entropy cimport cross_entropy_batch, from_probs_batch, hessian_product_batch
+from cxent.kernels.labels cimport INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Labels
 from cxent.kernels.math cimport expm1, log, log1p
-from cxent.kernels.rows cimport (
-    INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Labels, Values, sum_of_numbers, values_at,
-)
 from cxent.kernels.simd cimport W, broadcast, load_first, real, store_first, vec
 from cxent.kernels.softmax cimport (
     log_softmax_backward_batch, log_softmax_batch, logsumexp_batch, logsumexp_factors_batch, softmax_backward_batch,
     softmax_batch,
 )
-from cxent.kernels.stores cimport stream_past_caches
-from cxent.kernels.tiles cimport (
-    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, batch_of, no_rows, rows_at,
-)
+from cxent.kernels.traffic cimport stream_past_caches
+from cxent.kernels.values cimport Values, values_at
+from cxent.kernels.weights cimport sum_of_numbers
 
 
 cdef Rows rows_of(const Batch* batch, array) except *:
@@ -193,7 +191,7 @@ def logsumexp_factors(
     begin_with(&call, x)
     call.y = rows_of(&call.batch, b)
     call.values = values_of(out)
-    call.loss.lse = values_of(sign)
+    call.signs = values_of(sign)
     call.spare.origin = call.x.origin  # (a tile alone)
     call.threads = threads
     with nogil:

@@ -12,16 +12,17 @@ number but the label's, which has its own formula, and, for probabilities, the l
 
 from libc.stdint cimport int64_t
 
-from .elementwise cimport Row_factors, exponential_of
+from .batch cimport Batch
+from .formulas cimport Row_factors, exponential_of
+from .labels cimport Labels
 from .math cimport LARGEST, NAN, exp, expm1, exponential, log1p, unlifted
-from .rows cimport Labels, Values
 from .simd cimport (
     FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, narrow, real, select,
     store, store_wide, vec, wide, widen,
 )
-from .sums cimport Reciprocal, divided, reciprocal_of
+from .sums cimport Reciprocal, Sum, divided, reciprocal_of, two_sum
 from .terms cimport Scales
-from .tiles cimport Batch
+from .values cimport Values
 
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL
@@ -106,11 +107,10 @@ cdef inline Reciprocal share_of(Exponentials e, vec divisor) noexcept nogil:
     """1 / (divisor sum(e)): what makes exponentials gradients."""
     cdef vec largest = unlifted(e.largest) * e.maxima
     cdef vec others = unlifted(e.others)
-    cdef vec total = largest + others
-    cdef vec added = total - largest
-    cdef vec lost = unlifted(e.lost) + ((largest - (total - added)) + (others - added))
-    cdef vec product = divisor * total
-    return reciprocal_of(product, fma(divisor, total, -product) + divisor * lost)
+    cdef Sum sum = two_sum(largest, others)
+    cdef vec lost = unlifted(e.lost) + sum.lost
+    cdef vec product = divisor * sum.total
+    return reciprocal_of(product, fma(divisor, sum.total, -product) + divisor * lost)
 
 
 cdef inline vec total_share_of(Exponentials e) noexcept nogil:

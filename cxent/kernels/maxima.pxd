@@ -3,10 +3,10 @@
 
 from libc.string cimport memcpy
 
+from .batch cimport MOST_IN_ROWS, Batch, Block, Rows, are_native_rows, row_at
 from .math cimport INFINITY
 from .simd cimport LANES, VECTORS, W, broadcast, flattened, load, load_first, maximum, real, scalar, store, vec
 from .sums cimport fold_maxima
-from .tiles cimport MOST_IN_ROWS, Batch, Block, Rows, are_native_rows, row_at
 
 cdef struct Next_maxima:        # of the next batch's rows, found beside the exponentials of this one
     const real* start           # its first row in the array,

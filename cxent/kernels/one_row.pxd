@@ -7,7 +7,8 @@ A few short rows are computed so too, where they would fill a vector of columns 
 order of columns: the bits of a row are the same in any batch.
 """
 
-from .batches cimport Call
+from .batch cimport SHORT, Batch, are_native_rows, is_far, row_at
+from .call cimport Call
 from .losses cimport Exponentials
 from .math cimport INFINITY, Scale, exponential, number_of, scale_of, shift_of
 from .maxima cimport max_of_row
@@ -15,10 +16,8 @@ from .reduce cimport Lanes, Numbers, fold_counts, sum_in_order_of_columns, sum_r
 from .simd cimport (
     LANES, W, bits, broadcast, broadcast_bits, flattened, load_first, maximum, real, store, store_first, vec,
 )
-from .stores cimport is_far
 from .sums cimport Sum, fold_maxima, fold_sums, max_of_lanes, sum_of_lanes, value_of
 from .terms cimport SUMEXP_M1, Terms, compute_terms
-from .tiles cimport SHORT, Batch, are_native_rows, row_at
 
 cdef enum:
     FEW_ROWS = W // 2       # so many short ones are sooner computed one by one

@@ -6,7 +6,7 @@ than the caches. For all else they return None, and the general way is taken. (T
 `.pxd` cannot hold what they keep of NumPy.)
 """
 
-from cxent.kernels.tiles cimport Storage
+from cxent.kernels.batch cimport Storage
 
 cdef enum:
     PLAIN_BYTES = (1 << 25) - 1     # of larger arrays, the results are written past the caches

@@ -10,13 +10,13 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport malloc
 from libc.string cimport memcpy, memset
 
+from .batch cimport Batch, Block, number_at
 from .math cimport INFINITY, number_of
 from .selection cimport put_heap_in_order, sift
 from .simd cimport (
     LANES, VECTORS, W, at_least, bits, broadcast_bits, count, gather, greater, load, load_first, real, store, vec, word,
 )
 from .terms cimport for_strip
-from .tiles cimport Batch, Block, number_at
 
 cdef enum:
     COUNTED_STEPS = 4096    # steps, of which a lane's count is a number of float32

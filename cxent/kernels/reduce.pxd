@@ -11,19 +11,19 @@ page than x, 1.0; the tail of a row first, 1.0.
 In version 0.1: the sum without the 1 of the maximum by a search for its place, 15 ns a row.
 """
 
+from .batch cimport MOST_IN_ROWS, SHORT, Batch, Block
 from .columns cimport take_exponentials_of_columns
 from .math cimport INFINITY, Scale, exponential, exponential_of_remainder, number_of, remainder_of
 from .simd cimport (
     BLOCK, LANES, VECTORS, W, bits, broadcast, broadcast_bits, equal, flattened, load, load_block, load_first, maximum,
     prefetch, prefetch_to_write, real, scalar, store, store_first, unless, vec,
 )
-from .stores cimport DISTANCE, stream_all
 from .sums cimport Sum, add, add_sum, add_to, fold_maxima, fold_sums, sum_of_lanes, value_of
 from .terms cimport (
     DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
     compute_terms, count_of, for_step, for_strip, has_exponentials, has_y, scale_for_strip,
 )
-from .tiles cimport MOST_IN_ROWS, SHORT, Batch, Block
+from .traffic cimport DISTANCE, stream_all
 
 cdef enum:
     RUN = 4096                  # steps of a row whose sums are added up by themselves,

@@ -1,7 +1,7 @@
 """The entry points of scoring, and of logits whose classes are in several places."""
 
-from cxent.kernels.scoring cimport merge_rows, token_logprobs_batch
-from cxent.kernels.softmax cimport part_of_log_softmax_batch, part_of_softmax_batch
+from cxent.kernels.scoring cimport token_logprobs_batch
+from cxent.kernels.sharded cimport merge_rows, part_of_log_softmax_batch, part_of_softmax_batch
 
 
 cdef void* start_of(array) except? NULL:
@@ -92,8 +92,8 @@ def finish_part(
     """out = b * exp((x - m) / temperature), and 0 where b is; or, of logarithms, (x - m) / temperature - b."""
     cdef Call call
     begin_with(&call, x)
-    call.values = values_at(&m[0, 0], m.strides[0], m.strides[1])
-    call.loss.lse = values_at(&b[0, 0], b.strides[0], b.strides[1])
+    call.shifts = values_at(&m[0, 0], m.strides[0], m.strides[1])
+    call.shares = values_at(&b[0, 0], b.strides[0], b.strides[1])
     call.out = rows_of(&call.batch, out)
     call.loss.temperature = temperature
     call.threads = threads

@@ -16,13 +16,13 @@ that are runs of a row, 20 to 50 times as slow where a long row ascends.
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
+from .batch cimport Batch, Block, number_at
 from .math cimport INFINITY, NAN, number_of
 from .simd cimport (
     LANES, VECTORS, W, at_least, bits, broadcast, broadcast_bits, count, equal, greater, lanes_of, load, load_first,
     lowest, mask, maximum, real, scalar, select, store, vec,
 )
 from .sums cimport fold_maxima
-from .tiles cimport Batch, Block, number_at
 
 cdef enum:
     STRETCH = 4 * LANES     # classes that are passed over at once

@@ -1,70 +1,23 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .batches cimport Call, block_ahead, look_ahead
-from .elementwise cimport (
-    EXPONENTIAL, HIDE, LOG_SHARE, LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors,
-    apply_to_row, change_block, finish_rows, leave,
+from .apply cimport apply_to_row, finish_rows
+from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
+from .call cimport Call
+from .exponentials cimport (
+    find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials, sum_exponentials_m1, take_terms,
+    take_terms_beside,
 )
-from .losses cimport Exponentials, Row_numbers, complete_sumexp_m1, compute_lse, sumexp_m1_of
+from .formulas cimport LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Row_factors
+from .losses cimport Exponentials, Row_numbers, compute_lse, sumexp_m1_of
 from .math cimport INFINITY, NAN, log, log1p, unlifted
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
-from .rows cimport fill, put_values, take_values, value_at
 from .simd cimport W, absolute, broadcast, equal, flattened, greater, load, real, scalar, select, store, vec
-from .stores cimport is_far
 from .sums cimport Reciprocal, reciprocal_of
-from .terms cimport (
-    EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SUMEXP_M1, Terms, Terms_of_batch, find_largest, find_scales,
-)
-from .tiles cimport MOST_ROWS, Batch, Block, block_of, load_rows, number_at
-
-
-cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
-    """What a sum reads, and where its exponentials go: to the place of the results.
-
-    (Set in its place, as is all that a batch passes on: what is copied soon after waits for it, some 15 cycles a time.)
-    """
-    of.x, of.y, of.w, of.n, of.c = x, y, NULL, n, 1
-    of.scales = &call.n.scales
-    of.next = &call.next
-    of.far = is_far(&call.batch, &call.x)
-    of.ahead = block_ahead(&call.batch, &call.out)
-    if call.out.origin != NULL:
-        of.kept = block_of(&call.batch, &call.out)
-    else:  # nothing needs x then, which is in a tile if it is in columns
-        of.kept = x if call.batch.columns else Block(NULL, 0, 0)
-    of.pending = &call.pending
-    look_ahead(call, &of.beside)
-
-
-cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
-    """The logits, -inf where the mask, if there is one, is not set."""
-    cdef Row_factors* factors = &call.factors
-    cdef Block x = load_rows(&call.batch, &call.x)
-    chosen[0] = x
-    if call.mask.origin != NULL:
-        chosen[0] = load_rows(&call.batch, &call.mask)
-        change_block(HIDE, &call.batch, x, chosen[0], NULL, factors, x)
-        call.next.end = 0       # (the maxima of rows before they are masked are of no use)
-    return x
-
-
-cdef inline void level_empty_rows(const Batch* batch, Block chosen, real* m) noexcept nogil:
-    """m = 0 for rows of which the mask leaves nothing, so that their exponentials, and the sum of these, are 0."""
-    cdef Py_ssize_t r, c
-    for r in range(batch.rows):
-        if m[r] == -INFINITY:
-            m[r] = 0
-            for c in range(batch.classes):
-                if number_at(batch, chosen, r, c)[0] != 0:
-                    m[r] = -INFINITY
-
-
-cdef inline void sum_exponentials(Call* call, Terms_of_batch* of, const real* m, real* total,
-                                  real* lost) noexcept nogil:
-    find_scales(&call.batch, m, False, &call.n.scales)
-    sum_rows(EXPONENTIALS, &call.batch, of, total, NULL, lost)
+from .terms cimport EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, Terms, Terms_of_batch, find_largest
+from .tiles cimport load_rows
+from .values cimport fill, put_values, value_at
 
 
 cdef inline flattened softmax_rows(Call* call) noexcept nogil:
@@ -77,18 +30,6 @@ cdef inline flattened softmax_rows(Call* call) noexcept nogil:
         e = sum_of_row(EXPONENTIALS, True, call, &row)
         share = reciprocal_of(e.others, e.lost)
         apply_to_row(PROBABILITY, &row.form, row.out, share.nearly, share.rest, row.out)
-
-
-cdef inline void put_shares(const Batch* batch, const real* total, const real* lost,
-                            Row_factors* factors) noexcept nogil:
-    cdef Row_factors f = factors[0]
-    cdef Reciprocal share
-    cdef Py_ssize_t group, r
-    for group in range((batch.rows + W - 1) // W):
-        r = group * W
-        share = reciprocal_of(load(total + r), load(lost + r))
-        store(f.a + r, share.nearly)
-        store(f.b + r, share.rest)
 
 
 cdef inline void softmax_batch(Call* call) noexcept nogil:
@@ -110,21 +51,6 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     sum_exponentials(call, &of, m, total, lost)
     put_shares(&call.batch, total, lost, factors)
     finish_rows(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
-
-
-cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
-    """The same, but the exponentials do not take the place of x."""
-    take_terms(call, x, y, n, of)
-    of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
-
-
-cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch* of, const real* m, Row_numbers* n) noexcept nogil:
-    """r, the sum of exp(x - m) less the largest: that of the other exponentials, divided by the largest."""
-    find_scales(&call.batch, m, False, &n.scales)
-    find_largest(&call.batch, m, &n.scales)
-    of.n = n.scales.largest
-    sum_rows(SUMEXP_M1, &call.batch, of, n.others, n.maxima, n.lost)
-    complete_sumexp_m1(&call.batch, m, n)
 
 
 cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
@@ -160,24 +86,6 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
-cdef inline real limit_of(const real* x, Py_ssize_t step, Py_ssize_t classes, real m) noexcept nogil:
-    """The logsumexp of a row whose maximum is infinite: that, or NaN if a class is NaN; else 0."""
-    cdef Py_ssize_t c
-    if m - m == 0:
-        return 0
-    for c in range(classes):
-        if x[c * step] != x[c * step]:
-            return NAN
-    return m
-
-
-cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* limit) noexcept nogil:
-    """The same of all rows of a batch."""
-    cdef Py_ssize_t r
-    for r in range(batch.rows):
-        limit[r] = limit_of(number_at(batch, x, r, 0), x.step if batch.columns else 1, batch.classes, m[r])
-
-
 cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
     """The same of rows one at a time."""
     cdef Exponentials e
@@ -207,28 +115,6 @@ cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     sum_exponentials_m1(call, &of, n.top, n)
     compute_lse(&call.batch, n)
     put_values(&call.batch, &call.values, n.lse)
-
-
-cdef inline void finish_part(Formula formula, Call* call) noexcept nogil:
-    """Results of a part of the classes, by a formula of numbers that are known from all."""
-    cdef Row_factors* factors = &call.factors
-    cdef Block x = load_rows(&call.batch, &call.x)
-    cdef Block out = block_of(&call.batch, &call.out)
-    take_values(&call.batch, &call.values, factors.a)
-    take_values(&call.batch, &call.loss.lse, factors.b)
-    fill(&call.batch, <real> (2 / call.loss.temperature), factors.c)
-    change_block(formula, &call.batch, x, x, NULL, factors, out)
-    leave(&call.batch, out, &call.out, &call.pending)
-
-
-cdef inline void part_of_softmax_batch(Call* call) noexcept nogil:
-    """out = b exp((x - m) / temperature), and 0 where b is."""
-    finish_part(EXPONENTIAL, call)
-
-
-cdef inline void part_of_log_softmax_batch(Call* call) noexcept nogil:
-    """out = (x - m) / temperature - b."""
-    finish_part(LOG_SHARE, call)
 
 
 cdef inline void sum_infinite(const Batch* batch, Block x, Block y, Py_ssize_t row, real* lse,
@@ -282,7 +168,7 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
         if m[r] == INFINITY:
             sum_infinite(&call.batch, x, y, r, &others[r], &sign[r])
     put_values(&call.batch, &call.values, others)
-    put_values(&call.batch, &call.loss.lse, sign)
+    put_values(&call.batch, &call.signs, sign)
 
 
 cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_factors* factors) noexcept nogil:

@@ -3,14 +3,14 @@
 These are kept times 2^LIFT: then thousands of them, each too small to be a number, still make a sum.
 """
 
+from .batch cimport Batch, Block
 from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unlifted
 from .maxima cimport Next_maxima
 from .simd cimport (
     LANES, W, absolute, bits, broadcast, count, equal, load, mask, maximum, real, scalar, select, store, unless, vec,
 )
-from .stores cimport Beside, Pending
 from .sums cimport max_of_lanes
-from .tiles cimport Batch, Block
+from .traffic cimport Beside, Pending
 
 cdef enum Terms:
     EXPONENTIALS        # e, the exponential of x

@@ -7,14 +7,15 @@ cleans up. A large call has parts, runs of its rows, which threads may compute s
 from cpython.mem cimport PyMem_RawFree, PyMem_RawMalloc
 from libc.string cimport memset
 
-from .elementwise cimport Row_factors
+from .batch cimport Batch, Block, Rows, are_native_rows, is_far, next_batch, padded_rows, row_at
+from .formulas cimport Row_factors
 from .losses cimport Loss, Row_numbers, Scores
 from .maxima cimport Next_maxima
-from .rows cimport Total, Values, sum_of, sum_of_parts
 from .simd cimport W, fence, real
-from .stores cimport Beside, Pending, find_ahead, is_far, stream_all
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
-from .tiles cimport Batch, Block, Rows, are_native_rows, next_batch, padded_rows, row_at
+from .totals cimport Total, sum_of, sum_of_parts
+from .traffic cimport Beside, Pending, find_ahead, stream_all
+from .values cimport Values
 
 cdef enum:
     STACK_BYTES = 16384     # the memory of a small call is on the stack
@@ -36,6 +37,9 @@ cdef struct Call:
     int comparison      # which divergence
     double beta         # of a mixture
     Values values       # one result for each row, or none
+    Values signs        # likewise
+    Values shifts       # numbers of each row, given where its classes are in several places
+    Values shares
     Next_maxima next
     Pending pending
     Total total

@@ -13,8 +13,8 @@ exponentials: 1.0 to 1.06 in the caches of a Zen 3, 0.96 to 1.08 on a Zen 5. Pre
 
 from libc.string cimport memcpy
 
+from .batch cimport NATIVE, Batch, Block, Rows, is_far, row_at
 from .simd cimport LANES, VECTORS, W, load, prefetch, prefetch_to_write, real, stream
-from .tiles cimport CACHED_BYTES, NATIVE, Batch, Block, Rows, row_at
 
 cdef enum:
     DISTANCE = 32   # lines from what is read or written to what is prefetched
@@ -32,11 +32,6 @@ cdef struct Pending:        # results that wait to be written
     Py_ssize_t run          # lines that are neighbours in the array
     Py_ssize_t target_gap   # bytes from the end of a run to the next
     Py_ssize_t source_gap   # numbers, likewise
-
-
-cdef inline bint is_far(const Batch* batch, const Rows* rows) noexcept nogil:
-    """Whether the array is larger than a cache that is near."""
-    return batch.total * batch.classes * rows.itemsize > CACHED_BYTES
 
 
 cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) noexcept nogil:

@@ -1,4 +1,4 @@
-"""One formula on every number of a batch, with numbers of its row: in a block, or on the way to the array.
+"""One formula on every number of a batch: in a block, or on the way to the array.
 
 There is one mechanism, `apply`: a literal chooses the formula, and the C compiler keeps that alone. Where rows are
 columns of a tile, and lie one after the other in the array, results are transposed in registers as they are computed,
@@ -9,198 +9,21 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .math cimport INFINITY, exp, exp_any, exp_less, flush, log, product, unlifted
+from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at
+from .formulas cimport (
+    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, EXPONENTIAL, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS,
+    GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT, HIDE, LOGARITHM, LOG_RATIO, LOG_SHARE, LOG_SOFTMAX_BACKWARD,
+    LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SHIFT, SMOOTH, SOFTMAX_BACKWARD, WEIGHTED, ZERO, Factors, Formula,
+    Row_factors, evaluate, factors_of, uses_w, uses_y,
+)
 from .simd cimport (
-    BLOCK, LANES, VECTORS, W, absolute, broadcast, equal, flattened, fma, greater, load, load_first, real, select,
-    store, store_block, store_first, store_square, vec,
+    BLOCK, LANES, VECTORS, W, broadcast, flattened, load, load_first, real, store, store_block, store_first,
+    store_square, vec,
 )
-from .stores cimport Pending, write_later
-from .sums cimport divided
-from .terms cimport for_step, for_strip
-from .tiles cimport (
-    NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at, store_rows, whole_lines,
-)
-
-cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
-    SCALE                   # a x
-    PROBABILITY             # (a + b) e,     e the exponentials x, and 0 for the smallest
-    SHIFT                   # (x - a) - b
-    GRADIENT                # (a + b) e,     e the exponentials x 2^-LIFT, likewise
-    GRADIENT_LABELS         # (a + b) e,     and at_label in the class w, its number, that is the label
-    GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
-    GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
-    COUNTED                 # a e,           likewise
-    WEIGHTED                # a x,           likewise
-    HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
-    MULTIPLY                # x y,           and 0 where x is, or where y is and x infinite
-    SMOOTH                  # w (a x + b)
-    HIDE                    # x where y is not 0, else -inf
-    DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
-    CAP                     # (the difference from the row's largest of softcap * tanh, see `capped`)
-    CAP_SLOPE               # (its derivative, see `slope_of_cap`)
-    DIFFERENCE              # x - a, and 0 in rows that do not count
-    SOFTMAX_BACKWARD        # y (b x - a) c, c being 1 / b: the difference may be too large, but for that
-    LOG_SOFTMAX_BACKWARD    # (b x - exp(y) a) c
-    LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
-    HESSIAN_PRODUCT         # b p (y - c) power,   p = a x, and 0 in rows that do not count
-    ZERO                    # 0
-    EXPONENTIAL             # b exp((x / 2 - a / 2) c),    and 0 where b is
-    LOG_SHARE               # (x / 2 - a / 2) c - b
-    LOGARITHM               # log(x),        and 0 where y is
-    LOG_RATIO               # (the difference of x and y, less that of their largest, see `log_ratio`)
-
-cdef struct Row_factors:    # arrays of a number for each row of a batch
-    real* a
-    real* b
-    real* c
-    real* near
-    real* others
-    real* label
-    real* at_label
-    real* counts  # 0 if it does not count
-    real* power             # of 2: what a product is multiplied by whose factor b would be too large or too small
-
-cdef struct Factors:        # for a vector
-    vec a
-    vec b
-    vec c
-    vec near
-    vec others
-    vec label
-    vec at_label
-    vec counts
-    vec power
-
-
-cdef inline Factors factors_of(Row_factors of, const Batch* batch, Py_ssize_t strip,
-                               Py_ssize_t v) noexcept nogil:
-    return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
-                   for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
-                   for_strip(of.label, batch, strip, v), for_strip(of.at_label, batch, strip, v),
-                   for_strip(of.counts, batch, strip, v), for_strip(of.power, batch, strip, v))
-
-
-cdef inline vec exponential_of(vec x) noexcept nogil:
-    """Without the lift, and 0 for the smallest."""
-    return unlifted(flush(x))
-
-
-cdef inline vec capped(vec u, Factors f) noexcept nogil:
-    """x - x_m for x = softcap * tanh(u / (temperature * softcap)), with v = u / (temperature * softcap).
-
-    tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative: the difference of
-    two large logits is not lost to the rounding of their tanh. a = u_m, b = -2 / (temperature * softcap),
-    c = 2 softcap / (1 + exp(-2 |v_m|)), near = 1 if u_m > 0, else exp(-2 |v_m|).
-    """
-    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
-    cdef vec difference = exp_less(f.b * (f.a - u), 0, 1)
-    cdef vec share = broadcast(1) / (broadcast(1) + e)
-    cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.near) * share)
-    return select(equal(u, f.a), broadcast(0), result)
-
-
-cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
-    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b as above."""
-    cdef vec e = exp_less(f.b * absolute(u), 0, 0)
-    cdef vec share = broadcast(1) / (broadcast(1) + e)
-    return f.others * (e * (share * share))
-
-
-cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
-    """((x - y) / 2 - a - b) c; a + b is the same of the largest. The rounding of the difference is added (Knuth's
-    two-sum), and that of two equal numbers is 0, also where these are infinite.
-    """
-    cdef vec half = broadcast(0.5), zero = broadcast(0)
-    cdef vec above = half * x
-    cdef vec below = -(half * y)
-    cdef vec sum = select(equal(x, y), zero, above + below)
-    cdef vec added = sum - above
-    cdef vec lost = (above - (sum - added)) + (below - added)
-    return ((sum - f.a) + (select(equal(lost, lost), lost, zero) - f.b)) * f.c
-
-
-cdef inline vec limited_product(vec a, vec b) noexcept nogil:
-    """a * b, and 0 where b is and a is infinite, since it was too large for this dtype."""
-    return select(equal(absolute(a), broadcast(INFINITY)), product(b, a), a * b)
-
-
-cdef inline vec factor_of(vec e, vec a) noexcept nogil:
-    """a, and 0 where e is, since a is infinite if a z_loss is too large. (A NaN stays one.)"""
-    cdef vec at_zero = select(equal(a, a), broadcast(0), a)
-    return select(equal(e, broadcast(0)), at_zero, a)
-
-
-cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexcept nogil:
-    cdef vec zero = broadcast(0)
-    cdef vec p, result
-    cdef vec e = exponential_of(x)
-    if formula == SCALE:
-        return f.a * x
-    if formula == PROBABILITY:
-        return divided(flush(x), f.a, f.b)
-    if formula == SHIFT:
-        return (x - f.a) - f.b
-    if formula == GRADIENT:
-        return divided(e, f.a, f.b)
-    if formula == GRADIENT_LABELS:
-        return select(equal(w, f.label), f.at_label, divided(e, f.a, f.b))
-    if formula == COUNTED:
-        return select(equal(f.counts, zero), zero, factor_of(e, f.a) * e)
-    if formula == WEIGHTED:
-        return select(equal(f.counts, zero), zero, f.a * x)
-    if formula == GRADIENT_CLASSES:
-        return select(equal(f.counts, zero), zero, fma(factor_of(e, f.a), e, -(f.b * w)))
-    if formula == GRADIENT_TARGETS:
-        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(factor_of(e, f.a), e, -(f.b * y)))
-        return select(equal(f.counts, zero), zero, result)
-    if formula == HESSIAN:
-        p = f.a * e
-        result = limited_product(f.b, p * select(equal(x, f.near), f.c, broadcast(1) - p)) * f.power
-        return select(equal(f.counts, zero), zero, result)
-    if formula == MULTIPLY:
-        return select(equal(x, zero), x, limited_product(x, y))
-    if formula == SMOOTH:
-        return w * fma(f.a, x, f.b)
-    if formula == HIDE:
-        return select(equal(y, zero), broadcast(-INFINITY), x)
-    if formula == DIVIDE:
-        return (broadcast(0.5) * x - broadcast(0.5) * f.b) / f.a
-    if formula == CAP:
-        return capped(x, f)
-    if formula == CAP_SLOPE:
-        return slope_of_cap(x, f)
-    if formula == DIFFERENCE:
-        return select(equal(f.counts, zero), zero, x - f.a)
-    if formula == SOFTMAX_BACKWARD:
-        return (y * fma(f.b, x, -f.a)) * f.c
-    if formula == LOG_SOFTMAX_BACKWARD:
-        return fma(-exp_any(y), f.a, f.b * x) * f.c
-    if formula == LOSS_OF_PROBS:
-        result = product(f.b, x)
-        return select(equal(result, zero), zero, -result / (y * f.a))
-    if formula == ZERO:
-        return zero
-    if formula == EXPONENTIAL:
-        p = exp((broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c, 0)
-        return select(equal(f.b, zero), zero, limited_product(f.b, p))
-    if formula == LOG_SHARE:
-        return (broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c - f.b
-    if formula == LOGARITHM:
-        return select(equal(y, zero), zero, log(x))
-    if formula == LOG_RATIO:
-        return log_ratio(x, y, f)
-    p = f.a * x
-    return select(equal(f.counts, zero), zero, limited_product(f.b, p * (y - f.c)) * f.power)
-
-
-cdef inline bint uses_y(Formula formula) noexcept nogil:
-    return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == SOFTMAX_BACKWARD
-            or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT
-            or formula == LOG_RATIO or formula == LOGARITHM)
-
-
-cdef inline bint uses_w(Formula formula) noexcept nogil:
-    return formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
+from .terms cimport for_step
+from .tiles cimport store_rows
+from .traffic cimport Pending, write_later
+from .transposition cimport whole_lines
 
 
 cdef inline void apply_to_strip(Formula formula, const Batch* batch, Block x, Block y, const real* w, const Factors* f,
