@@ -76,7 +76,7 @@ def test_no_formula_is_missing_from_a_dispatch():
         "LOSS_OF_PROBS",
     }  # by a variable
     kernels = [path.read_text() for path in KERNELS.glob("*.pxd")]
-    named = {name for kernel in kernels for name in re.findall(r"finish_rows\(([A-Z_]+)\b", kernel)}
+    named = {name for kernel in kernels for name in re.findall(r"apply_to_array\(([A-Z_]+)\b", kernel)}
     assert block == enum
     assert named | by_name == transposed | rare
 

@@ -9,7 +9,7 @@ Tried on AVX2: results stored 16 bytes at a time even where a row has W more cla
 
 from libc.string cimport memcpy
 
-from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, row_at
+from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, leave_columns_empty, row_at
 from .formulas cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, EXPONENTIAL, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS,
     GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT, HIDE, LOGARITHM, LOG_RATIO, LOG_SHARE, LOG_SOFTMAX_BACKWARD,
@@ -225,7 +225,7 @@ cdef inline bint is_rare(Formula formula) noexcept nogil:
     return formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT or formula == ZERO
 
 
-cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:
+cdef inline void store_results(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:
     """Results that are where `block_of` says to the array, if that is elsewhere: at once, or during the next batch."""
     if out.streamed and batch.first % batch.inner + batch.rows <= batch.inner:
         write_later(batch, out, results, pending)
@@ -233,12 +233,12 @@ cdef inline void leave(const Batch* batch, Block results, Rows* out, Pending* pe
         store_rows(batch, out, results)
 
 
-cdef inline void finish_rows(Formula formula, const Batch* batch, Block x, Block y, const real* w,
+cdef inline void apply_to_array(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                              const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
     """The formula's results to the array: at once, or while the next batch is computed."""
-    if (are_lines(batch, out) and out.storage == NATIVE and not are_few_lines(batch, out)
+    if (are_lines(batch, out) and out.storage == NATIVE and not leave_columns_empty(batch, out)
             and not is_rare(formula)):
         change_transposed(formula, batch, x, y, w, of, out)
     else:
         change_block(formula, batch, x, y, w, of, block_of(batch, out))
-        leave(batch, block_of(batch, out), out, pending)
+        store_results(batch, block_of(batch, out), out, pending)

@@ -152,7 +152,7 @@ cdef inline bint are_lines(const Batch* batch, const Rows* rows) noexcept nogil:
     return batch.columns and batch.inner == 1 and rows.class_stride == rows.itemsize
 
 
-cdef inline bint are_few_lines(const Batch* batch, const Rows* rows) noexcept nogil:
+cdef inline bint leave_columns_empty(const Batch* batch, const Rows* rows) noexcept nogil:
     """Whether an array of this dtype has so few rows that most columns have none."""
     return are_lines(batch, rows) and rows.storage == NATIVE and batch.total <= W // 4
 

@@ -14,7 +14,7 @@ from .maxima cimport Next_maxima
 from .simd cimport W, fence, real
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
 from .totals cimport Total, sum_of, sum_of_parts
-from .traffic cimport Beside, Pending, find_ahead, stream_all
+from .traffic cimport Pending, Traffic, find_prefetch, stream_all
 from .values cimport Values
 
 cdef enum:
@@ -50,7 +50,7 @@ cdef struct Call:
 ctypedef void (*Compute)(Call* call) noexcept nogil
 
 
-cdef inline Block block_ahead(const Batch* batch, const Rows* rows) noexcept nogil:
+cdef inline Block next_block(const Batch* batch, const Rows* rows) noexcept nogil:
     """Where the next batch's rows are, if they are to be prefetched: those of an array larger than the caches."""
     cdef Block block = Block(NULL, 0, 0)
     if (rows.origin != NULL and not batch.columns and are_native_rows(batch, rows) and is_far(batch, rows)
@@ -60,14 +60,14 @@ cdef inline Block block_ahead(const Batch* batch, const Rows* rows) noexcept nog
     return block
 
 
-cdef inline void look_ahead(Call* call, Beside* beside) noexcept nogil:
+cdef inline void find_traffic(Call* call, Traffic* traffic) noexcept nogil:
     """What of x and of the results is to be prefetched beside a batch in columns."""
-    beside.x.start = beside.kept.start = NULL
-    beside.x.line = beside.x.run = beside.kept.line = beside.kept.run = beside.pending.lines = 0
+    traffic.x.start = traffic.kept.start = NULL
+    traffic.x.line = traffic.x.run = traffic.kept.line = traffic.kept.run = traffic.pending.lines = 0
     if call.batch.columns:
-        find_ahead(&call.batch, &call.x, &beside.x)
+        find_prefetch(&call.batch, &call.x, &traffic.x)
         if not call.out.streamed and call.out.origin != call.x.origin:  # (else there is nothing to wait for)
-            find_ahead(&call.batch, &call.out, &beside.kept)
+            find_prefetch(&call.batch, &call.out, &traffic.kept)
 
 
 cdef inline int needs_tile(const Rows* rows) noexcept nogil:
@@ -125,7 +125,7 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.n.limit = next_array(&at, rows)
     call.n.sumexp_m1 = next_array(&at, rows)
     call.n.maxima = next_array(&at, rows)
-    call.n.others = next_array(&at, rows)
+    call.n.smaller = next_array(&at, rows)
     call.n.lost = next_array(&at, rows)
     call.n.x_label = next_array(&at, rows)
     call.n.scales.shift = next_array(&at, rows)
@@ -141,8 +141,8 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.factors.a = next_array(&at, rows)
     call.factors.b = next_array(&at, rows)
     call.factors.c = next_array(&at, rows)
-    call.factors.near = next_array(&at, rows)
-    call.factors.others = next_array(&at, rows)
+    call.factors.d = next_array(&at, rows)
+    call.factors.g = next_array(&at, rows)
     call.factors.label = next_array(&at, rows)
     call.factors.at_label = next_array(&at, rows)
     call.factors.counts = next_array(&at, rows)
@@ -158,7 +158,7 @@ cdef inline void compute_all(Call* call, Compute compute) noexcept nogil:
 
 cdef struct Shared_call:        # a call whose parts may be computed side by side
     Call* call                  # that of the first seat,
-    Call* others                # and copies for the others: results of a part are written during the seat's next
+    Call* copies                # and copies for the others: results of a part are written during the seat's next
     Compute compute
     int parts
     int threads
@@ -174,7 +174,7 @@ cdef inline Py_ssize_t first_row(const Batch* batch, int part, int parts) noexce
 
 
 cdef inline Call* call_of(Shared_call* shared, int seat) noexcept nogil:
-    return shared.call if seat == 0 else &shared.others[seat - 1]
+    return shared.call if seat == 0 else &shared.copies[seat - 1]
 
 
 cdef inline void compute_part(void* job, int seat, int part) noexcept nogil:
@@ -216,10 +216,10 @@ cdef inline int run(Call* call, Compute compute) except -1 nogil:
             with gil:
                 raise MemoryError(f"no memory for {size} bytes to gather rows of {call.batch.classes} classes")
     tiles = <char*> ((<size_t> memory + 63) // 64 * 64)
-    shared.others = <Call*> (tiles + threads * seat_bytes)
+    shared.copies = <Call*> (tiles + threads * seat_bytes)
     for seat in range(threads):
         if seat > 0:
-            shared.others[seat - 1] = call[0]
+            shared.copies[seat - 1] = call[0]
         give_tiles(call_of(&shared, seat), tiles + seat * seat_bytes, tile_bytes)
         give_row_arrays(call_of(&shared, seat), tiles + seat * seat_bytes + seat_tiles)
     share(compute_part, &shared, shared.parts, threads)

@@ -8,19 +8,19 @@ from .batch cimport Batch
 from .math cimport exponential_of_remainder, remainder_of
 from .simd cimport VECTORS, W, load, real, store, vec
 from .terms cimport Scales, Terms_of_batch
-from .traffic cimport Beside, begin_run, is_busy, move_line
+from .traffic cimport Traffic, begin_run, is_busy, move_line
 
 cdef enum:
     GROUP = 2 * VECTORS     # vectors that are computed together
 
 
 cdef inline void take_group(bint busy, bint shifted, Py_ssize_t vectors, const real* x, Scales of, real* e,
-                            Beside* beside) noexcept nogil:
+                            Traffic* traffic) noexcept nogil:
     cdef vec r[GROUP]
     cdef vec t[GROUP]
     cdef Py_ssize_t _strip, k
     for _strip in range(vectors // VECTORS if busy else 0):
-        move_line(beside)
+        move_line(traffic)
     for k in range(vectors):
         r[k] = load(x + k * W)
         if shifted:
@@ -46,12 +46,12 @@ cdef inline void take_exponentials(bint busy, bint shifted, const Batch* batch, 
     cdef Py_ssize_t c, group, r
     for c in range(classes):
         if busy:
-            begin_run(&of.beside, c)
+            begin_run(&of.traffic, c)
         for group in range(groups):
             r = group * GROUP * W
-            take_group(busy, shifted, GROUP, x + r, scales_from(scales, r), e + r, &of.beside)
+            take_group(busy, shifted, GROUP, x + r, scales_from(scales, r), e + r, &of.traffic)
         r = groups * GROUP * W
-        take_group(busy, shifted, vectors % GROUP, x + r, scales_from(scales, r), e + r, &of.beside)
+        take_group(busy, shifted, vectors % GROUP, x + r, scales_from(scales, r), e + r, &of.traffic)
         x += x_step
         e += e_step
 
@@ -60,7 +60,7 @@ cdef inline void take_exponentials_of_columns(const Batch* batch, Terms_of_batch
     """e of every number. (Literals, for loops without a test.)"""
     if of.scales.shifted:
         take_exponentials(True, True, batch, of)
-    elif is_busy(&of.beside):
+    elif is_busy(&of.traffic):
         take_exponentials(True, False, batch, of)
     else:
         take_exponentials(False, False, batch, of)

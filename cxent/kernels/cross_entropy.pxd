@@ -6,7 +6,7 @@ One kernel, `cross_entropy_batch`, has all options; those that are off cost a co
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
-from .apply cimport apply_to_row, change_block, finish_rows, leave
+from .apply cimport apply_to_array, apply_to_row, change_block, store_results
 from .batch cimport MOST_ROWS, Batch, Block, block_of, padded_rows
 from .call cimport Call
 from .exponentials cimport (
@@ -17,7 +17,9 @@ from .formulas cimport (
     COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
     LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SMOOTH, ZERO, Formula, Row_factors, exponential_of,
 )
-from .labels cimport FEW, Labels, are_few, bounded, label_at, put_in_array, put_in_block, take_at_labels, take_labels
+from .labels cimport (
+    MOST_COMPARED, Labels, are_compared, bounded, label_at, put_in_array, put_in_block, take_at_labels, take_labels,
+)
 from .losses cimport (
     Exponentials, Loss, Row_numbers, compute_losses, compute_lse, hessian_factors, is_plain, narrow_losses,
     plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
@@ -41,7 +43,7 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
     cdef Loss* loss = &call.loss
     cdef Py_ssize_t r
     if loss.labels.at.origin != NULL:
-        take_labels(&call.batch, &loss.labels, not (plain and are_few(&call.batch)), label)
+        take_labels(&call.batch, &loss.labels, not (plain and are_compared(&call.batch)), label)
     if plain:
         return
     if loss.row_weights.origin != NULL:
@@ -72,7 +74,7 @@ cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
 cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
                               const Row_numbers* n, Row_factors* factors) noexcept nogil:
     cdef bint by_label = call.loss.labels.at.origin != NULL
-    cdef real classes[FEW]
+    cdef real classes[MOST_COMPARED]
     cdef Py_ssize_t group, c
     cdef Formula formula = GRADIENT_TARGETS
     if plain:
@@ -81,12 +83,12 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
         weighted_factors(&call.batch, &call.loss, n, factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
-    if by_label and plain and are_few(&call.batch):
-        for c in range(FEW):
+    if by_label and plain and are_compared(&call.batch):
+        for c in range(MOST_COMPARED):
             classes[c] = <real> c
         for group in range(padded_rows(&call.batch) // W):
             store(factors.label + group * W, load_labels(label + group * W))
-        finish_rows(GRADIENT_LABELS, &call.batch, e, target, classes, factors, &call.out, &call.pending)
+        apply_to_array(GRADIENT_LABELS, &call.batch, e, target, classes, factors, &call.out, &call.pending)
         return
     if call.spare.origin != NULL:
         change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
@@ -98,9 +100,9 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
     elif by_label and call.out.streamed:
         change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
         put_in_block(&call.batch, e, label, factors.at_label)
-        leave(&call.batch, e, &call.out, &call.pending)
+        store_results(&call.batch, e, &call.out, &call.pending)
         return
-    finish_rows(formula, &call.batch, e, target, call.loss.w, factors, &call.out, &call.pending)
+    apply_to_array(formula, &call.batch, e, target, call.loss.w, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(&call.batch, &call.out, label, factors.at_label)
 
@@ -117,9 +119,9 @@ cdef inline void loss_of_row(Call* call, const Row* row, Exponentials e, vec hal
 cdef inline void gradient_of_row(Call* call, const Row* row, Exponentials e, int64_t label, vec x_label,
                                  vec half_distance) noexcept nogil:
     cdef Reciprocal share = share_of(e, broadcast(call.loss.divisor))
-    cdef vec rest = sum_but_label(e, exponential_of(exponential_in(row, x_label)), half_distance)
-    apply_to_row(GRADIENT, &row.form, row.out, share.nearly, share.rest, row.out)
-    row.out[label] = scalar(-divided(rest, share.nearly, share.rest))
+    cdef vec but_label = sum_but_label(e, exponential_of(exponential_in(row, x_label)), half_distance)
+    apply_to_row(GRADIENT, &row.form, row.out, share.value, share.correction, row.out)
+    row.out[label] = scalar(-divided(but_label, share.value, share.correction))
 
 
 cdef inline flattened cross_entropy_rows(Call* call) noexcept nogil:
@@ -207,7 +209,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     if with_grad:
         if call.hess.origin != NULL:
             hessian_factors(batch, loss, n, factors)
-            finish_rows(HESSIAN, batch, of.kept, of.kept, NULL, factors, &call.hess, &call.pending)
+            apply_to_array(HESSIAN, batch, of.kept, of.kept, NULL, factors, &call.hess, &call.pending)
         put_gradient(call, of.kept, target, plain, label, n, factors)
 
 
@@ -253,7 +255,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     hessian_factors(batch, loss, n, factors)      # for b, and which rows count
     fill(batch, 1, factors.a)
     memcpy(factors.c, products, batch.rows * sizeof(real))
-    finish_rows(HESSIAN_PRODUCT, batch, p, v, NULL, factors, &call.out, &call.pending)
+    apply_to_array(HESSIAN_PRODUCT, batch, p, v, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline vec weighted_quotient(vec w, vec s, vec x) noexcept nogil:
@@ -310,6 +312,6 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     if call.out.origin == NULL:
         return
     fill(batch, loss.divisor, factors.a)
-    finish_rows(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, factors, &call.out, &call.pending)
+    apply_to_array(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(batch, &call.out, label, factors.b)

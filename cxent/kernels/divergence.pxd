@@ -24,13 +24,13 @@ sums over d alone would save a pass, and cancel where d is much the same for all
 
 from libc.string cimport memcpy, memset
 
-from .apply cimport change_block, finish_rows
+from .apply cimport apply_to_array, change_block
 from .batch cimport MOST_ROWS, Batch, Block, Rows, block_of, padded_rows
-from .call cimport Call, block_ahead
+from .call cimport Call, next_block
 from .exponentials cimport find_at_maxima, level_empty_rows, take_terms
 from .formulas cimport DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
-from .math cimport LIFT, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unlifted
+from .math cimport BIAS, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unbiased
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
 from .simd cimport (
@@ -41,7 +41,7 @@ from .sums cimport Sum, add, fold_sums, two_sum, value_of
 from .terms cimport SUMEXP_M1, Terms_of_batch, find_largest, find_scales, for_strip
 from .tiles cimport load_rows
 from .totals cimport add_losses
-from .traffic cimport find_ahead
+from .traffic cimport find_prefetch
 from .values cimport fill, put_values, take_values
 
 cdef enum Comparison:       # of p and q: what is summed
@@ -58,7 +58,7 @@ cdef struct Row_shares:     # arrays of a number for each row
     real* c
     real* at                # (x_r - m_x) / temperature
     real* w                 # the share of p in the mixture at r: beta p_r / m_r
-    real* rest              # that of q
+    real* w_of_q              # that of q
     real* b                 # w exp(D) is b e_x / e_y
 
 cdef struct Shares:         # for a vector
@@ -66,7 +66,7 @@ cdef struct Shares:         # for a vector
     vec q
     vec c
     vec w
-    vec rest
+    vec w_of_q
     vec b
     vec beta
     vec beta_of_q
@@ -98,19 +98,19 @@ cdef inline vec excess(vec d) noexcept nogil:
     return fma(g, d, broadcast(0.4999999979))
 
 
-cdef inline mask are_apart(vec d) noexcept nogil:
+cdef inline mask are_distant(vec d) noexcept nogil:
     """Where a and b, with d = log(a / b), are so far from each other that their difference has its digits."""
     return greater(absolute(d), broadcast(1))
 
 
 cdef inline vec entropy_term(vec a, vec b, vec d, vec g) noexcept nogil:
     """a f(d) for d = log(a / b) and its excess g, which is not negative; also where a or b is 0 and d infinite."""
-    return select(are_apart(d), (b - a) + product(a, d), (a * (d * d)) * g)
+    return select(are_distant(d), (b - a) + product(a, d), (a * (d * d)) * g)
 
 
 cdef inline vec difference(vec a, vec b, vec d, vec g) noexcept nogil:
     """a - b = -a (exp(-d) - 1), likewise, with the digits that d has."""
-    return select(are_apart(d), a - b, a * fma(-(d * d), g, d))
+    return select(are_distant(d), a - b, a * fma(-(d * d), g, d))
 
 
 cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p, vec* log_q) noexcept nogil:
@@ -123,21 +123,21 @@ cdef inline void take_logs_of_mixture(vec d, vec beta, vec beta_of_q, vec* log_p
     cdef vec of_larger = select(p_is_larger, beta, beta_of_q)
     cdef vec fall = of_smaller * less
     cdef vec rise = product(of_larger, -less / ratio)   # (beta may be 0 in float32)
-    cdef vec larger = -log1p_or_log(greater(fall, broadcast(-0.5)), fall, fma(of_smaller, ratio, of_larger))
-    cdef vec smaller = select(greater(broadcast(1), rise), -log1p(rise), larger - distance)
-    log_p[0] = select(p_is_larger, larger, smaller)
-    log_q[0] = select(p_is_larger, smaller, larger)
+    cdef vec log_of_larger = -log1p_or_log(greater(fall, broadcast(-0.5)), fall, fma(of_smaller, ratio, of_larger))
+    cdef vec log_of_smaller = select(greater(broadcast(1), rise), -log1p(rise), log_of_larger - distance)
+    log_p[0] = select(p_is_larger, log_of_larger, log_of_smaller)
+    log_q[0] = select(p_is_larger, log_of_smaller, log_of_larger)
 
 
 cdef inline vec log_from_reference(vec p, vec q, vec d, Shares of) noexcept nogil:
-    """l - l_r = -log(rest + w exp(D)), rest being 1 - w, for the distance D; p and q are the exponentials."""
+    """l - l_r = -log(w_of_q + w exp(D)), w_of_q being 1 - w, for the distance D; p and q are the exponentials."""
     cdef vec top = broadcast(4.4942328371557898e307 if FLOAT64 else 8.5070591730234616e37)
     cdef vec power = of.b * (p / q)
     cdef vec rise
     power = select(greater(top, power), power, top)
     # (D is NaN where neither this class nor that of the reference has anything of p.)
     rise = select(at_least(broadcast(1), absolute(d)), of.w * fma(d * d, excess(-d), d), power - of.w)
-    return -log1p_or_log(greater(rise, broadcast(-0.5)), rise, power + of.rest)
+    return -log1p_or_log(greater(rise, broadcast(-0.5)), rise, power + of.w_of_q)
 
 
 cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, Shares of) noexcept nogil:
@@ -148,15 +148,15 @@ cdef inline vec compare(Comparison comparison, vec p, vec q, vec* d, Shares of) 
         return difference(p, q, d[0], excess(d[0]))
     if comparison == REVERSE_MEAN or comparison == JENSEN_SHANNON_MEAN:
         d[0] = -d[0] if comparison == REVERSE_MEAN else log_from_reference(p, q, d[0], of)
-        q = unlifted(of.q * q)
+        q = unbiased(of.q * q)
         d[0] = select(equal(q, zero), zero, d[0])
         return q * d[0]
     p, q, ratio = of.p * p, of.q * q, d[0] - of.c
     if comparison == FORWARD:
         g = excess(ratio)
-        d[0] = unlifted(-difference(p, q, ratio, g))
-        return entropy_term(unlifted(p), unlifted(q), ratio, g)
-    p, q = unlifted(p), unlifted(q)
+        d[0] = unbiased(-difference(p, q, ratio, g))
+        return entropy_term(unbiased(p), unbiased(q), ratio, g)
+    p, q = unbiased(p), unbiased(q)
     if comparison == REVERSE:
         return entropy_term(q, p, -ratio, excess(-ratio))
     take_logs_of_mixture(ratio, of.beta, of.beta_of_q, &log_p, &log_q)
@@ -178,7 +178,7 @@ cdef inline Row_shares shares_in(const Row_numbers* n) noexcept nogil:
 cdef inline Shares shares_of(const Row_shares* of, const Batch* batch, Py_ssize_t strip, Py_ssize_t v,
                              double beta) noexcept nogil:
     return Shares(for_strip(of.p, batch, strip, v), for_strip(of.q, batch, strip, v), for_strip(of.c, batch, strip, v),
-                  for_strip(of.w, batch, strip, v), for_strip(of.rest, batch, strip, v),
+                  for_strip(of.w, batch, strip, v), for_strip(of.w_of_q, batch, strip, v),
                   for_strip(of.b, batch, strip, v), broadcast(<real> beta), broadcast(<real> (1 - beta)))
 
 
@@ -264,13 +264,13 @@ cdef inline void take_exponentials_of(Call* call, const Rows* rows, Block x, rea
         fill(&call.batch, 0, m)
     take_terms(call, x, x, m, &of)
     if call.batch.columns:
-        find_ahead(&call.batch, rows, &of.beside.x)
+        find_prefetch(&call.batch, rows, &of.traffic.x)
     of.kept = x
-    of.ahead = block_ahead(&call.batch, rows)
+    of.next_out = next_block(&call.batch, rows)
     find_scales(&call.batch, m, True, &n.scales)
     find_largest(&call.batch, m, &n.scales)
     of.n = n.scales.largest
-    sum_rows(SUMEXP_M1, &call.batch, &of, n.others, n.maxima, NULL)
+    sum_rows(SUMEXP_M1, &call.batch, &of, n.smaller, n.maxima, NULL)
     complete_sumexp_m1(&call.batch, m, n)
 
 
@@ -278,17 +278,17 @@ cdef inline void complete_shares(const Batch* batch, const real* sumexp_m1_x, co
                                  const real* differences, const real* largest, Row_shares* of) noexcept nogil:
     """The shares and c; of rows that the mask leaves empty 0."""
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec rest_x, rest_y, top, ratio, c
+    cdef vec m1_x, m1_y, top, ratio, c
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        rest_x, rest_y = load(sumexp_m1_x + r), load(sumexp_m1_y + r)
-        top = unlifted(load(largest + r))
-        ratio = unlifted(load(differences + r)) / (top * (one + rest_y))
-        c = select(greater(broadcast(0.5), absolute(ratio)), log1p(ratio), log1p(rest_x) - log1p(rest_y))
-        store(of.p + r, quotient(one, top * (one + rest_x)))
-        store(of.q + r, quotient(one, top * (one + rest_y)))
-        store(of.c + r, select(equal(one + rest_x, zero), zero, c))
+        m1_x, m1_y = load(sumexp_m1_x + r), load(sumexp_m1_y + r)
+        top = unbiased(load(largest + r))
+        ratio = unbiased(load(differences + r)) / (top * (one + m1_y))
+        c = select(greater(broadcast(0.5), absolute(ratio)), log1p(ratio), log1p(m1_x) - log1p(m1_y))
+        store(of.p + r, quotient(one, top * (one + m1_x)))
+        store(of.q + r, quotient(one, top * (one + m1_y)))
+        store(of.c + r, select(equal(one + m1_x, zero), zero, c))
 
 
 cdef inline bint has_reference(const Call* call) noexcept nogil:
@@ -313,7 +313,7 @@ cdef inline void compute_from_reference(Call* call, Block x, Block y, const real
 cdef inline void complete_reference(const Batch* batch, double beta, Row_shares* of) noexcept nogil:
     """w, 1 - w and b, from p_r / q_r."""
     cdef vec b = broadcast(<real> beta)
-    cdef vec rest = broadcast(<real> (1 - beta))
+    cdef vec b_of_q = broadcast(<real> (1 - beta))
     cdef vec at, log_ratio, shares, ratio, m
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
@@ -321,10 +321,10 @@ cdef inline void complete_reference(const Batch* batch, double beta, Row_shares*
         at = load(of.at + r)
         log_ratio = at - load(of.c + r)
         shares = quotient(load(of.p + r), load(of.q + r))
-        ratio = select(greater(log_ratio, broadcast(-1)), exp_any(log_ratio), unlifted(exp(at, LIFT) * shares))
-        m = fma(b, ratio, rest)
+        ratio = select(greater(log_ratio, broadcast(-1)), exp_any(log_ratio), unbiased(exp(at, BIAS) * shares))
+        m = fma(b, ratio, b_of_q)
         store(of.w + r, b * ratio / m)
-        store(of.rest + r, rest / m)
+        store(of.w_of_q + r, b_of_q / m)
         store(of.b + r, b * shares / m)
 
 
@@ -338,7 +338,7 @@ cdef inline void take_means(Call* call, Block p, Block q, Block d, Row_shares* o
         compare_rows(JENSEN_SHANNON_MEAN, &call.batch, p, q, d, of, 0, factors.c)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
-        store(factors.a + r, unlifted(load(of.q + r)))
+        store(factors.a + r, unbiased(load(of.q + r)))
         # (NaN also where it is in a class that q lacks)
         store(factors.c + r, load(factors.c + r) + (load(of.c + r) - load(of.c + r)))
 
@@ -361,9 +361,9 @@ cdef inline void put_divergence_gradient(Call* call, Block p, Block q, Block d, 
         store(factors.power + r, broadcast(1))
     if call.comparison == FORWARD:
         memcpy(factors.a, factors.b, padded_rows(&call.batch) * sizeof(real))
-        finish_rows(WEIGHTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)
+        apply_to_array(WEIGHTED, &call.batch, d, d, NULL, factors, &call.out, &call.pending)
     else:
-        finish_rows(HESSIAN_PRODUCT, &call.batch, q, d, NULL, factors, &call.out, &call.pending)
+        apply_to_array(HESSIAN_PRODUCT, &call.batch, q, d, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void divergence_batch(Call* call) noexcept nogil:

@@ -2,7 +2,7 @@
 
 from .apply cimport change_block
 from .batch cimport Batch, Block, block_of, is_far, number_at, padded_rows
-from .call cimport Call, block_ahead, look_ahead
+from .call cimport Call, find_traffic, next_block
 from .formulas cimport CAP, CAP_SLOPE, DIVIDE, HIDE, SCALE, Row_factors
 from .losses cimport Row_numbers, cap_factors, complete_sumexp_m1
 from .math cimport INFINITY, NAN, Scaled, scaled
@@ -23,13 +23,13 @@ cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_o
     of.scales = &call.n.scales
     of.next = &call.next
     of.far = is_far(&call.batch, &call.x)
-    of.ahead = block_ahead(&call.batch, &call.out)
+    of.next_out = next_block(&call.batch, &call.out)
     if call.out.origin != NULL:
         of.kept = block_of(&call.batch, &call.out)
     else:  # nothing needs x then, which is in a tile if it is in columns
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
     of.pending = &call.pending
-    look_ahead(call, &of.beside)
+    find_traffic(call, &of.traffic)
 
 
 cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
@@ -69,11 +69,11 @@ cdef inline void put_shares(const Batch* batch, const real* total, const real* l
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         share = reciprocal_of(load(total + r), load(lost + r))
-        store(f.a + r, share.nearly)
-        store(f.b + r, share.rest)
+        store(f.a + r, share.value)
+        store(f.b + r, share.correction)
 
 
-cdef inline void take_terms_beside(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
+cdef inline void take_terms_keeping_x(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
     """The same, but the exponentials do not take the place of x."""
     take_terms(call, x, y, n, of)
     of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
@@ -108,7 +108,7 @@ cdef inline void sum_exponentials_m1(Call* call, Terms_of_batch* of, const real*
     find_scales(&call.batch, m, False, &n.scales)
     find_largest(&call.batch, m, &n.scales)
     of.n = n.scales.largest
-    sum_rows(SUMEXP_M1, &call.batch, of, n.others, n.maxima, n.lost)
+    sum_rows(SUMEXP_M1, &call.batch, of, n.smaller, n.maxima, n.lost)
     complete_sumexp_m1(&call.batch, m, n)
 
 

@@ -1,7 +1,7 @@
 """The formulas that are applied to every number of a batch, with numbers of its row."""
 
 from .batch cimport Batch
-from .math cimport INFINITY, exp, exp_any, exp_less, flush, log, product, unlifted
+from .math cimport INFINITY, exp, exp_any, exp_less, flush, log, product, unbiased
 from .simd cimport absolute, broadcast, equal, fma, greater, real, select, vec
 from .sums cimport Sum, divided, two_sum
 from .terms cimport for_strip
@@ -10,10 +10,10 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     SCALE                   # a x
     PROBABILITY             # (a + b) e,     e the exponentials x, and 0 for the smallest
     SHIFT                   # (x - a) - b
-    GRADIENT                # (a + b) e,     e the exponentials x 2^-LIFT, likewise
+    GRADIENT                # (a + b) e,     e the exponentials x 2^-BIAS, likewise
     GRADIENT_LABELS         # (a + b) e,     and at_label in the class w, its number, that is the label
     GRADIENT_CLASSES        # a e - b w,     and 0 in rows that do not count
-    GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((near - y) + others)
+    GRADIENT_TARGETS        # a e - b y,     likewise; where e is the largest: b ((d - y) + g)
     COUNTED                 # a e,           likewise
     WEIGHTED                # a x,           likewise
     HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
@@ -38,19 +38,19 @@ cdef struct Row_factors:    # arrays of a number for each row of a batch
     real* a
     real* b
     real* c
-    real* near
-    real* others
+    real* d
+    real* g
     real* label
     real* at_label
-    real* counts  # 0 if it does not count
+    real* counts            # 0 if it does not count
     real* power             # of 2: what a product is multiplied by whose factor b would be too large or too small
 
 cdef struct Factors:        # for a vector
     vec a
     vec b
     vec c
-    vec near
-    vec others
+    vec d
+    vec g
     vec label
     vec at_label
     vec counts
@@ -60,14 +60,14 @@ cdef struct Factors:        # for a vector
 cdef inline Factors factors_of(Row_factors of, const Batch* batch, Py_ssize_t strip,
                                Py_ssize_t v) noexcept nogil:
     return Factors(for_strip(of.a, batch, strip, v), for_strip(of.b, batch, strip, v), for_strip(of.c, batch, strip, v),
-                   for_strip(of.near, batch, strip, v), for_strip(of.others, batch, strip, v),
+                   for_strip(of.d, batch, strip, v), for_strip(of.g, batch, strip, v),
                    for_strip(of.label, batch, strip, v), for_strip(of.at_label, batch, strip, v),
                    for_strip(of.counts, batch, strip, v), for_strip(of.power, batch, strip, v))
 
 
 cdef inline vec exponential_of(vec x) noexcept nogil:
-    """Without the lift, and 0 for the smallest."""
-    return unlifted(flush(x))
+    """Without the bias, and 0 for the smallest."""
+    return unbiased(flush(x))
 
 
 cdef inline vec capped(vec u, Factors f) noexcept nogil:
@@ -75,20 +75,20 @@ cdef inline vec capped(vec u, Factors f) noexcept nogil:
 
     tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative: the difference of
     two large logits is not lost to the rounding of their tanh. a = u_m, b = -2 / (temperature * softcap),
-    c = 2 softcap / (1 + exp(-2 |v_m|)), near = 1 if u_m > 0, else exp(-2 |v_m|).
+    c = 2 softcap / (1 + exp(-2 |v_m|)), d = 1 if u_m > 0, else exp(-2 |v_m|).
     """
     cdef vec e = exp_less(f.b * absolute(u), 0, 0)
     cdef vec difference = exp_less(f.b * (f.a - u), 0, 1)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
-    cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.near) * share)
+    cdef vec result = f.c * difference * (select(greater(u, broadcast(0)), e, f.d) * share)
     return select(equal(u, f.a), broadcast(0), result)
 
 
 cdef inline vec slope_of_cap(vec u, Factors f) noexcept nogil:
-    """dx/du = (1 - tanh(v)^2) / temperature. others = 4 / temperature, b as above."""
+    """dx/du = (1 - tanh(v)^2) / temperature. g = 4 / temperature, b as above."""
     cdef vec e = exp_less(f.b * absolute(u), 0, 0)
     cdef vec share = broadcast(1) / (broadcast(1) + e)
-    return f.others * (e * (share * share))
+    return f.g * (e * (share * share))
 
 
 cdef inline vec log_ratio(vec x, vec y, Factors f) noexcept nogil:
@@ -133,11 +133,11 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == GRADIENT_CLASSES:
         return select(equal(f.counts, zero), zero, fma(factor_of(e, f.a), e, -(f.b * w)))
     if formula == GRADIENT_TARGETS:
-        result = select(equal(x, f.c), f.b * ((f.near - y) + f.others), fma(factor_of(e, f.a), e, -(f.b * y)))
+        result = select(equal(x, f.c), f.b * ((f.d - y) + f.g), fma(factor_of(e, f.a), e, -(f.b * y)))
         return select(equal(f.counts, zero), zero, result)
     if formula == HESSIAN:
         p = f.a * e
-        result = limited_product(f.b, p * select(equal(x, f.near), f.c, broadcast(1) - p)) * f.power
+        result = limited_product(f.b, p * select(equal(x, f.d), f.c, broadcast(1) - p)) * f.power
         return select(equal(f.counts, zero), zero, result)
     if formula == MULTIPLY:
         return select(equal(x, zero), x, limited_product(x, y))

@@ -9,7 +9,7 @@ from .simd cimport W, broadcast, equal, flattened, load, load_labels, real, sele
 from .values cimport Values, distance_of, value_at
 
 cdef enum:
-    FEW = 16        # up to so many classes, a label is found by comparing it with each
+    MOST_COMPARED = 16        # up to so many classes, a label is found by comparing it with each
 
 cdef enum Integer:
     INT8
@@ -71,9 +71,9 @@ cdef inline flattened copy_labels(Integer dtype, const char* p, Py_ssize_t dista
         widen_labels(UINT8, p, distance, label, n)
 
 
-cdef inline bint are_few(const Batch* batch) noexcept nogil:
+cdef inline bint are_compared(const Batch* batch) noexcept nogil:
     """Whether a vector of rows finds its labels sooner by comparing them with every class than one by one."""
-    return batch.columns and batch.classes <= FEW
+    return batch.columns and batch.classes <= MOST_COMPARED
 
 
 cdef inline int64_t bounded(int64_t label, Py_ssize_t classes) noexcept nogil:
@@ -108,7 +108,7 @@ cdef inline void take_at_labels(const Batch* batch, Block block, const int64_t* 
     """x = the number of each row at its label."""
     cdef Py_ssize_t group, r, c
     cdef vec here, number
-    if are_few(batch):
+    if are_compared(batch):
         for group in range((batch.rows + W - 1) // W):
             r = group * W
             here = load_labels(label + r)

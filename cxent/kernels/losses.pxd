@@ -15,7 +15,7 @@ from libc.stdint cimport int64_t
 from .batch cimport Batch
 from .formulas cimport Row_factors, exponential_of
 from .labels cimport Labels
-from .math cimport LARGEST, NAN, exp, expm1, exponential, log1p, unlifted
+from .math cimport LARGEST, NAN, exp, expm1, exponential, log1p, unbiased
 from .simd cimport (
     FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, narrow, real, select,
     store, store_wide, vec, wide, widen,
@@ -55,7 +55,7 @@ cdef struct Row_numbers:    # what is known of each row of a batch; t is the tar
     real* top                       # x_m, the largest
     real* limit                     # the logsumexp, if x_m is infinite; else 0
     Scales scales                   # of the exponentials, and the largest of these
-    real* others                    # the sum of those that are smaller,
+    real* smaller                   # the sum of those that are smaller,
     real* lost                      # what that lacks,
     real* maxima                    # and how many there are of the largest
     real* sumexp_m1                 # r
@@ -90,25 +90,24 @@ cdef inline double limited(double x) noexcept nogil:
 cdef struct Exponentials:   # what is known of a row's
     vec largest
     vec maxima              # how many there are of the largest
-    vec others              # the sum of those that are smaller,
+    vec smaller             # the sum of those that are smaller,
     vec lost                # and what that lacks
 
 
 cdef inline Exponentials exponentials_at(Row_numbers n, Py_ssize_t r) noexcept nogil:
-    return Exponentials(load(n.scales.largest + r), load(n.maxima + r), load(n.others + r), load(n.lost + r))
+    return Exponentials(load(n.scales.largest + r), load(n.maxima + r), load(n.smaller + r), load(n.lost + r))
 
 
 cdef inline vec sumexp_m1_of(Exponentials e, vec m) noexcept nogil:
     """r; NaN where the largest number is infinite."""
-    return (e.others / e.largest + (e.maxima - broadcast(1))) + (m - m)
+    return (e.smaller / e.largest + (e.maxima - broadcast(1))) + (m - m)
 
 
 cdef inline Reciprocal share_of(Exponentials e, vec divisor) noexcept nogil:
     """1 / (divisor sum(e)): what makes exponentials gradients."""
-    cdef vec largest = unlifted(e.largest) * e.maxima
-    cdef vec others = unlifted(e.others)
-    cdef Sum sum = two_sum(largest, others)
-    cdef vec lost = unlifted(e.lost) + sum.lost
+    cdef vec largest = unbiased(e.largest) * e.maxima
+    cdef Sum sum = two_sum(largest, unbiased(e.smaller))
+    cdef vec lost = unbiased(e.lost) + sum.lost
     cdef vec product = divisor * sum.total
     return reciprocal_of(product, fma(divisor, sum.total, -product) + divisor * lost)
 
@@ -116,18 +115,18 @@ cdef inline Reciprocal share_of(Exponentials e, vec divisor) noexcept nogil:
 cdef inline vec total_share_of(Exponentials e) noexcept nogil:
     """1 / sum(e), in one number."""
     cdef Reciprocal share = share_of(e, broadcast(1))
-    return share.nearly + share.rest
+    return share.value + share.correction
 
 
 cdef inline vec sum_but_largest(Exponentials e) noexcept nogil:
     """sum(e) without one of the largest."""
-    return fma(e.maxima - broadcast(1), unlifted(e.largest), unlifted(e.others))
+    return fma(e.maxima - broadcast(1), unbiased(e.largest), unbiased(e.smaller))
 
 
 cdef inline vec sum_but_label(Exponentials e, vec at_label, vec distance) noexcept nogil:
     """sum(e) - e_y, without cancellation; distance is 0 where the label is the largest."""
-    cdef vec others = sum_but_largest(e)
-    return select(equal(distance, broadcast(0)), others, unlifted(e.largest) + (others - at_label))
+    cdef vec but_largest = sum_but_largest(e)
+    return select(equal(distance, broadcast(0)), but_largest, unbiased(e.largest) + (but_largest - at_label))
 
 
 cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* numbers) noexcept nogil:
@@ -202,7 +201,7 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
         losses[r] = <real> n.loss[r]
 
 
-# A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((near - t) + others) where e is
+# A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((d - t) + g) where e is
 # the largest.
 
 cdef inline vec exponential_at_label(Row_numbers n, Py_ssize_t r) noexcept nogil:
@@ -217,7 +216,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
     cdef Row_factors f = factors[0]
     cdef vec divisor = broadcast(loss.divisor)
     cdef vec one = broadcast(1)
-    cdef vec rest, weight
+    cdef vec but_label, sumexp_m1, weight
     cdef Reciprocal share
     cdef Exponentials e
     cdef Py_ssize_t group, r
@@ -226,18 +225,18 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
         e = exponentials_at(n, r)
         share = share_of(e, divisor)
         if loss.labels.at.origin != NULL:
-            rest = sum_but_label(e, exponential_at_label(n, r), load(n.distance + r))
-            store(f.a + r, share.nearly)
-            store(f.b + r, share.rest)
-            store(f.at_label + r, -divided(rest, share.nearly, share.rest))
+            but_label = sum_but_label(e, exponential_at_label(n, r), load(n.distance + r))
+            store(f.a + r, share.value)
+            store(f.b + r, share.correction)
+            store(f.at_label + r, -divided(but_label, share.value, share.correction))
         else:
-            rest = load(n.sumexp_m1 + r)
+            sumexp_m1 = load(n.sumexp_m1 + r)
             weight = load(n.weight + r)
-            store(f.a + r, weight * (share.nearly + share.rest))
+            store(f.a + r, weight * (share.value + share.correction))
             store(f.b + r, one / divisor)
             store(f.c + r, top_of(n, r))
-            store(f.near + r, weight)
-            store(f.others + r, -weight * (rest / (one + rest)))
+            store(f.d + r, weight)
+            store(f.g + r, -weight * (sumexp_m1 / (one + sumexp_m1)))
             store(f.counts + r, one)
 
 
@@ -269,15 +268,15 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec s, z, rest, others, share, q, label_weight, part, e_label, p_label, near
+    cdef vec s, z, sumexp_m1, p_but_largest, share, q, label_weight, part, e_label, p_label, at_largest
     cdef Exponentials e
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        rest = load(n.sumexp_m1 + r)
+        sumexp_m1 = load(n.sumexp_m1 + r)
         e = exponentials_at(n, r)
         share = total_share_of(e)
-        others = sum_but_largest(e) * share
+        p_but_largest = sum_but_largest(e) * share
         s = load(n.row_weight + r)
         z = load(n.lse + r) if loss.z != 0 else zero
         if loss.labels.at.origin != NULL:
@@ -285,13 +284,13 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
             q = fma(kept, label_weight, even * load(n.weight + r))
             e_label = exponential_at_label(n, r)
             p_label = e_label * share
-            # Where p is near 1, Q * p - q' is (Q - q') - Q * (1 - p)
+            # Where p is at_largest 1, Q * p - q' is (Q - q') - Q * (1 - p)
             if loss.smoothing == 0:     # then it is so at any label
                 part = -sum_but_label(e, e_label, load(n.distance + r)) * share
                 part = times_weights(part, q, s, scale, p_label * z, z_scale)
             else:
-                near = even * (load(n.weight + r) - label_weight) - q * others
-                part = select(greater(one, rest), near, fma(q, p_label, -(kept_and_even * label_weight)))
+                at_largest = even * (load(n.weight + r) - label_weight) - q * p_but_largest
+                part = select(greater(one, sumexp_m1), at_largest, fma(q, p_label, -(kept_and_even * label_weight)))
                 part = select(equal(load(n.distance + r), zero), part,
                               fma(q, p_label, -(kept_and_even * label_weight)))
                 part = times_weights(part, one, s, scale, p_label * z, z_scale)
@@ -300,16 +299,16 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
             store(f.b + r, times_weights(even, one, s, scale, zero, 0))
         else:
             q = load(n.weight + r)
-            near = -q * others
+            at_largest = -q * p_but_largest
             if loss.z != 0:     # (there p is largest * share)
-                near = near + times_weights(unlifted(e.largest) * share * z, one, one,
+                at_largest = at_largest + times_weights(unbiased(e.largest) * share * z, one, one,
                                             z_scale / scale, zero, 0)
             s = times_weights(s, one, one, scale, zero, 0)
             store(f.a + r, times_weights(share, q, load(n.row_weight + r), scale, share * z, z_scale))
             store(f.b + r, s)
             store(f.c + r, select(equal(s, zero), broadcast(NAN), top_of(n, r)))
-            store(f.near + r, q)
-            store(f.others + r, near)
+            store(f.d + r, q)
+            store(f.g + r, at_largest)
         store(f.counts + r, load(n.row_weight + r))
 
 
@@ -343,7 +342,7 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         store(f.b + r, select(small, times_weights(one, q, s, scale * power, one, 0), b))
         store(f.power + r, select(large, broadcast(power), select(small, broadcast(1 / power), one)))
         store(f.c + r, sum_but_largest(e) * share)
-        store(f.near + r, load(n.scales.largest + r))
+        store(f.d + r, load(n.scales.largest + r))
         store(f.counts + r, load(n.row_weight + r))
 
 
@@ -366,5 +365,5 @@ cdef inline void cap_factors(const Batch* batch, const Loss* loss, real rate, co
         store(f.a + r, u)
         store(f.b + r, broadcast(rate))
         store(f.c + r, (softcap + softcap) / (one + e))
-        store(f.near + r, select(greater(u, zero), one, e))
-        store(f.others + r, broadcast(4 / loss.temperature))
+        store(f.d + r, select(greater(u, zero), one, e))
+        store(f.g + r, broadcast(4 / loss.temperature))

@@ -31,7 +31,7 @@ cdef extern from "<float.h>" nogil:
     const double LARGEST_FLOAT32 "FLT_MAX"
 
 cdef enum:
-    LIFT = 64 * (1 + FLOAT64)   # the exponentials of a row are kept times 2^LIFT
+    BIAS = 64 * (1 + FLOAT64)   # the exponentials of a row are kept times 2^BIAS
 
 cdef extern from *:
     """
@@ -63,8 +63,8 @@ cdef inline vec expm1_of_remainder(vec r) noexcept nogil:
         fma(broadcast(0.1666652026), r, broadcast(0.4999999342))), r)
 
 
-cdef inline vec exp_less(vec x, int lift, real less) noexcept nogil:
-    """exp(x) * 2^lift - less for x <= 0, and 0 - less where exp(x) * 2^lift is no normal number.
+cdef inline vec exp_less(vec x, int exponent, real less) noexcept nogil:
+    """exp(x) * 2^exponent - less for x <= 0, and 0 - less where exp(x) * 2^exponent is no normal number.
 
     With k = round(x / ln 2) it is 2^k exp(x - k ln 2). Adding 1.5 * 2^MANTISSA_BITS rounds to an integer, which then
     stands in the lowest bits. ln 2 is subtracted in two parts, the first of which makes an exact product.
@@ -72,24 +72,24 @@ cdef inline vec exp_less(vec x, int lift, real less) noexcept nogil:
     """
     cdef vec t, k, r, power
     if FLOAT64:
-        x = maximum(broadcast(-0.69314718055994531 * (1023 + lift)), x)
-        t = fma(x, broadcast(1.4426950408889634), broadcast(6755399441055744.0 + (1023 + lift)))
-        k = t - broadcast(6755399441055744.0 + (1023 + lift))
+        x = maximum(broadcast(-0.69314718055994531 * (1023 + exponent)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(6755399441055744.0 + (1023 + exponent)))
+        k = t - broadcast(6755399441055744.0 + (1023 + exponent))
         r = fma(k, broadcast(-0.69314718036912382), x)
         r = fma(k, broadcast(-1.9082149292705877e-10), r)
     else:
-        x = maximum(broadcast(-0.6931472 * (127 + lift)), x)
-        t = fma(x, broadcast(1.4426950408889634), broadcast(12582912.0 + (127 + lift)))
-        k = t - broadcast(12582912.0 + (127 + lift))
+        x = maximum(broadcast(-0.6931472 * (127 + exponent)), x)
+        t = fma(x, broadcast(1.4426950408889634), broadcast(12582912.0 + (127 + exponent)))
+        k = t - broadcast(12582912.0 + (127 + exponent))
         r = fma(k, broadcast(-0.693115234375), x)
         r = fma(k, broadcast(-3.19461833e-05), r)
     power = scale_bits(t)
     return fma(power, expm1_of_remainder(r), power - broadcast(less) if less != 0 else power)
 
 
-cdef inline vec exp(vec x, int lift) noexcept nogil:
-    """exp(x) * 2^lift for x <= 0: as above."""
-    return exp_less(x, lift, 0)
+cdef inline vec exp(vec x, int exponent) noexcept nogil:
+    """exp(x) * 2^exponent for x <= 0: as above."""
+    return exp_less(x, exponent, 0)
 
 
 cdef inline vec expm1(vec x) noexcept nogil:
@@ -105,7 +105,7 @@ cdef inline vec exp_any(vec x) noexcept nogil:
 
 # --- the exponentials of a row -------------------------------------------------------------------------------------
 
-cdef struct Scale:      # of a row's exponentials: what makes its largest about 2^LIFT
+cdef struct Scale:      # of a row's exponentials: what makes its largest about 2^BIAS
     vec shift           # taken from its numbers first: 0, or the largest of them (see `shift_of`)
     vec lowest          # smaller ones count as this one, whose exponential is next to nothing
     vec magic           # adding it rounds to an integer, and takes the largest number's power of 2 away
@@ -116,11 +116,11 @@ cdef inline Scale scale_of(vec m, vec shift) noexcept nogil:
     cdef vec k
     if FLOAT64:
         k = fma(m - shift, broadcast(1.4426950408889634), broadcast(6755399441055744.0)) - broadcast(6755399441055744.0)
-        return Scale(shift, fma(k, broadcast(0.69314718055994531), broadcast(-0.69314718055994531 * (1021 + LIFT))),
-                     broadcast(6755399441055744.0 + 1023 + LIFT) - k)
+        return Scale(shift, fma(k, broadcast(0.69314718055994531), broadcast(-0.69314718055994531 * (1021 + BIAS))),
+                     broadcast(6755399441055744.0 + 1023 + BIAS) - k)
     k = fma(m - shift, broadcast(1.4426950408889634), broadcast(12582912.0)) - broadcast(12582912.0)
-    return Scale(shift, fma(k, broadcast(0.6931472), broadcast(-0.6931472 * (125 + LIFT))),
-                 fma(k, broadcast(-8), broadcast(12582912.0 + 8 * LIFT)))
+    return Scale(shift, fma(k, broadcast(0.6931472), broadcast(-0.6931472 * (125 + BIAS))),
+                 fma(k, broadcast(-8), broadcast(12582912.0 + 8 * BIAS)))
 
 
 cdef inline vec shift_of(vec m) noexcept nogil:
@@ -160,7 +160,7 @@ cdef inline vec exponential_of_remainder(vec r, vec t) noexcept nogil:
 
 
 cdef inline vec exponential(vec x, vec lowest, vec magic) noexcept nogil:
-    """c 2^(LIFT - K) exp(x) for x <= m, K = round(m / ln 2), c the same for all x (1.0877 in float32, 1 in float64).
+    """c 2^(BIAS - K) exp(x) for x <= m, K = round(m / ln 2), c the same for all x (1.0877 in float32, 1 in float64).
 
     x is not shifted, so nothing of it is rounded: K is taken from t, where it is an integer. In float32 exp(x) is
     2^(k/8) exp(r), r = x - k ln(2) / 8: the eighths of k, its lowest three bits, choose one of eight powers, to whose
@@ -178,15 +178,15 @@ cdef inline vec flush(vec e) noexcept nogil:
     return unless(greater(broadcast(3.785766995733679e-270 if FLOAT64 else 1.0842021724855044e-19), e), e)
 
 
-cdef inline vec unlifted(vec e) noexcept nogil:
-    """e * 2^-LIFT. (Not in one factor with another, which may be small itself.)"""
+cdef inline vec unbiased(vec e) noexcept nogil:
+    """e * 2^-BIAS. (Not in one factor with another, which may be small itself.)"""
     return e * broadcast(2.938735877055719e-39 if FLOAT64 else 5.421010862427522e-20)
 
 
 cdef inline vec exponential_below_zero(vec x) noexcept nogil:
     """c exp(x) of a row whose largest number is 0. (For tests.)"""
     cdef Scale scale = scale_of(broadcast(0), broadcast(0))
-    return unlifted(flush(exponential(x, scale.lowest, scale.magic)))
+    return unbiased(flush(exponential(x, scale.lowest, scale.magic)))
 
 
 # --- logarithms ----------------------------------------------------------------------------------------------------
@@ -251,12 +251,12 @@ cdef inline vec log(vec x) noexcept nogil:
     return select(at_least(x, broadcast(0)), result, x - x + broadcast(NAN))
 
 
-cdef inline vec log1p_or_log(mask near, vec x, vec y) noexcept nogil:
+cdef inline vec log1p_or_log(mask near_one, vec x, vec y) noexcept nogil:
     """log(1 + x) for x > -0.5 where `near`, and log(y) for finite y > 0 elsewhere: their bits, by one logarithm."""
     cdef vec zero = broadcast(0)
     cdef vec tiny = broadcast(2.2250738585072014e-308 if FLOAT64 else 1.17549435e-38)
-    cdef vec one = select(near, broadcast(1), zero)
-    cdef vec part = select(near, x, y)
+    cdef vec one = select(near_one, broadcast(1), zero)
+    cdef vec part = select(near_one, x, y)
     cdef mask is_tiny = greater(tiny, one + part)
     cdef bits exponent
     cdef vec scale

@@ -20,7 +20,7 @@ from .sums cimport Sum, fold_maxima, fold_sums, max_of_lanes, sum_of_lanes, valu
 from .terms cimport SUMEXP_M1, Terms, compute_terms
 
 cdef enum:
-    FEW_ROWS = W // 2       # so many short ones are sooner computed one by one
+    MOST_SHORT_ROWS = W // 2       # so many short ones are sooner computed one by one
     LEAST_CLASSES = 16      # of a row
 
 cdef struct Row:
@@ -35,13 +35,13 @@ cdef struct Row:
     Batch form              # of a row
 
 
-cdef inline bint are_few_short_rows(const Batch* batch) noexcept nogil:
-    return batch.columns and batch.total <= FEW_ROWS and batch.classes >= LEAST_CLASSES
+cdef inline bint are_short_rows_alone(const Batch* batch) noexcept nogil:
+    return batch.columns and batch.total <= MOST_SHORT_ROWS and batch.classes >= LEAST_CLASSES
 
 
 cdef inline bint are_alone(const Call* call) noexcept nogil:
     """Whether rows are to be computed one at a time: all arrays' are used where they are, and they are long, or few."""
-    return ((not call.batch.columns or are_few_short_rows(&call.batch)) and call.mask.origin == NULL
+    return ((not call.batch.columns or are_short_rows_alone(&call.batch)) and call.mask.origin == NULL
             and are_native_rows(&call.batch, &call.x)
             and (call.out.origin == NULL or are_native_rows(&call.batch, &call.out)))
 
@@ -117,7 +117,7 @@ cdef inline Exponentials sum_of_row(Terms terms, bint kept, const Call* call, Ro
     numbers = Numbers(row.x, NULL, NULL, LANES, 0, 1, row.scale.lowest, row.scale.magic, row.out,
                       LANES if kept else 0, next, row.is_far, NULL)
     if row.is_far and row.out != NULL:  # (the results of the next row, or where this one's come to be)
-        numbers.ahead = row.out + (call.batch.classes if kept else 0)
+        numbers.next_out = row.out + (call.batch.classes if kept else 0)
     sum_row(terms, &row.form, numbers, row.scale.shift, largest, &lanes)
     row.next_m = fold_maxima(&lanes.largest[0])
     return exponentials_of(terms, largest, fold_sums(&lanes.sums[0]),

@@ -11,7 +11,7 @@ from cxent.kernels.batch cimport Storage
 cdef enum:
     PLAIN_BYTES = (1 << 25) - 1     # of larger arrays, the results are written past the caches
     MOST_AXES = 4
-    FEW_NUMBERS = 256               # are computed before the GIL is let go and taken again
+    SMALL_SIZE = 256               # are computed before the GIL is let go and taken again
 
 cdef object ndarray = numpy.ndarray
 cdef object empty = numpy.empty
@@ -101,7 +101,7 @@ cdef inline void begin_plain(Call* call, const Plain* x, int threads) noexcept n
 
 cdef int run_plain(Call* call, Compute compute) except -1:
     """Compute all batches: without the GIL, unless they are sooner computed than it is let go."""
-    if call.threads == 1 and call.batch.total * call.batch.classes < FEW_NUMBERS:
+    if call.threads == 1 and call.batch.total * call.batch.classes < SMALL_SIZE:
         run(call, compute)
     else:
         with nogil:
@@ -130,7 +130,7 @@ cdef inline bint has_row_shape_of(const Plain* a, const Plain* b) noexcept nogil
     return a.ndim == b.ndim - 1 and has_first_axes_of(a, b)
 
 
-cdef inline bint are_apart(const Plain* a, const Plain* b) noexcept nogil:
+cdef inline bint are_distant(const Plain* a, const Plain* b) noexcept nogil:
     return a.start + a.size * a.itemsize <= b.start or b.start + b.size * b.itemsize <= a.start
 
 
@@ -140,7 +140,7 @@ cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
         out = new_array(x.shape, x.dtype, plain_x.storage, plain_out)
     elif not (is_plain(out, plain_out) and out.dtype is x.dtype and has_shape_of(plain_out, plain_x)
               and not plain_out.read_only
-              and (plain_out.start == plain_x.start or are_apart(plain_out, plain_x))):
+              and (plain_out.start == plain_x.start or are_distant(plain_out, plain_x))):
         return None
     return out
 
@@ -160,7 +160,7 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
             return None
         plain_mask.storage = BOOLEAN
         if not (is_in_c_order(where, &plain_mask) and has_shape_of(&plain_mask, &plain_x)
-                and are_apart(&plain_mask, &plain_out)):
+                and are_distant(&plain_mask, &plain_out)):
             return None
         call.mask = plain_rows(&call, &plain_mask)
         call.x.direct = False
@@ -191,7 +191,7 @@ cdef object backward_of_plain(Compute compute, grad_output, output, axis, out, i
             or not has_shape_of(&plain_g, &plain_y)):
         return None
     out = plain_output(out, grad_output, &plain_g, &plain_out)
-    if out is None or (plain_out.start != plain_y.start and not are_apart(&plain_out, &plain_y)):
+    if out is None or (plain_out.start != plain_y.start and not are_distant(&plain_out, &plain_y)):
         return None
     begin_plain(&call, &plain_g, threads)
     call.y = plain_rows(&call, &plain_y)
@@ -352,9 +352,9 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     grad = hess = losses = lse = None
     if with_grad:
         grad = plain_output(out, x, &plain_x, &plain_grad)
-        if (grad is None or not are_apart(&plain_grad, &plain_target)
-                or (weight is not None and not are_apart(&plain_grad, &plain_w))
-                or (row_weight is not None and not are_apart(&plain_grad, &plain_s))):
+        if (grad is None or not are_distant(&plain_grad, &plain_target)
+                or (weight is not None and not are_distant(&plain_grad, &plain_w))
+                or (row_weight is not None and not are_distant(&plain_grad, &plain_s))):
             return None
         call.out = plain_rows(&call, &plain_grad)
     if with_hess:

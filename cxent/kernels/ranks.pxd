@@ -46,7 +46,7 @@ cdef inline int64_t count_tail(const Batch* batch, const real* start, vec than) 
     return total
 
 
-cdef inline void count_larger(const Batch* batch, Block x, const real* than, int64_t* larger) noexcept nogil:
+cdef inline void count_above(const Batch* batch, Block x, const real* than, int64_t* larger) noexcept nogil:
     """How many numbers of each row are larger than the one that is given for it; than has room for LANES more rows."""
     cdef real counts[LANES]
     cdef vec limit[VECTORS]
@@ -59,8 +59,8 @@ cdef inline void count_larger(const Batch* batch, Block x, const real* than, int
         for lane in range(LANES if batch.columns else 1):
             larger[strip * (LANES if batch.columns else 1) + lane] = 0
         for first in range(0, batch.steps, 4096):  # COUNTED_STEPS
-            count_steps(batch, start + first * x.step, x.step, min(<Py_ssize_t> COUNTED_STEPS, batch.steps - first), limit,
-                        counts)
+            count_steps(batch, start + first * x.step, x.step, min(<Py_ssize_t> COUNTED_STEPS, batch.steps - first),
+                        limit, counts)
             for lane in range(LANES):
                 larger[strip * LANES + lane if batch.columns else strip] += <int64_t> counts[lane]
         if batch.tail > 0:
@@ -116,7 +116,7 @@ cdef inline void find_places(const real* x, const Ordered* of, word* place) noex
     memcpy(place, node, sizeof(node))
 
 
-cdef inline void count_larger_than_many(const Batch* batch, Block x, Py_ssize_t row, Py_ssize_t n, Ordered* of,
+cdef inline void count_above_many(const Batch* batch, Block x, Py_ssize_t row, Py_ssize_t n, Ordered* of,
                                         int64_t* larger) noexcept nogil:
     """How many numbers of a row are larger than each of the n that are given as the values, in any order."""
     cdef real numbers[LANES]

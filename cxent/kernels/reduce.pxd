@@ -42,7 +42,7 @@ cdef struct Numbers:            # what terms are of: those of a row, or of LANES
     Py_ssize_t e_step           # that is; 0 if they are not kept
     const real* next            # a row whose maximum is found beside them
     bint far                    # more of the next row is prefetched,
-    const real* ahead           # and with it what is written next, if that is not NULL
+    const real* next_out        # and with it what is written next, if that is not NULL
 
 cdef struct Lanes:              # of one row, or of LANES columns
     Sum sums[2 * VECTORS]       # of the term i in the vector v: i * VECTORS + v
@@ -130,8 +130,8 @@ cdef inline void prefetch_quad(Numbers of) noexcept nogil:
     cdef Py_ssize_t k
     for k in range(4):
         prefetch(of.next + (DISTANCE + k) * LANES)
-    for k in range(4 if of.ahead != NULL else 0):
-        prefetch_to_write(of.ahead + k * LANES)
+    for k in range(4 if of.next_out != NULL else 0):
+        prefetch_to_write(of.next_out + k * LANES)
 
 
 cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps, const vec* n,
@@ -142,7 +142,7 @@ cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Number
         lanes.maxima[v] = broadcast_bits(0)
     for _quad in range(steps // 4):
         add_quad(terms, columns, batch, of, 0, n, lanes)
-        if VECTORS > 1:     # (not a loop, which compilers leave as it is where it is long: 0.5 of the speed)
+        if VECTORS > 1:     # (not a loop, which compilers store_results as it is where it is long: 0.5 of the speed)
             add_quad(terms, columns, batch, of, 1, n, lanes)
         if VECTORS > 2:
             add_quad(terms, columns, batch, of, 2, n, lanes)
@@ -151,7 +151,7 @@ cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Number
             add_quad(terms, columns, batch, of, v, n, lanes)
         if has_exponentials(terms) and not columns and of.far:
             prefetch_quad(of)
-            of.ahead += 4 * LANES if of.ahead != NULL else 0
+            of.next_out += 4 * LANES if of.next_out != NULL else 0
         of.x += 4 * of.x_step
         of.y += 4 * of.y_step
         of.w += 4 if columns else 4 * LANES
@@ -208,7 +208,7 @@ cdef inline Numbers numbers_from(Numbers of, Py_ssize_t n) noexcept nogil:
     of.w += n
     of.e += n if of.e_step != 0 else 0
     of.next += n
-    of.ahead += n if of.ahead != NULL else 0
+    of.next_out += n if of.next_out != NULL else 0
     return of
 
 
@@ -294,8 +294,8 @@ cdef inline void sum_as_rows(Terms terms, const Batch* batch, Terms_of_batch* of
             numbers.e, numbers.e_step = of.kept.start + row * of.kept.strip, LANES
         if row < of.next.rows:
             numbers.next = of.next.start + row * of.next.strip
-        if of.ahead.start != NULL:
-            numbers.ahead = of.ahead.start + row * of.ahead.strip
+        if of.next_out.start != NULL:
+            numbers.next_out = of.next_out.start + row * of.next_out.strip
         sum_row(terms, batch, numbers, scale.shift, for_strip(of.n, batch, row, 0), &lanes[row])
         if has_exponentials(terms) and row < of.next.rows:
             of.next.largest[row], of.next.found = scalar(fold_maxima(&lanes[row].largest[0])), row + 1
@@ -393,7 +393,7 @@ cdef inline void sum_rows(Terms terms, const Batch* batch, Terms_of_batch* of, r
     cdef real* results[2]
     results[0], results[1] = first, second
     if of.pending != NULL and of.pending.lines > 0:
-        of.beside.pending = of.pending[0]
+        of.traffic.pending = of.pending[0]
         of.pending.lines = 0
     sum_chosen(terms, batch, of, results, lost)
-    stream_all(&of.beside.pending)
+    stream_all(&of.traffic.pending)

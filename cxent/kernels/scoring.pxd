@@ -11,7 +11,7 @@ from .labels cimport Labels, bounded, copy_labels, take_labels
 from .losses cimport Row_numbers, Scores, compute_lse
 from .math cimport NAN, log1p
 from .maxima cimport max_rows
-from .ranks cimport RANKED_ALONE, Ordered, allocate, count_larger, count_larger_than_many
+from .ranks cimport RANKED_ALONE, Ordered, allocate, count_above, count_above_many
 from .selection cimport choose_of_batch
 from .simd cimport W, broadcast, load, real, store, vec
 from .terms cimport SHIFTED, Terms_of_batch
@@ -47,7 +47,7 @@ cdef inline void rank_in_order(Call* call, Block x, Ordered* of) noexcept nogil:
                     of.id, scores.candidates)
         for k in range(scores.candidates):
             of.value[k] = number_at(&call.batch, x, r, bounded(of.id[k], call.batch.classes))[0]
-        count_larger_than_many(&call.batch, x, r, scores.candidates, of, rank)
+        count_above_many(&call.batch, x, r, scores.candidates, of, rank)
         for k in range(scores.candidates):
             rank[k] += 1
 
@@ -67,7 +67,7 @@ cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
     for k in range(scores.candidates):
         take_candidates(call, k, id)
         take_at_ids(&call.batch, x, id, number)
-        count_larger(&call.batch, x, number, larger)
+        count_above(&call.batch, x, number, larger)
         for r in range(call.batch.rows):
             scores.rank[(call.batch.first + r) * scores.candidates + k] = 1 + larger[r]
 
@@ -134,7 +134,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block x = load_rows(batch, &call.x)
-    cdef vec rest
+    cdef vec sumexp_m1
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
     rank_candidates(call, x)
@@ -155,10 +155,10 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     sum_shifted(call, SHIFTED, x, of.kept, m, n, n.shifted, NULL)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
-        rest = load(n.sumexp_m1 + r)
+        sumexp_m1 = load(n.sumexp_m1 + r)
         store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
-        store(log_sum + r, log1p(rest))
-        store(entropy + r, log1p(rest) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + rest)))
+        store(log_sum + r, log1p(sumexp_m1))
+        store(entropy + r, log1p(sumexp_m1) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + sumexp_m1)))
     put_logprobs(call, x, m, log_sum, entropy)
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)

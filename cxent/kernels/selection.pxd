@@ -26,7 +26,7 @@ from .sums cimport fold_maxima
 
 cdef enum:
     STRETCH = 4 * LANES     # classes that are passed over at once
-    FEW_ROUNDS = 16         # of more largest numbers in columns, a heap of each row is sooner found
+    MOST_ROUNDS = 16         # of more largest numbers in columns, a heap of each row is sooner found
     MOST_RANKED = 128       # of a row, of whose largest numbers the k-th is found by ranks
     MOST_FOUND = 128        # numbers above it that are kept, and put in order by their ranks
 
@@ -333,7 +333,7 @@ cdef inline void choose_in_columns(const Batch* batch, Block x, Py_ssize_t k, re
 
 cdef inline void choose_of_batch(const Batch* batch, Block x, Py_ssize_t k, real* value, int64_t* id) noexcept nogil:
     """The k largest numbers of each row in descending order, and their classes."""
-    cdef bint in_columns = batch.columns and k <= FEW_ROUNDS
+    cdef bint in_columns = batch.columns and k <= MOST_ROUNDS
     cdef Py_ssize_t r
     if in_columns:
         choose_in_columns(batch, x, k, value, id)

@@ -1,10 +1,10 @@
 """Classes in several places: what is known of each part is merged, and results of a part follow from the whole."""
 
-from .apply cimport change_block, leave
+from .apply cimport change_block, store_results
 from .batch cimport Block, block_of
 from .call cimport Call
 from .formulas cimport EXPONENTIAL, LOG_SHARE, Formula, Row_factors
-from .math cimport LIFT, exp, expm1, unlifted
+from .math cimport BIAS, exp, expm1, unbiased
 from .simd cimport W, at_least, broadcast, equal, fma, load_first, maximum, real, select, store_first, vec
 from .sums cimport Sum, add_sum
 from .tiles cimport load_rows
@@ -18,12 +18,12 @@ cdef inline Sum times_exp(Sum sum, vec d) noexcept nogil:
     number of factors come to 1 ulp together, as those of factors below 0.6 do.
     """
     cdef vec change = expm1(d)
-    cdef vec e = exp(d, LIFT)
+    cdef vec e = exp(d, BIAS)
     cdef vec added = sum.total * change
-    cdef Sum near = sum
-    add_sum(&near, Sum(added, fma(sum.total, change, -added) + sum.lost * change))
-    return Sum(select(at_least(d, broadcast(-0.5)), near.total, unlifted(sum.total * e)),
-               select(at_least(d, broadcast(-0.5)), near.lost, unlifted(sum.lost * e)))
+    cdef Sum changed = sum
+    add_sum(&changed, Sum(added, fma(sum.total, change, -added) + sum.lost * change))
+    return Sum(select(at_least(d, broadcast(-0.5)), changed.total, unbiased(sum.total * e)),
+               select(at_least(d, broadcast(-0.5)), changed.lost, unbiased(sum.lost * e)))
 
 
 cdef inline void store_sum(real* p, Py_ssize_t rows, Py_ssize_t n, Sum sum) noexcept nogil:
@@ -74,7 +74,7 @@ cdef inline void merge_rows(const real* a, const real* b, Py_ssize_t rows, real 
         store_sum(out + k * W + 3 * rows, rows, n, shifted)
 
 
-cdef inline void finish_part(Formula formula, Call* call) noexcept nogil:
+cdef inline void apply_to_part(Formula formula, Call* call) noexcept nogil:
     """Results of a part of the classes, by a formula of numbers that are known from all."""
     cdef Row_factors* factors = &call.factors
     cdef Block x = load_rows(&call.batch, &call.x)
@@ -83,14 +83,14 @@ cdef inline void finish_part(Formula formula, Call* call) noexcept nogil:
     take_values(&call.batch, &call.shares, factors.b)
     fill(&call.batch, <real> (2 / call.loss.temperature), factors.c)
     change_block(formula, &call.batch, x, x, NULL, factors, out)
-    leave(&call.batch, out, &call.out, &call.pending)
+    store_results(&call.batch, out, &call.out, &call.pending)
 
 
 cdef inline void part_of_softmax_batch(Call* call) noexcept nogil:
     """out = b exp((x - m) / temperature), and 0 where b is."""
-    finish_part(EXPONENTIAL, call)
+    apply_to_part(EXPONENTIAL, call)
 
 
 cdef inline void part_of_log_softmax_batch(Call* call) noexcept nogil:
     """out = (x - m) / temperature - b."""
-    finish_part(LOG_SHARE, call)
+    apply_to_part(LOG_SHARE, call)

@@ -1,15 +1,15 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .apply cimport apply_to_row, finish_rows
+from .apply cimport apply_to_array, apply_to_row
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
 from .exponentials cimport (
     find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials, sum_exponentials_m1, take_terms,
-    take_terms_beside,
+    take_terms_keeping_x,
 )
 from .formulas cimport LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Row_factors
 from .losses cimport Exponentials, Row_numbers, compute_lse, sumexp_m1_of
-from .math cimport INFINITY, NAN, log, log1p, unlifted
+from .math cimport INFINITY, NAN, log, log1p, unbiased
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
@@ -28,8 +28,8 @@ cdef inline flattened softmax_rows(Call* call) noexcept nogil:
     begin_rows(call, &row)
     while next_row(call, &row):
         e = sum_of_row(EXPONENTIALS, True, call, &row)
-        share = reciprocal_of(e.others, e.lost)
-        apply_to_row(PROBABILITY, &row.form, row.out, share.nearly, share.rest, row.out)
+        share = reciprocal_of(e.smaller, e.lost)
+        apply_to_row(PROBABILITY, &row.form, row.out, share.value, share.correction, row.out)
 
 
 cdef inline void softmax_batch(Call* call) noexcept nogil:
@@ -50,7 +50,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
         level_empty_rows(&call.batch, chosen, m)
     sum_exponentials(call, &of, m, total, lost)
     put_shares(&call.batch, total, lost, factors)
-    finish_rows(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
+    apply_to_array(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
@@ -69,21 +69,21 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     cdef Terms_of_batch of
     cdef Block chosen
     cdef Block x = load_masked(call, &chosen)
-    cdef vec rest
+    cdef vec sumexp_m1
     cdef Py_ssize_t group
     if are_alone(call):
         log_softmax_rows(call)
         return
-    take_terms_beside(call, x, x, factors.a, &of)
+    take_terms_keeping_x(call, x, x, factors.a, &of)
     max_rows(&call.batch, &call.x, x, &call.next, factors.a)
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, factors.a)
     sum_exponentials_m1(call, &of, factors.a, n)
     for group in range((call.batch.rows + W - 1) // W):
-        rest = load(n.sumexp_m1 + group * W)
-        rest = select(equal(rest, broadcast(-1)), broadcast(0), rest)  # (of an empty row)
-        store(factors.b + group * W, log1p(rest))
-    finish_rows(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
+        sumexp_m1 = load(n.sumexp_m1 + group * W)
+        sumexp_m1 = select(equal(sumexp_m1, broadcast(-1)), broadcast(0), sumexp_m1)  # (of an empty row)
+        store(factors.b + group * W, log1p(sumexp_m1))
+    apply_to_array(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
@@ -136,13 +136,13 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     """
     cdef real m[MOST_ROWS]
     cdef real at_top[MOST_ROWS]
-    cdef real others[MOST_ROWS]
+    cdef real results[MOST_ROWS]
     cdef real sign[MOST_ROWS]
     cdef Block x = load_rows(&call.batch, &call.x)
     cdef Block y = load_rows(&call.batch, &call.y)
     cdef Terms_of_batch of
     cdef vec zero = broadcast(0)
-    cdef vec top, rest, total, ratio, log_total
+    cdef vec top, smaller, total, ratio, log_total
     cdef Py_ssize_t group, r
     take_terms(call, x, x, m, &of)
     of.kept = block_of(&call.batch, &call.spare)
@@ -150,24 +150,24 @@ cdef inline void logsumexp_factors_batch(Call* call) noexcept nogil:
     for r in range(call.batch.rows):
         if m[r] == -INFINITY:
             m[r] = 0
-    sum_exponentials(call, &of, m, others, NULL)
+    sum_exponentials(call, &of, m, results, NULL)
     find_largest(&call.batch, m, &call.n.scales)
     take_terms(call, of.kept, y, call.n.scales.largest, &of)
-    sum_rows(FACTORS, &call.batch, &of, at_top, others, NULL)
+    sum_rows(FACTORS, &call.batch, &of, at_top, results, NULL)
     for group in range((call.batch.rows + W - 1) // W):
         r = group * W
         top = load(at_top + r)
-        rest = load(others + r) / unlifted(load(call.n.scales.largest + r))
-        total = top + rest
-        ratio = rest / top
+        smaller = load(results + r) / unbiased(load(call.n.scales.largest + r))
+        total = top + smaller
+        ratio = smaller / top
         log_total = select(greater(broadcast(0.5), absolute(ratio)), log(absolute(top)) + log1p(ratio),
                            log(absolute(total)))
         store(sign + r, select(greater(total, zero), broadcast(1), select(greater(zero, total), broadcast(-1), total)))
-        store(others + r, load(m + r) + log_total)
+        store(results + r, load(m + r) + log_total)
     for r in range(call.batch.rows):
         if m[r] == INFINITY:
-            sum_infinite(&call.batch, x, y, r, &others[r], &sign[r])
-    put_values(&call.batch, &call.values, others)
+            sum_infinite(&call.batch, x, y, r, &results[r], &sign[r])
+    put_values(&call.batch, &call.values, results)
     put_values(&call.batch, &call.signs, sign)
 
 
@@ -195,7 +195,7 @@ cdef inline void softmax_backward_batch(Call* call) noexcept nogil:
     cdef Block g = load_rows(&call.batch, &call.x)
     cdef Block p = load_rows(&call.batch, &call.y)
     sum_backward(call, PRODUCTS, g, p, factors)
-    finish_rows(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, factors, &call.out, &call.pending)
+    apply_to_array(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, factors, &call.out, &call.pending)
 
 
 cdef inline void log_softmax_backward_batch(Call* call) noexcept nogil:
@@ -204,4 +204,4 @@ cdef inline void log_softmax_backward_batch(Call* call) noexcept nogil:
     cdef Block g = load_rows(&call.batch, &call.x)
     cdef Block log_p = load_rows(&call.batch, &call.y)
     sum_backward(call, NUMBERS, g, log_p, factors)
-    finish_rows(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, factors, &call.out, &call.pending)
+    apply_to_array(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, factors, &call.out, &call.pending)

@@ -69,19 +69,19 @@ cdef inline Sum fold_sums(Sum* lanes) noexcept nogil:
 
 
 cdef struct Reciprocal:     # in two parts: e / sum(e) is then 1 where e is the sum, and 1/2 where it is half of it
-    vec nearly
-    vec rest
+    vec value
+    vec correction
 
 
 cdef inline Reciprocal reciprocal_of(vec total, vec lost) noexcept nogil:
     """1 / (total + lost); lost is what the total, the nearest number, lacks."""
-    cdef vec nearly = broadcast(1) / total
-    return Reciprocal(nearly, nearly * fma(-nearly, lost, fma(-nearly, total, broadcast(1))))
+    cdef vec value = broadcast(1) / total
+    return Reciprocal(value, value * fma(-value, lost, fma(-value, total, broadcast(1))))
 
 
-cdef inline vec divided(vec x, vec nearly, vec rest) noexcept nogil:
+cdef inline vec divided(vec x, vec value, vec correction) noexcept nogil:
     """x times a reciprocal."""
-    return fma(x, nearly, x * rest)
+    return fma(x, value, x * correction)
 
 
 cdef inline vec sum_of_lanes(vec x) noexcept nogil:

@@ -1,16 +1,16 @@
 """What is summed over the classes of each row: terms of its numbers, of which the most important are exponentials.
 
-These are kept times 2^LIFT: then thousands of them, each too small to be a number, still make a sum.
+These are kept times 2^BIAS: then thousands of them, each too small to be a number, still make a sum.
 """
 
 from .batch cimport Batch, Block
-from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unlifted
+from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unbiased
 from .maxima cimport Next_maxima
 from .simd cimport (
     LANES, W, absolute, bits, broadcast, count, equal, load, mask, maximum, real, scalar, select, store, unless, vec,
 )
 from .sums cimport max_of_lanes
-from .traffic cimport Beside, Pending
+from .traffic cimport Pending, Traffic
 
 cdef enum Terms:
     EXPONENTIALS        # e, the exponential of x
@@ -38,10 +38,10 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
     const Scales* scales
     Block kept          # where e goes; NULL if it is not kept, which only rows can do
     bint far            # x is larger than a cache that is near: rows are prefetched
-    Block ahead         # what else is: the next results, or NULL
+    Block next_out      # and so are the next results, if this is not NULL
     Next_maxima* next
     Pending* pending    # NULL if these terms are not for it
-    Beside beside
+    Traffic traffic
 
 
 cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
@@ -124,6 +124,6 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, v
     elif terms == FACTORS:
         at_top = equal(x, n)
         t[0] = select(at_top, y, zero)
-        t[1] = unless(at_top, product(y, unlifted(flush(x))))
+        t[1] = unless(at_top, product(y, unbiased(flush(x))))
     else:
         t[0] = product(w, c * x - c * n)

@@ -1,16 +1,18 @@
 """Rows of an array to a tile, and back: transposed, copied where rows lie side by side, number by number where strides
-leave nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
+store_results nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
 """
 
 from libc.string cimport memset
 
-from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_few_lines, are_lines, block_of, number_at, row_at
+from .batch cimport (
+    NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, leave_columns_empty, number_at, row_at,
+)
 from .conversion cimport copy_run
 from .simd cimport LANES, W, broadcast, real, store
 from .transposition cimport turn, turn_back, turn_group, whole_lines
 
 
-cdef inline void copy_few_lines(const Batch* batch, const Rows* rows, Block block, bint to_tile) noexcept nogil:
+cdef inline void copy_by_number(const Batch* batch, const Rows* rows, Block block, bint to_tile) noexcept nogil:
     """All lines of such an array to columns, number by number, or back. Columns without a line are like the first."""
     cdef real* line
     cdef Py_ssize_t r, c
@@ -73,8 +75,8 @@ cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil
     cdef Py_ssize_t c
     if rows.direct:
         return block
-    if are_few_lines(batch, rows):
-        copy_few_lines(batch, rows, block, True)
+    if leave_columns_empty(batch, rows):
+        copy_by_number(batch, rows, block, True)
         present = W
     elif are_lines(batch, rows):
         turn(rows.storage, row_at(batch, rows, batch.first), rows.outer_stride, batch.rows,
@@ -93,8 +95,8 @@ cdef inline void store_rows(const Batch* batch, const Rows* rows, Block block) n
     """The numbers of a block to the array, if they are not there already."""
     if rows.direct:
         return
-    if are_few_lines(batch, rows):
-        copy_few_lines(batch, rows, block, False)
+    if leave_columns_empty(batch, rows):
+        copy_by_number(batch, rows, block, False)
     elif are_lines(batch, rows):
         turn_back(rows.storage, block.start, block.step, row_at(batch, rows, batch.first), rows.outer_stride,
                   batch.rows, batch.classes)

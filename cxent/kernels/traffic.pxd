@@ -19,7 +19,7 @@ from .simd cimport LANES, VECTORS, W, load, prefetch, prefetch_to_write, real, s
 cdef enum:
     DISTANCE = 32   # lines from what is read or written to what is prefetched
 
-cdef struct Ahead:          # where the next batch is
+cdef struct Prefetch:          # where the next batch is
     const char* start       # NULL if nothing is to be prefetched
     Py_ssize_t line         # bytes from one line to the next,
     Py_ssize_t run          # from one run of lines, a class of the batch's rows, to the next
@@ -34,13 +34,13 @@ cdef struct Pending:        # results that wait to be written
     Py_ssize_t source_gap   # numbers, likewise
 
 
-cdef inline void find_ahead(const Batch* batch, const Rows* rows, Ahead* ahead) noexcept nogil:
+cdef inline void find_prefetch(const Batch* batch, const Rows* rows, Prefetch* of) noexcept nogil:
     cdef Py_ssize_t first = batch.first + batch.rows
     if rows.origin == NULL or first >= batch.total or not is_far(batch, rows):
         return  # what lies behind the array would drive from the cache what is needed
-    ahead.start = row_at(batch, rows, first)
-    ahead.line = LANES * rows.itemsize
-    ahead.run = rows.class_stride if batch.inner > 1 else batch.strips * ahead.line
+    of.start = row_at(batch, rows, first)
+    of.line = LANES * rows.itemsize
+    of.run = rows.class_stride if batch.inner > 1 else batch.strips * of.line
 
 
 cdef inline void stream_past_caches(Batch* batch, const Rows* x, Rows* out) noexcept nogil:
@@ -95,33 +95,33 @@ cdef inline void write_later(const Batch* batch, Rows* out, Block results, Pendi
 
 # --- beside a loop over a batch ----------------------------------------------------------------------------------
 
-cdef struct Beside:         # what of memory is moved beside it
-    Ahead x
-    Ahead kept
+cdef struct Traffic:         # what of memory is moved beside it
+    Prefetch x
+    Prefetch kept
     Pending pending
     const char* x_at
     const char* kept_at
 
 
-cdef inline bint is_busy(const Beside* beside) noexcept nogil:
-    return beside.pending.lines > 0 or beside.x.start != NULL or beside.kept.start != NULL
+cdef inline bint is_busy(const Traffic* traffic) noexcept nogil:
+    return traffic.pending.lines > 0 or traffic.x.start != NULL or traffic.kept.start != NULL
 
 
-cdef inline const char* start_of_run(const Beside* beside, const Ahead* ahead, Py_ssize_t run) noexcept nogil:
+cdef inline const char* start_of_run(const Traffic* traffic, const Prefetch* of, Py_ssize_t run) noexcept nogil:
     """(Where nothing is to be prefetched, that is what is here already: a loop needs no test.)"""
-    return ahead.start + run * ahead.run if ahead.start != NULL else <const char*> beside
+    return of.start + run * of.run if of.start != NULL else <const char*> traffic
 
 
-cdef inline void begin_run(Beside* beside, Py_ssize_t run) noexcept nogil:
-    beside.x_at = start_of_run(beside, &beside.x, run)
-    beside.kept_at = start_of_run(beside, &beside.kept, run)
+cdef inline void begin_run(Traffic* traffic, Py_ssize_t run) noexcept nogil:
+    traffic.x_at = start_of_run(traffic, &traffic.x, run)
+    traffic.kept_at = start_of_run(traffic, &traffic.kept, run)
 
 
-cdef inline void move_line(Beside* beside) noexcept nogil:
+cdef inline void move_line(Traffic* traffic) noexcept nogil:
     """A line of the last results written, a line of what the next batch reads and writes prefetched."""
-    if beside.pending.lines > 0:
-        stream_line(&beside.pending)
-    prefetch(beside.x_at)
-    beside.x_at += beside.x.line
-    prefetch_to_write(beside.kept_at)
-    beside.kept_at += beside.kept.line
+    if traffic.pending.lines > 0:
+        stream_line(&traffic.pending)
+    prefetch(traffic.x_at)
+    traffic.x_at += traffic.x.line
+    prefetch_to_write(traffic.kept_at)
+    traffic.kept_at += traffic.kept.line
