@@ -37,7 +37,7 @@ cdef inline void apply_to_strip(Formula formula, const Batch* batch, Block x, Bl
             if uses_y(formula):
                 y_part = load(y.start + step * y.step + v * W)
             if uses_w(formula):
-                w_part = for_step(w, batch, step, v)
+                w_part = for_step(w, batch.columns, step, v)
             store(out.start + step * out.step + v * W,
                   evaluate(formula, load(x.start + step * x.step + v * W), y_part, w_part, f[v]))
     step = batch.steps
@@ -79,39 +79,48 @@ cdef inline void apply_to_row(Formula formula, const Batch* batch, const real* x
     apply_to_strip(formula, batch, Block(<real*> x, 0, LANES), Block(NULL, 0, 0), NULL, f, Block(out, 0, LANES))
 
 
-cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                                Factors f, Py_ssize_t row, Py_ssize_t c, const Rows* out, bint whole) noexcept nogil:
+cdef struct Lines:          # W rows of the array, from a class on
+    char* start
+    Py_ssize_t stride
+    Py_ssize_t classes      # of a whole row
+    Py_ssize_t rows         # from the first of them to the end of the batch
+    bint are_whole          # W numbers may be written of each
+
+
+cdef inline Block block_from(Block block, Py_ssize_t row, Py_ssize_t c) noexcept nogil:
+    """The columns from a row and a class on."""
+    return Block(block.start + row + c * block.step, block.strip, block.step)
+
+
+cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, Block x, Block y, const real* w, Factors f,
+                                const Lines* lines) noexcept nogil:
     """The same of W rows and `width` classes, from columns to the array, transposed in registers."""
-    cdef Py_ssize_t stride = out.outer_stride
-    cdef Py_ssize_t present = min(width, batch.classes)
+    cdef Py_ssize_t present = min(width, lines.classes)
     cdef real copy[W * BLOCK]
     cdef vec block[W]
     cdef vec y_part = broadcast(0), w_part = broadcast(0)
-    cdef char* line = row_at(batch, out, batch.first + row) + c * <Py_ssize_t> sizeof(real)
-    cdef const real* x_at = x.start + row + c * x.step
-    cdef const real* y_at = y.start + row + c * y.step
     cdef Py_ssize_t k
     for k in range(width):
         block[k] = broadcast(0)
         if width == W or k < present:
             if uses_y(formula):
-                y_part = load(y_at)
+                y_part = load(y.start)
             if uses_w(formula):
-                w_part = broadcast(w[c + k])
-            block[k] = evaluate(formula, load(x_at), y_part, w_part, f)
-        x_at += x.step
-        y_at += y.step
-    if width == W and whole:
-        store_square(line, stride, block)
-    elif whole:    # what goes beyond a short row is written again with the next
-        store_block(line, stride, block)
+                w_part = broadcast(w[k])
+            block[k] = evaluate(formula, load(x.start), y_part, w_part, f)
+        x.start += x.step
+        y.start += y.step
+    if width == W and lines.are_whole:
+        store_square(lines.start, lines.stride, block)
+    elif lines.are_whole:   # what goes beyond a short row is written again with the next
+        store_block(lines.start, lines.stride, block)
     else:
         store_block(copy, BLOCK * sizeof(real), block)
-        for k in range(min(<Py_ssize_t> W, batch.rows - row)):
+        for k in range(min(<Py_ssize_t> W, lines.rows)):
             if present == BLOCK:    # (a size that compilers know is a move, any other a call)
-                memcpy(line + k * stride, copy + k * BLOCK, BLOCK * sizeof(real))
+                memcpy(lines.start + k * lines.stride, copy + k * BLOCK, BLOCK * sizeof(real))
             else:
-                memcpy(line + k * stride, copy + k * BLOCK, present * sizeof(real))
+                memcpy(lines.start + k * lines.stride, copy + k * BLOCK, present * sizeof(real))
 
 
 cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
@@ -121,20 +130,26 @@ cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, 
     cdef Py_ssize_t length = batch.classes
     cdef Py_ssize_t whole = whole_lines(batch.rows, length, are_adjacent(batch, out))
     cdef Py_ssize_t squares = (length + W - BLOCK - 1) // W if length >= W else 0
-    cdef Py_ssize_t group, row, c
+    cdef Lines lines = Lines(NULL, out.outer_stride, length, 0, False)
+    cdef Py_ssize_t group, row, c, start
+    cdef bint is_square
     cdef Factors f
     for group in range((batch.rows + W - 1) // W):
         row = group * W
         f = factors_of(of, batch, row // LANES, row % LANES // W)
+        lines.rows, lines.are_whole = batch.rows - row, row + W <= whole
         c = 0
-        if row + W <= whole:
-            for c in range(squares):
-                apply_to_lines(W, formula, batch, x, y, w, f, row, min(c * W, length - W), out, True)
-            c = squares * W
         while c < length:
-            apply_to_lines(BLOCK, formula, batch, x, y, w, f, row, max(<Py_ssize_t> 0, min(c, length - BLOCK)), out,
-                           row + W <= whole)
-            c += BLOCK
+            is_square = lines.are_whole and c < squares * W
+            start = min(c, length - W) if is_square else max(<Py_ssize_t> 0, min(c, length - BLOCK))
+            lines.start = row_at(batch, out, batch.first + row) + start * <Py_ssize_t> sizeof(real)
+            if is_square:
+                apply_to_lines(W, formula, block_from(x, row, start), block_from(y, row, start),
+                               w + start if uses_w(formula) else w, f, &lines)
+            else:
+                apply_to_lines(BLOCK, formula, block_from(x, row, start), block_from(y, row, start),
+                               w + start if uses_w(formula) else w, f, &lines)
+            c += W if is_square else BLOCK
 
 
 cdef inline flattened change_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,

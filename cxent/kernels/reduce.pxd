@@ -56,7 +56,7 @@ cdef inline void clear(Sum* sums, Py_ssize_t count) noexcept nogil:
         sums[k] = Sum(broadcast(0), broadcast(0))
 
 
-cdef inline void take_exponentials(Numbers of, Py_ssize_t steps, Py_ssize_t v, Lanes* lanes, vec* x) noexcept nogil:
+cdef inline void exponentials_of_steps(Numbers of, Py_ssize_t steps, Py_ssize_t v, Lanes* lanes, vec* x) noexcept nogil:
     """The exponentials of a row in the vectors v of up to four steps, in the place of its numbers x.
 
     (The first half of each, then the second half of each: what a half computes waits for what is before it, and a CPU
@@ -78,42 +78,42 @@ cdef inline Py_ssize_t added_of(Terms terms) noexcept nogil:
     return 1 if terms == SUMEXP_M1 else count_of(terms)
 
 
-cdef inline void terms_of_steps(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps,
-                                Py_ssize_t v, vec n, Lanes* lanes, vec* t) noexcept nogil:
+cdef inline void terms_of_steps(Terms terms, bint columns, Numbers of, Py_ssize_t steps, Py_ssize_t v, vec n,
+                                Lanes* lanes, vec* t) noexcept nogil:
     """The terms of the vectors v of up to four steps: term i of step j is t[2 j + i]."""
     cdef vec x[4]
     cdef Py_ssize_t j
     for j in range(steps):
         x[j] = load(of.x + j * of.x_step + v * W)
     if has_exponentials(terms) and not columns:
-        take_exponentials(of, steps, v, lanes, x)
+        exponentials_of_steps(of, steps, v, lanes, x)
     for j in range(steps):
         compute_terms(terms, x[j],
                       load(of.y + j * of.y_step + v * W) if has_y(terms) else broadcast(0),
-                      for_step(of.w, batch, j, v) if terms == DIFFERENCES else broadcast(0),
+                      for_step(of.w, columns, j, v) if terms == DIFFERENCES else broadcast(0),
                       n, broadcast(of.c), t + 2 * j, &lanes.maxima[v])
 
 
-cdef inline void add_quad(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t v, const vec* n,
+cdef inline void add_quad(Terms terms, bint columns, Numbers of, Py_ssize_t v, const vec* n,
                           Lanes* lanes) noexcept nogil:
     """Add the terms of the vectors v of four steps: in pairs."""
     cdef vec t[8]
     cdef Py_ssize_t i
-    terms_of_steps(terms, columns, batch, of, 4, v, n[v], lanes, t)
+    terms_of_steps(terms, columns, of, 4, v, n[v], lanes, t)
     for i in range(added_of(terms)):
         add(&lanes.sums[i * VECTORS + v], t[i] + t[2 + i])
         add(&lanes.sums[i * VECTORS + v], t[4 + i] + t[6 + i])
 
 
-cdef inline void add_steps(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps, Py_ssize_t v,
-                           const vec* n, Lanes* lanes) noexcept nogil:
+cdef inline void add_steps(Terms terms, bint columns, Numbers of, Py_ssize_t steps, Py_ssize_t v, const vec* n,
+                           Lanes* lanes) noexcept nogil:
     """Add those of up to three steps, one after the other."""
     cdef vec t[2]
     cdef vec sum[2]
     cdef Py_ssize_t _step, i
     sum[0] = sum[1] = broadcast(0)
     for _step in range(steps):
-        terms_of_steps(terms, columns, batch, of, 1, v, n[v], lanes, t)
+        terms_of_steps(terms, columns, of, 1, v, n[v], lanes, t)
         for i in range(added_of(terms)):
             sum[i] = sum[i] + t[i]
         of.x += of.x_step
@@ -134,21 +134,21 @@ cdef inline void prefetch_quad(Numbers of) noexcept nogil:
         prefetch_to_write(of.next_out + k * LANES)
 
 
-cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Numbers of, Py_ssize_t steps, const vec* n,
+cdef inline void add_terms(Terms terms, bint columns, Numbers of, Py_ssize_t steps, const vec* n,
                            Lanes* lanes) noexcept nogil:
     """Add the terms of whole steps."""
     cdef Py_ssize_t _quad, v
     for v in range(VECTORS):
         lanes.maxima[v] = broadcast_bits(0)
     for _quad in range(steps // 4):
-        add_quad(terms, columns, batch, of, 0, n, lanes)
+        add_quad(terms, columns, of, 0, n, lanes)
         if VECTORS > 1:     # (not a loop, which compilers store_results as it is where it is long: 0.5 of the speed)
-            add_quad(terms, columns, batch, of, 1, n, lanes)
+            add_quad(terms, columns, of, 1, n, lanes)
         if VECTORS > 2:
-            add_quad(terms, columns, batch, of, 2, n, lanes)
-            add_quad(terms, columns, batch, of, 3, n, lanes)
+            add_quad(terms, columns, of, 2, n, lanes)
+            add_quad(terms, columns, of, 3, n, lanes)
         for v in range(4, VECTORS):
-            add_quad(terms, columns, batch, of, v, n, lanes)
+            add_quad(terms, columns, of, v, n, lanes)
         if has_exponentials(terms) and not columns and of.far:
             prefetch_quad(of)
             of.next_out += 4 * LANES if of.next_out != NULL else 0
@@ -158,7 +158,7 @@ cdef inline void add_terms(Terms terms, bint columns, const Batch* batch, Number
         of.e += 4 * of.e_step
         of.next += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
-        add_steps(terms, columns, batch, of, steps % 4, v, n, lanes)
+        add_steps(terms, columns, of, steps % 4, v, n, lanes)
     for v in range(VECTORS if terms == SUMEXP_M1 else 0):
         add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
 
@@ -243,7 +243,7 @@ cdef inline void sum_row(Terms terms, const Batch* batch, Numbers of, vec shift,
         if is_shifted:
             shift_run(run.x, steps * LANES, shift, shifted)
             run.x = shifted
-        add_terms(terms, False, batch, run, steps, n, lanes)
+        add_terms(terms, False, run, steps, n, lanes)
         start += steps
         if start % RUN == 0:
             move_sums(&lanes.sums[0], sums, whole)
@@ -349,7 +349,7 @@ cdef inline void sum_as_columns(Terms terms, const Batch* batch, Terms_of_batch*
         clear(&lanes.sums[0], count_of(terms) * VECTORS)
         numbers = Numbers(x.start + strip * LANES, of.y.start + strip * LANES, of.w, x.step, of.y.step, of.c,
                           zero, zero, NULL, 0, NULL, False, NULL)
-        add_terms(terms, True, batch, numbers, batch.steps, n, &lanes)
+        add_terms(terms, True, numbers, batch.steps, n, &lanes)
         for v in range(VECTORS):
             r = strip * LANES + v * W
             for i in range(count_of(terms)):

@@ -78,7 +78,7 @@ def merge_parts(
         merge_rows(&a[0, 0], &b[0, 0], rows, <real> temperature, &out[0, 0])
 
 
-def apply_to_part(
+def finish_part(
     x,                  # IN   (outer, classes, inner), a part of the classes
     const real[:, :] m,  # IN  (outer, inner), the maximum of all parts
     const real[:, :] b,  # IN  (outer, inner)

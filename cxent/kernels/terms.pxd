@@ -63,9 +63,9 @@ cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t st
     return broadcast(numbers[strip])
 
 
-cdef inline vec for_step(const real* numbers, const Batch* batch, Py_ssize_t step, Py_ssize_t v) noexcept nogil:
+cdef inline vec for_step(const real* numbers, bint columns, Py_ssize_t step, Py_ssize_t v) noexcept nogil:
     """A number for each class, as the vector v of a whole step wants it."""
-    if batch.columns:
+    if columns:
         return broadcast(numbers[step])
     return load(numbers + step * LANES + v * W)
 
