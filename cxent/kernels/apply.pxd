@@ -132,24 +132,27 @@ cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, 
     cdef Py_ssize_t squares = (length + W - BLOCK - 1) // W if length >= W else 0
     cdef Lines lines = Lines(NULL, out.outer_stride, length, 0, False)
     cdef Py_ssize_t group, row, c, start
-    cdef bint is_square
+    cdef char* line
     cdef Factors f
     for group in range((batch.rows + W - 1) // W):
         row = group * W
         f = factors_of(of, batch, row // LANES, row % LANES // W)
         lines.rows, lines.are_whole = batch.rows - row, row + W <= whole
+        line = row_at(batch, out, batch.first + row)
         c = 0
-        while c < length:
-            is_square = lines.are_whole and c < squares * W
-            start = min(c, length - W) if is_square else max(<Py_ssize_t> 0, min(c, length - BLOCK))
-            lines.start = row_at(batch, out, batch.first + row) + start * <Py_ssize_t> sizeof(real)
-            if is_square:
+        if lines.are_whole:
+            for c in range(squares):
+                start = min(c * W, length - W)
+                lines.start = line + start * <Py_ssize_t> sizeof(real)
                 apply_to_lines(W, formula, block_from(x, row, start), block_from(y, row, start),
                                w + start if uses_w(formula) else w, f, &lines)
-            else:
-                apply_to_lines(BLOCK, formula, block_from(x, row, start), block_from(y, row, start),
-                               w + start if uses_w(formula) else w, f, &lines)
-            c += W if is_square else BLOCK
+            c = squares * W
+        while c < length:
+            start = max(<Py_ssize_t> 0, min(c, length - BLOCK))
+            lines.start = line + start * <Py_ssize_t> sizeof(real)
+            apply_to_lines(BLOCK, formula, block_from(x, row, start), block_from(y, row, start),
+                           w + start if uses_w(formula) else w, f, &lines)
+            c += BLOCK
 
 
 cdef inline flattened change_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,
