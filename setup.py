@@ -32,6 +32,8 @@ KERNEL_FLAGS += [
 KERNEL_FLAGS += ["-falign-loops=64", "-falign-jumps=1", "-falign-labels=1"]
 OTHER_FLAGS = ["-Os"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)
+if sys.platform == "linux":
+    COMMON_FLAGS += ["-fno-asynchronous-unwind-tables"]  # a thirtieth smaller: no exception passes through C
 LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
 
 # Of each level: what its modules' names end with, and its flags. v3 and v4 need the first of theirs.
