@@ -132,3 +132,10 @@ def test_a_long_row_needs_no_memory_of_its_size(dtype, kernels):
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
             assert peak < x.nbytes / 16
+
+
+@pytest.mark.parametrize("call", IN_PLACE.values(), ids=IN_PLACE)
+def test_long_rows_side_by_side_are_gathered_once(call):
+    """Their tile holds the rows that there are, no more."""
+    x = np.zeros((3, 50_000), np.float32, order="F")
+    assert allocated(lambda: call(x, np.zeros(3, np.int64), 1)) < 2.1 * x.nbytes

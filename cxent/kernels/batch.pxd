@@ -86,11 +86,12 @@ cdef inline Batch batch_of(Py_ssize_t outer, Py_ssize_t classes, Py_ssize_t inne
         # (Of rows side by side, four cache lines of a class at least: memory likes no shorter runs.)
         batch.capacity = max(4 * LANES if inner > 1 else LANES,
                              min(MOST_ROWS, COLUMNS_BYTES // row_bytes // LANES * LANES))
+        batch.capacity = min(batch.capacity, (max(batch.total, 1) + LANES - 1) // LANES * LANES)
         batch.steps, batch.tail = classes, 0
     else:
         batch.capacity = MOST_IN_ROWS if inner > 1 else max(1, min(MOST_IN_ROWS, ROWS_BYTES // row_bytes))
+        batch.capacity = min(batch.capacity, max(batch.total, 1))
         batch.steps, batch.tail = classes // LANES, classes % LANES
-    batch.capacity = min(batch.capacity, (max(batch.total, 1) + LANES - 1) // LANES * LANES)
     batch.lead = batch.first = batch.rows = batch.strips = 0
     return batch
 
