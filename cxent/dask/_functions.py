@@ -1,13 +1,4 @@
-"""The functions of cxent for Dask arrays, chunked along rows, along classes, or both.
-
-Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and results of each
-row have the same bits as on the whole array; a mean or a sum over rows, and the gradient of a mean with weights, may
-differ in the last bits, since they are added chunk by chunk. Where classes are in several chunks, each is reduced to a
-few numbers a row (see `cxent.partial`) and these are merged: no row is ever gathered, and results are the same within
-the bounds of the functions. Errors are those of the functions of `cxent`.
-
-It needs Dask: ``pip install cxent[dask]``.
-"""
+"""The functions of `cxent.dask`: the graphs of tasks that they put together."""
 
 from __future__ import annotations
 
@@ -21,12 +12,11 @@ from numpy.typing import ArrayLike
 
 import cxent
 
-from . import _dask_chunks as chunk
-from . import partial
-from ._layout import Layout
-from ._scoring import TokenLogprobs
-from ._types import Array, Real, Reduction
-from ._validation import (
+from .. import sharded
+from .._layout import Layout
+from .._scoring import TokenLogprobs
+from .._types import Array, Real, Reduction
+from .._validation import (
     checked_ids,
     checked_target,
     class_axes_of,
@@ -41,8 +31,7 @@ from ._validation import (
     row_weights,
     single_axis,
 )
-
-__all__ = ["cross_entropy", "cross_entropy_with_grad", "log_softmax", "logsumexp", "softmax", "token_logprobs"]
+from . import _chunks as chunk
 
 DaskArray: TypeAlias = Any
 """A Dask array, which has no types of its own."""
@@ -84,7 +73,7 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([[0.25, 0.25, 0.25, 0.25],
            [0.25, 0.25, 0.25, 0.25]])
     """
-    return _of_every_class(cxent.softmax, partial.softmax, x, axis)
+    return _of_every_class(cxent.softmax, sharded.softmax, x, axis)
 
 
 def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
@@ -114,7 +103,7 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     >>> log_softmax(da.zeros((1, 2), chunks=1)).compute()
     array([[-0.69314718, -0.69314718]])
     """
-    return _of_every_class(cxent.log_softmax, partial.log_softmax, x, axis)
+    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis)
 
 
 def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
@@ -149,7 +138,7 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
         return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
     return _blocks(
         chunk.finish_rows, _rows(x, axis), (_reduced(x, axis), _all(x)), dtype=computed_dtype(dtype),
-        of_whole=partial.logsumexp,
+        of_whole=sharded.logsumexp,
     )  # fmt: skip
 
 
@@ -327,7 +316,7 @@ def token_logprobs(
         _refuse(x, axis, softcap=softcap)
         whole = _reduced(x, axis, labels, top_k=k, temperature=options.temperature)
         larger = _blocks(
-            chunk.larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
+            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
             axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
         ).sum(axis=axis)  # fmt: skip
         scores = _blocks(
@@ -416,12 +405,12 @@ def _reduced(
     top_k: int = 0,
     temperature: float = 1.0,
 ) -> DaskArray:
-    """A `Partial` for each block of rows, of all their classes."""
+    """A `Part` for each block of rows, of all their classes."""
     arrays = [(x, _all(x)), _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
-        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
+        chunk.part, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
         temperature=temperature, classes=x.shape[axis],
     )  # fmt: skip
     return da.reduction(

@@ -1,4 +1,4 @@
-"""What `cxent.partial` works with: the state of a part of the classes, its checks, and what follows from it."""
+"""What `cxent.sharded` works with: the state of a part of the classes, its checks, and what follows from it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, SupportsIndex
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import kernels
-from ._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
-from ._types import Array, Out, Reduction, RowResults
-from ._validation import (
+from .. import kernels
+from .._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
+from .._types import Array, Out, Reduction, RowResults
+from .._validation import (
     computed_dtype,
     floating_array,
     integer_in_range,
@@ -28,7 +28,7 @@ MOST_CLASSES = 2**62
 WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
 
 
-class Partial(NamedTuple):
+class Part(NamedTuple):
     """What is known of rows from a part of their classes. What has no other description is in the rows' shape."""
 
     maximum: RowResults
@@ -55,7 +55,7 @@ class Partial(NamedTuple):
     """How many classes there are in all parts; None if that was not said."""
 
 
-def logprob_of(logits: RowResults, p: Partial) -> RowResults:
+def logprob_of(logits: RowResults, p: Part) -> RowResults:
     """The log-probabilities of logits of each row, of one or of several."""
     several = np.ndim(logits) > np.ndim(p.maximum)
     m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
@@ -63,7 +63,7 @@ def logprob_of(logits: RowResults, p: Partial) -> RowResults:
         return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
 
 
-def log_sum_of(p: Partial) -> Array:
+def log_sum_of(p: Part) -> Array:
     """``log1p(sumexp_m1)``, where the maximum is finite."""
     result: Array = kernels.serving.evaluate("log1p", np.where(np.equal(p.sumexp_m1, -1), 0, p.sumexp_m1))
     return result
@@ -74,7 +74,7 @@ def sum_of(numbers: Array) -> float:
     return float(kernels.serving.float64.total_of(np.ascontiguousarray(numbers).reshape(-1)))
 
 
-def merged(a: Partial, b: Partial) -> Partial:
+def merged(a: Part, b: Part) -> Part:
     """What is known from both parts of the same rows; the ranges are those of a."""
     shape = np.shape(a.maximum)
     dtype = np.result_type(a.maximum, b.maximum)
@@ -107,18 +107,18 @@ def merged(a: Partial, b: Partial) -> Partial:
     )
 
 
-def in_dtype_of(p: Partial, results: Any) -> RowResults:
+def in_dtype_of(p: Part, results: Any) -> RowResults:
     """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
     return narrowed(np.asarray(results), np.asarray(p.maximum).dtype)[()]
 
 
-def temperature_of(p: Partial) -> Any:
+def temperature_of(p: Part) -> Any:
     """In the dtype of the state."""
     return np.asarray(p.maximum).dtype.type(p.temperature)
 
 
 def finished(
-    logits: ArrayLike, p: Partial, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
+    logits: ArrayLike, p: Part, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
 ) -> Array:
     """What a kernel makes of a part, and of m and another number of each row."""
     threads = thread_count(workers)
@@ -191,7 +191,7 @@ def scalar_or_none(array: Array | None) -> RowResults:
     return None if array is None else array[()]
 
 
-def weights_and_divisor(p: Partial, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
+def weights_and_divisor(p: Part, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
     """The rows' weights in float64, and what the sum of their losses is divided by."""
     one_of(("mean", "sum", "none"), reduction, "reduction")
     m = np.asarray(p.maximum)
@@ -207,7 +207,7 @@ def weights_and_divisor(p: Partial, sample_weight: ArrayLike | None, reduction: 
     return weights, sum_of(weights)
 
 
-def weighted_losses(p: Partial, counts: Array, weights: Array) -> Array:
+def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
     """The weighted losses of rows in float64; 0 where a row does not count."""
     losses = -np.asarray(logprob_of(require_target(p), p))
     check_targets(p, counts)
@@ -218,7 +218,7 @@ def weighted_losses(p: Partial, counts: Array, weights: Array) -> Array:
 
 def weighted_grad(
     logits: ArrayLike,
-    p: Partial,
+    p: Part,
     target: ArrayLike,
     counts: Array,
     weights: Array,
@@ -263,20 +263,20 @@ def weighted_grad(
     return result
 
 
-def share_of(p: Partial) -> Array:
+def share_of(p: Part) -> Array:
     """The probability of the largest logit; NaN for rows without probabilities."""
     with np.errstate(all="ignore"):
         share: Array = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
     return share
 
 
-def require_target(p: Partial) -> RowResults:
+def require_target(p: Part) -> RowResults:
     if p.target_logit is None:
         raise ValueError(WITHOUT_TARGET)
     return p.target_logit
 
 
-def check_targets(p: Partial, counts: Array) -> None:
+def check_targets(p: Part, counts: Array) -> None:
     """Each row that counts has one target, in one of the parts."""
     targets = np.asarray(require_target(p))
     if targets.shape != np.shape(p.maximum):
@@ -287,12 +287,12 @@ def check_targets(p: Partial, counts: Array) -> None:
         raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
 
 
-def check(p: Partial, name: str) -> None:
-    if not isinstance(p, Partial):
-        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Partial, of partial.reduce")
+def check(p: Part, name: str) -> None:
+    if not isinstance(p, Part):
+        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Part, of sharded.part")
 
 
-def check_whole(p: Partial) -> None:
+def check_whole(p: Part) -> None:
     """No class is missing. (Whether the last ones are is known only if their number was said.)"""
     check(p, "p")
     ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
@@ -320,7 +320,7 @@ def in_words(ranges: list[tuple[int, int]]) -> str:
     return f"class{'' if len(words) == 1 and ' ' not in words[0] else 'es'} {', '.join(words)}"
 
 
-def check_rows(p: Partial, layout: Layout) -> None:
+def check_rows(p: Part, layout: Layout) -> None:
     check_whole(p)
     if np.shape(p.maximum) != layout.row_shape:
         raise ValueError(
@@ -329,11 +329,11 @@ def check_rows(p: Partial, layout: Layout) -> None:
         )
 
 
-def check_same_rows(parts: Sequence[Partial]) -> None:
+def check_same_rows(parts: Sequence[Part]) -> None:
     """Parts of the same rows, reduced alike."""
     for part in parts:
-        if not isinstance(part, Partial):
-            raise TypeError(f"parts must be Partials, of partial.reduce, got {type(part).__name__}")
+        if not isinstance(part, Part):
+            raise TypeError(f"parts must be Parts, of sharded.part, got {type(part).__name__}")
     a, *others = parts
     for b in others:
         for what, of_a, of_b in (

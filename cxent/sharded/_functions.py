@@ -1,14 +1,4 @@
-"""Logits whose classes are in several places: each reduces its part, the parts are merged, and what is wanted of the
-whole is computed of the small arrays that remain.
-
-A row's logits may be chunks of a file, blocks of a Dask array, or shards of a vocabulary in several processes. A
-`Partial` has a few numbers for each row, whatever the number of classes::
-
-    parts = [partial.reduce(x[:, a:b], target, first_class=a, classes=n) for a, b in ...]  # each where its logits are
-    whole = partial.merge(*parts)                                                          # small: may be sent
-    loss = partial.loss(whole)
-    grad = partial.grad(x[:, a:b], whole, target, first_class=a)                           # each its own part
-"""
+"""The functions of `cxent.sharded`."""
 
 from __future__ import annotations
 
@@ -18,12 +8,15 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from . import kernels
-from ._layout import as_stored, layout_of
-from ._losses import scalar
-from ._partial import (
+from .. import kernels
+from .._layout import as_stored, layout_of
+from .._losses import scalar
+from .._scoring import ScoreArrays
+from .._types import Array, Combined, Out, PerRow, Real, Reduction, RowResults, Scalar
+from .._validation import computed_dtype, floating_array, integer_in_range, loss_options, single_axis, thread_count
+from ._part import (
     MOST_CLASSES,
-    Partial,
+    Part,
     check_rows,
     check_same_rows,
     check_whole,
@@ -46,26 +39,9 @@ from ._partial import (
     weights_and_divisor,
     without_top,
 )
-from ._scoring import ScoreArrays
-from ._types import Array, Combined, Out, PerRow, Real, Reduction, RowResults, Scalar
-from ._validation import computed_dtype, floating_array, integer_in_range, loss_options, single_axis, thread_count
-
-__all__ = [
-    "Partial",
-    "entropy",
-    "grad",
-    "larger",
-    "log_softmax",
-    "logprob",
-    "logsumexp",
-    "loss",
-    "merge",
-    "reduce",
-    "softmax",
-]
 
 
-def reduce(
+def part(
     logits: ArrayLike,
     target: ArrayLike | None = None,
     *,
@@ -75,7 +51,7 @@ def reduce(
     temperature: Real = 1.0,
     classes: SupportsIndex | None = None,
     workers: SupportsIndex | None = None,
-) -> Partial:
+) -> Part:
     """What `merge` needs to know of a part of the classes, in one pass over their logits.
 
     With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
@@ -105,7 +81,7 @@ def reduce(
 
     Returns
     -------
-    Partial
+    Part
         A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
         target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
         rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
@@ -123,12 +99,12 @@ def reduce(
     Examples
     --------
     >>> import numpy as np
-    >>> from cxent import partial
+    >>> from cxent import sharded
     >>> logits = np.array([[2.0, 1.0, 0.0, 5.0]])
-    >>> left = partial.reduce(logits[:, :2], [3])
-    >>> right = partial.reduce(logits[:, 2:], [3], first_class=2)
-    >>> whole = partial.merge(left, right)
-    >>> print(partial.loss(whole).round(6))
+    >>> left = sharded.part(logits[:, :2], [3])
+    >>> right = sharded.part(logits[:, 2:], [3], first_class=2)
+    >>> whole = sharded.merge(left, right)
+    >>> print(sharded.loss(whole).round(6))
     0.072172
     """
     threads = thread_count(workers)
@@ -174,7 +150,7 @@ def reduce(
         target_logit = np.where(
             here, logits_at(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan)
         )
-    return Partial(
+    return Part(
         m[()],
         rest[()],
         shifted[()],
@@ -188,7 +164,7 @@ def reduce(
     )
 
 
-def merge(*parts: Partial) -> Partial:
+def merge(*parts: Part) -> Part:
     """What is known of the same rows from the classes of several parts together.
 
     Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
@@ -197,18 +173,18 @@ def merge(*parts: Partial) -> Partial:
 
     Parameters
     ----------
-    *parts : Partial
+    *parts : Part
         Of different classes of the same rows; one or more.
 
     Returns
     -------
-    Partial
+    Part
         Of the classes of all.
 
     Raises
     ------
     TypeError
-        If one is no `Partial`, or there is none.
+        If one is no `Part`, or there is none.
     ValueError
         If two have classes in common, their rows have different shapes, one has a target and another none, they keep
         different numbers of largest logits, or their temperatures or `classes` differ.
@@ -222,16 +198,16 @@ def merge(*parts: Partial) -> Partial:
     --------
     >>> import functools
     >>> import numpy as np
-    >>> from cxent import logsumexp, partial
+    >>> from cxent import logsumexp, sharded
     >>> logits = np.random.default_rng(0).standard_normal((3, 90))
-    >>> parts = [partial.reduce(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
-    >>> whole = partial.merge(*parts)
-    >>> np.allclose(partial.logsumexp(whole), logsumexp(logits))
+    >>> parts = [sharded.part(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
+    >>> whole = sharded.merge(*parts)
+    >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
     True
 
     One after the other, as they come:
 
-    >>> whole = functools.reduce(partial.merge, parts)
+    >>> whole = functools.reduce(sharded.merge, parts)
     """
     if not parts:
         raise TypeError("merge needs parts, got none")
@@ -243,12 +219,12 @@ def merge(*parts: Partial) -> Partial:
     return whole._replace(ranges=ranges)
 
 
-def logsumexp(p: Partial) -> RowResults:
+def logsumexp(p: Part) -> RowResults:
     """The logsumexp of each row: ``m / temperature + log1p(sumexp_m1)``.
 
     Parameters
     ----------
-    p : Partial
+    p : Part
         Of all classes.
 
     Returns
@@ -258,8 +234,8 @@ def logsumexp(p: Partial) -> RowResults:
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> partial.logsumexp(partial.reduce([[0.0, 0.0]]))
+    >>> from cxent import sharded
+    >>> sharded.logsumexp(sharded.part([[0.0, 0.0]]))
     array([0.69314718])
     """
     check_whole(p)
@@ -267,12 +243,12 @@ def logsumexp(p: Partial) -> RowResults:
         return in_dtype_of(p, p.maximum / temperature_of(p) + log_sum_of(p))
 
 
-def entropy(p: Partial) -> RowResults:
+def entropy(p: Part) -> RowResults:
     """The entropy of each row's softmax in nats: ``log1p(sumexp_m1) - shifted / (1 + sumexp_m1)``.
 
     Parameters
     ----------
-    p : Partial
+    p : Part
         Of all classes.
 
     Returns
@@ -282,8 +258,8 @@ def entropy(p: Partial) -> RowResults:
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> partial.entropy(partial.reduce([[0.0, 0.0]]))
+    >>> from cxent import sharded
+    >>> sharded.entropy(sharded.part([[0.0, 0.0]]))
     array([0.69314718])
     """
     check_whole(p)
@@ -291,12 +267,12 @@ def entropy(p: Partial) -> RowResults:
         return in_dtype_of(p, log_sum_of(p) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum))
 
 
-def logprob(p: Partial) -> RowResults:
+def logprob(p: Part) -> RowResults:
     """The log-probability of each row's target, or of each candidate: ``(x_y - m) / temperature - log1p(sumexp_m1)``.
 
     Parameters
     ----------
-    p : Partial
+    p : Part
         Of all classes, with a target.
 
     Returns
@@ -311,8 +287,8 @@ def logprob(p: Partial) -> RowResults:
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> partial.logprob(partial.reduce([[0.0, 0.0]], [1]))
+    >>> from cxent import sharded
+    >>> sharded.logprob(sharded.part([[0.0, 0.0]], [1]))
     array([-0.69314718])
     """
     check_whole(p)
@@ -320,10 +296,10 @@ def logprob(p: Partial) -> RowResults:
 
 
 @overload
-def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
 @overload
-def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: PerRow) -> RowResults: ...
-def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: PerRow) -> RowResults: ...
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
     """The cross-entropy: ``(m - x_y) / temperature + log1p(sumexp_m1)`` of each row.
 
     It comes from the distance to the maximum, not from the logsumexp, and keeps its digits where all logits have a
@@ -331,7 +307,7 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
 
     Parameters
     ----------
-    p : Partial
+    p : Part
         Of all classes, with one target for each row.
     sample_weight : array_like, optional
         As in `cxent.cross_entropy`. Of a row of weight 0 the target may be in none of the parts: so rows do not count.
@@ -351,8 +327,8 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> print(partial.loss(partial.reduce([[1e8, 1e8 - 2]], [1])).round(6))
+    >>> from cxent import sharded
+    >>> print(sharded.loss(sharded.part([[1e8, 1e8 - 2]], [1])).round(6))
     2.126928
     """
     check_whole(p)
@@ -365,7 +341,7 @@ def loss(p: Partial, *, sample_weight: ArrayLike | None = None, reduction: Reduc
 
 
 def softmax(
-    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The probabilities of a part of the classes: ``exp((x - m) / temperature) / (1 + sumexp_m1)``.
 
@@ -373,7 +349,7 @@ def softmax(
     ----------
     logits : array_like
         Those of the part.
-    p : Partial
+    p : Part
         Of all classes.
     axis : int, default -1
         The class axis.
@@ -394,9 +370,9 @@ def softmax(
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> whole = partial.merge(partial.reduce([[0.0]]), partial.reduce([[0.0, 0.0, 0.0]], first_class=1))
-    >>> partial.softmax([[0.0]], whole)
+    >>> from cxent import sharded
+    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> sharded.softmax([[0.0]], whole)
     array([[0.25]])
     """
     check_whole(p)
@@ -404,7 +380,7 @@ def softmax(
 
 
 def log_softmax(
-    logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
 ) -> Array:
     """The log-probabilities of a part of the classes: ``(x - m) / temperature - log1p(sumexp_m1)``.
 
@@ -412,7 +388,7 @@ def log_softmax(
     ----------
     logits : array_like
         Those of the part.
-    p : Partial
+    p : Part
         Of all classes.
     axis : int, default -1
         The class axis.
@@ -433,9 +409,9 @@ def log_softmax(
 
     Examples
     --------
-    >>> from cxent import partial
-    >>> whole = partial.merge(partial.reduce([[0.0]]), partial.reduce([[0.0, 0.0, 0.0]], first_class=1))
-    >>> partial.log_softmax([[0.0]], whole)
+    >>> from cxent import sharded
+    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> sharded.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
     check_whole(p)
@@ -446,7 +422,7 @@ def log_softmax(
 
 def grad(
     logits: ArrayLike,
-    p: Partial,
+    p: Part,
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
@@ -465,12 +441,12 @@ def grad(
     ----------
     logits : array_like
         Those of the part.
-    p : Partial
+    p : Part
         Of all classes, with the target.
     target : array_like of int
-        As in `reduce`.
+        As in `part`.
     axis, first_class : int, optional
-        As in `reduce`.
+        As in `part`.
     sample_weight, reduction : optional
         As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
     out : ndarray, optional
@@ -486,7 +462,7 @@ def grad(
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `reduce` and `loss`, and if `p` has other rows.
+        As in `part` and `loss`, and if `p` has other rows.
 
     Notes
     -----
@@ -495,10 +471,10 @@ def grad(
 
     Examples
     --------
-    >>> from cxent import partial
+    >>> from cxent import sharded
     >>> left, right = [[0.0]], [[0.0, 0.0, 0.0]]
-    >>> whole = partial.merge(partial.reduce(left, [2]), partial.reduce(right, [2], first_class=1))
-    >>> partial.grad(right, whole, [2], first_class=1)
+    >>> whole = sharded.merge(sharded.part(left, [2]), sharded.part(right, [2], first_class=1))
+    >>> sharded.grad(right, whole, [2], first_class=1)
     array([[ 0.25, -0.75,  0.25]])
     """
     check_whole(p)
@@ -510,7 +486,7 @@ def grad(
     )  # fmt: skip
 
 
-def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
+def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
     """How many logits of a part are larger than the target's; summed over the parts, and 1 added, its rank.
 
     Of a row without probabilities (see `logprob`, which is NaN then) the number means nothing.
@@ -519,7 +495,7 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
     ----------
     logits : array_like
         Those of the part.
-    p : Partial
+    p : Part
         Of all classes, with a target.
     axis : int, default -1
         The class axis.
@@ -536,10 +512,10 @@ def larger(logits: ArrayLike, p: Partial, *, axis: SupportsIndex = -1) -> Any:
 
     Examples
     --------
-    >>> from cxent import partial
+    >>> from cxent import sharded
     >>> left, right = [[3.0]], [[1.0, 2.0, 5.0]]
-    >>> whole = partial.merge(partial.reduce(left, [2]), partial.reduce(right, [2], first_class=1))
-    >>> 1 + partial.larger(left, whole) + partial.larger(right, whole)
+    >>> whole = sharded.merge(sharded.part(left, [2]), sharded.part(right, [2], first_class=1))
+    >>> 1 + sharded.count_larger(left, whole) + sharded.count_larger(right, whole)
     array([3])
     """
     x = floating_array(logits, "logits")
