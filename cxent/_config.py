@@ -11,8 +11,8 @@ from typing import Literal, SupportsIndex, overload
 import numpy as np
 
 from . import _workers, kernels
+from ._options import one_of, thread_count
 from ._types import Config
-from ._validation import one_of, thread_count
 
 
 @overload

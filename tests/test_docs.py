@@ -18,7 +18,18 @@ WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
 
 @pytest.mark.parametrize(
     "module",
-    [_softmax, _cross_entropy, _from_probs, _linear, _scoring, _divergence, _config, boosting, sharded._functions],
+    [
+        _softmax,
+        _cross_entropy,
+        _from_probs,
+        _linear,
+        _scoring,
+        _divergence,
+        _config,
+        boosting,
+        sharded._part,
+        sharded._whole,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_docstrings(module):

@@ -14,7 +14,7 @@ from mpmath import mp, mpf
 
 import cxent
 from cxent import sharded
-from cxent.sharded._part import logprob_of
+from cxent.sharded._whole import logprob_of
 
 CLASSES = [1, 2, 3, 10, 33, 100, 257, 1000]
 

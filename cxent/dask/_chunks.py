@@ -16,12 +16,14 @@ import numpy as np
 import cxent
 
 from .. import sharded
+from .._arrays import logits_and
 from .._cross_entropy import loss_of_part
-from .._layout import Layout, narrowed
+from .._options import LossOptions, part_options
+from .._results import narrowed
 from .._scoring import TokenLogprobs
+from .._targets import checked_targets, first_outside, targets_of_part
 from .._types import Array
-from .._validation import first_outside, row_weights
-from ..sharded._part import logprob_of, sum_of, weighted_grad, weighted_losses
+from ..sharded._whole import logprob_of, sum_of, weighted_grad, weighted_losses
 
 quietly = np.errstate(all="ignore")
 """As kernels compute, whatever NumPy is to do about overflows here."""
@@ -79,7 +81,10 @@ def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined
 def grad(
     x: Array, first: Array, whole: sharded.Part, labels: Array, weights: Array, shares: Array, *, axis: int
 ) -> Array:
-    return weighted_grad(x, whole, labels, weights != 0, shares, axis=axis, first_class=first[0])
+    options = part_options(axis, None, first[0])
+    arrays = logits_and("logits", x, axis, ids=labels, ids_name="target", at_least=np.asarray(whole.maximum).dtype)
+    ids, _ = targets_of_part(arrays)
+    return weighted_grad(arrays, whole, ids, weights != 0, shares, options.first_class, threads=options.threads)
 
 
 def count_larger(x: Array, whole: sharded.Part, *, axis: int) -> Array:
@@ -123,8 +128,9 @@ def checked_labels(labels: Array, *, label_name: str, classes: int, ignored: int
 
 def checked_weights(weights: Array, *, computed: np.dtype[Any]) -> Array:
     """The weights of rows in the dtype in which their logits are computed."""
-    layout = Layout((*weights.shape, 1), (0,) * (weights.ndim + 1), weights.ndim)
-    return np.asarray(layout.row_results(row_weights(weights, layout, computed)))
+    logits = np.broadcast_to(np.zeros((), computed), (*weights.shape, 1))
+    checked = checked_targets(logits_and("logits", logits, -1, sample_weight=weights), None)[3]
+    return np.asarray(checked)
 
 
 def counted_weights(weights: Array, labels: Array, *, ignored: int | None) -> Array:
@@ -182,11 +188,11 @@ def total(x: Array, axis: Any, keepdims: bool) -> Any:
 
 def loss_and_grad(
     x: Array, target: Array, divisor: Array, z_divisor: Array, class_exponent: Array, sample_weight: Any = None,
-    *, with_grad: bool, weight: Array | None, **options: Any,
+    *, with_grad: bool, weight: Array | None, options: LossOptions,
 ) -> tuple[Any, Any]:  # fmt: skip
-    options["weight"] = None if weight is None else scaled(weight, class_exponent)
-    options["sample_weight"] = sample_weight
-    return loss_of_part(x, target, (float(divisor), float(z_divisor)), with_grad, **options)
+    by_class = None if weight is None else scaled(weight, class_exponent)
+    divisors = float(divisor), float(z_divisor)
+    return loss_of_part(x, target, by_class, sample_weight, options, divisors, with_grad=with_grad)
 
 
 def loss_of(both: list[tuple[Any, Any]], *, axes: int, combined: bool) -> Any:

@@ -10,8 +10,8 @@ A row's logits may be chunks of a file, blocks of a Dask array, or shards of a v
     grad = sharded.grad(x[:, a:b], whole, target, first_class=a)                         # each its own part
 """
 
-from ._functions import count_larger, entropy, grad, log_softmax, logprob, logsumexp, loss, merge, part, softmax
-from ._part import Part
+from ._part import Part, merge, part
+from ._whole import count_larger, entropy, grad, log_softmax, logprob, logsumexp, loss, softmax
 
 __all__ = [
     "Part",

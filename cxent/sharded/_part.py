@@ -1,31 +1,21 @@
-"""What `cxent.sharded` works with: the state of a part of the classes, its checks, and what follows from it."""
+"""A part of the classes: what is known of rows from it, and how parts are merged."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, SupportsIndex
+from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import kernels
-from .._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
-from .._types import Array, Out, Reduction, RowResults
-from .._validation import (
-    computed_dtype,
-    floating_array,
-    integer_in_range,
-    one_of,
-    plain_array,
-    require_ids,
-    row_weights,
-    single_axis,
-    thread_count,
-)
-
-MOST_CLASSES = 2**62
-WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
+from .._arrays import MISSING, Arrays, logits_and
+from .._layout import lay_out
+from .._options import part_options
+from .._results import rows_of
+from .._scoring import score_rows
+from .._targets import targets_of_part
+from .._types import Array, Real, RowResults
 
 
 class Part(NamedTuple):
@@ -55,23 +45,173 @@ class Part(NamedTuple):
     """How many classes there are in all parts; None if that was not said."""
 
 
-def logprob_of(logits: RowResults, p: Part) -> RowResults:
-    """The log-probabilities of logits of each row, of one or of several."""
-    several = np.ndim(logits) > np.ndim(p.maximum)
-    m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
-    with np.errstate(all="ignore"):
-        return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
+def part(
+    logits: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    axis: SupportsIndex = -1,
+    first_class: SupportsIndex = 0,
+    top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
+    classes: SupportsIndex | None = None,
+    workers: SupportsIndex | None = None,
+) -> Part:
+    """What `merge` needs to know of a part of the classes, in one pass over their logits.
+
+    With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
+    ``shifted = sum_j exp(d_j) * d_j``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits of the classes from `first_class` on, which may be none; dtypes as in `cxent.softmax`.
+    target : array_like of int, optional
+        The class index of each row, in the shape of the logits without the class axis, or several candidates for each
+        row in an axis more. They count from the first class of all parts, and may lie in any of these.
+    axis : int, default -1
+        The class axis.
+    first_class : int, default 0
+        The number of the first class of this part, the same in no two parts that have any.
+    top_k : int, default 0
+        How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
+    temperature : float, default 1
+        What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
+        target_logit nor the largest.
+    classes : int, optional
+        How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
+        that the last classes are missing.
+    workers : int, optional
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    Part
+        A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
+        target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
+        rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
+        classes; None if `top_k` is 0); the temperature; the ranges of the classes, and `classes`.
+
+    Raises
+    ------
+    TypeError
+        If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
+    ValueError
+        If shapes do not match, an option is negative, the part goes beyond `classes`, or `workers` is 0 or below -CPUs.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import sharded
+    >>> logits = np.array([[2.0, 1.0, 0.0, 5.0]])
+    >>> left = sharded.part(logits[:, :2], [3])
+    >>> right = sharded.part(logits[:, 2:], [3], first_class=2)
+    >>> whole = sharded.merge(left, right)
+    >>> print(sharded.loss(whole).round(6))
+    0.072172
+    """
+    options = part_options(axis, workers, first_class, top_k, temperature, classes)
+    first, total, k = options.first_class, options.classes, options.top_k
+    arrays = logits_and("logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target")
+    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
+    ids, _ = targets_of_part(arrays)
+    end = first + shape.classes
+    if total is not None and total < shape.classes:
+        raise ValueError(f"classes must be at least {shape.classes} for logits of {shape.classes} classes, got {total}")
+    if total is not None and end > total:
+        most = total - shape.classes
+        raise ValueError(f"first_class must be at most {most} for {shape.classes} of {total} classes, got {first}")
+
+    rows = [*score_rows(dtype, 0, min(k, shape.classes)), (dtype, 3)]
+    laid = lay_out(shape, [x], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
+    if shape.row_count and shape.classes:
+        kernel = kernels.serving.of(dtype).token_logprobs
+        given = kernels.ScoreOptions(None, 0.0, options.temperature)
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, options.threads)
+    _, _, _, lse, top_id, _, state = rows_of(laid)
+    m, rest, shifted = (np.array(state[..., i]) for i in range(3))
+    lse = np.asarray(lse)
+    if not shape.classes:
+        m[...] = lse[...] = -np.inf
+    # Without a finite maximum: no sum where all are -inf, the largest term alone beside +inf, NaN beside NaN.
+    infinite = np.isinf(m) & ~np.isnan(lse)
+    rest[infinite] = np.where(m[infinite] < 0, -1, 0)
+    shifted[infinite] = 0
+    top_ids = top_logits = None
+    if k:
+        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, top_id, m, first, k))
+    target_logit = None
+    if ids is not None:
+        here = (ids >= first) & (ids < end)
+        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0)), dtype.type(np.nan))
+    return Part(
+        m[()],
+        rest[()],
+        shifted[()],
+        np.zeros((*m.shape, 2), dtype),
+        scalar_or_none(target_logit),
+        top_ids,
+        top_logits,
+        options.temperature,
+        ((first, end),) if shape.classes else (),
+        total,
+    )
 
 
-def log_sum_of(p: Part) -> Array:
-    """``log1p(sumexp_m1)``, where the maximum is finite."""
-    result: Array = kernels.serving.evaluate("log1p", np.where(np.equal(p.sumexp_m1, -1), 0, p.sumexp_m1))
-    return result
+def merge(*parts: Part) -> Part:
+    """What is known of the same rows from the classes of several parts together.
 
+    Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
+    differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
+    roundings.
 
-def sum_of(numbers: Array) -> float:
-    """The sum of an array of float64, whose bits depend on no CPU as those of NumPy's do."""
-    return float(kernels.serving.float64.total_of(np.ascontiguousarray(numbers).reshape(-1)))
+    Parameters
+    ----------
+    *parts : Part
+        Of different classes of the same rows; one or more.
+
+    Returns
+    -------
+    Part
+        Of the classes of all.
+
+    Raises
+    ------
+    TypeError
+        If one is no `Part`, or there is none.
+    ValueError
+        If two have classes in common, their rows have different shapes, one has a target and another none, they keep
+        different numbers of largest logits, or their temperatures or `classes` differ.
+
+    Notes
+    -----
+    What rounding takes from a sum is kept beside it, and a factor near 1 changes no digits that it need not: thousands
+    of parts, merged in any order, at once or one after the other, are as accurate as two.
+
+    Examples
+    --------
+    >>> import functools
+    >>> import numpy as np
+    >>> from cxent import logsumexp, sharded
+    >>> logits = np.random.default_rng(0).standard_normal((3, 90))
+    >>> parts = [sharded.part(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
+    >>> whole = sharded.merge(*parts)
+    >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
+    True
+
+    One after the other, as they come:
+
+    >>> whole = functools.reduce(sharded.merge, parts)
+    """
+    if not parts:
+        raise TypeError("merge needs parts, got none")
+    check_same_rows(parts)
+    ranges = joined(pair for part in parts for pair in part.ranges)
+    whole, *others = parts
+    for part in others:
+        whole = merged(whole, part)
+    return whole._replace(ranges=ranges)
 
 
 def merged(a: Part, b: Part) -> Part:
@@ -107,71 +247,25 @@ def merged(a: Part, b: Part) -> Part:
     )
 
 
-def in_dtype_of(p: Part, results: Any) -> RowResults:
-    """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
-    return narrowed(np.asarray(results), np.asarray(p.maximum).dtype)[()]
-
-
-def temperature_of(p: Part) -> Any:
-    """In the dtype of the state."""
-    return np.asarray(p.maximum).dtype.type(p.temperature)
-
-
-def finished(
-    logits: ArrayLike, p: Part, factor: Array, logarithms: bool, axis: SupportsIndex, out: Out, workers: Any
-) -> Array:
-    """What a kernel makes of a part, and of m and another number of each row."""
-    threads = thread_count(workers)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    check_rows(p, layout)
-    dtype = np.result_type(computed_dtype(x.dtype), p.maximum)  # (another part may have been of float64)
-    given = x.dtype
-    if dtype != computed_dtype(given):
-        x = x.astype(dtype)  # (wider)
-    m = layout.row_view(np.asarray(p.maximum, dtype))
-    result = layout.output(out, given, in_place=[x], read_later=[m], computed=x.dtype)
-    if result.size:
-        kernels.serving.of(dtype).finish_part(
-            as_stored(layout.view(x)),
-            m,
-            layout.row_view(narrowed(np.asarray(factor), dtype)),
-            logarithms,
-            p.temperature,
-            as_stored(result),
-            exceeds_cache(result),
-            threads,
-        )
-    return layout.result(result, out, given)
-
-
-def checked_target(target: ArrayLike, layout: Layout) -> Array:
-    """Class indices in int64, of the rows' shape, or of one axis more."""
-    ids = plain_array(target, "target")
-    require_ids(ids, "target", layout.row_shape, layout.shape)
-    return ids.astype(np.int64)
-
-
-def logits_at(x: Array, axis: int, ids: Array, layout: Layout) -> Array:
+def logits_at(arrays: Arrays, ids: Array) -> Array:
     """The logits of classes of each row, in the dtype in which they are computed."""
-    rows = np.moveaxis(x, axis, -1)
-    if not layout.classes:
-        return np.zeros(ids.shape, computed_dtype(x.dtype))
-    several = ids if ids.ndim > len(layout.row_shape) else ids[..., np.newaxis]
-    return widened(np.take_along_axis(rows, several, axis=-1).reshape(ids.shape))
+    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
+    if not shape.classes:
+        return np.zeros(ids.shape, dtype)
+    rows = np.moveaxis(x, shape.class_axes, (-1,))
+    several = ids if ids.ndim > len(shape.rows) else ids[..., np.newaxis]
+    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape).astype(dtype, copy=False)
 
 
-def top_of_part(
-    x: Array, axis: int, layout: Layout, found: Array | None, m: Array, first: int, k: int
-) -> tuple[Array, Array]:
+def top_of_part(arrays: Arrays, found: Array | None, m: Array, first: int, k: int) -> tuple[Array, Array]:
     """The ids and logits of the largest of a part, and -1 and -inf for what there is no class for."""
-    ids = np.full((*layout.row_shape, k), -1, np.int64)
-    logits = np.full((*layout.row_shape, k), -np.inf, computed_dtype(x.dtype))
-    if found is not None and layout.row_count:
-        here = np.asarray(layout.row_results(found))
-        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(here.shape[-1]), here)  # (the lower of equal ones)
+    shape = arrays.shape
+    ids = np.full((*shape.rows, k), -1, np.int64)
+    logits = np.full((*shape.rows, k), -np.inf, arrays.dtype)
+    if found is not None and shape.row_count:
+        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(found.shape[-1]), found)  # (the lower of equal ones)
         ids[..., : here.shape[-1]] = first + here
-        logits[..., : here.shape[-1]] = logits_at(x, axis, np.maximum(here, 0), layout)
+        logits[..., : here.shape[-1]] = logits_at(arrays, np.maximum(here, 0))
     return ids, logits
 
 
@@ -191,116 +285,6 @@ def scalar_or_none(array: Array | None) -> RowResults:
     return None if array is None else array[()]
 
 
-def weights_and_divisor(p: Part, sample_weight: ArrayLike | None, reduction: Reduction) -> tuple[Array, float]:
-    """The rows' weights in float64, and what the sum of their losses is divided by."""
-    one_of(("mean", "sum", "none"), reduction, "reduction")
-    m = np.asarray(p.maximum)
-    weights = np.ones(m.shape)
-    if sample_weight is not None:
-        rows = layout_of(m[..., np.newaxis], -1)
-        weights = np.asarray(rows.row_results(row_weights(sample_weight, rows, m.dtype))).astype(np.float64)
-    if reduction != "mean":
-        return weights, 1.0
-    largest = np.abs(weights).max(initial=0)
-    with np.errstate(all="ignore"):
-        weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
-    return weights, sum_of(weights)
-
-
-def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
-    """The weighted losses of rows in float64; 0 where a row does not count."""
-    losses = -np.asarray(logprob_of(require_target(p), p))
-    check_targets(p, counts)
-    with np.errstate(all="ignore"):
-        weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
-        return np.where(counts, weighted, 0)
-
-
-def weighted_grad(
-    logits: ArrayLike,
-    p: Part,
-    target: ArrayLike,
-    counts: Array,
-    weights: Array,
-    *,
-    axis: SupportsIndex,
-    first_class: SupportsIndex,
-    out: Out = None,
-    workers: SupportsIndex | None = None,
-) -> Array:
-    """The gradient of the weighted losses of the rows that count, with respect to the logits of a part."""
-    first = integer_in_range(first_class, "first_class", MOST_CLASSES)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    check_rows(p, layout)
-    ids = checked_target(target, layout)
-    check_targets(p, counts)
-    here = (ids >= first) & (ids < first + layout.classes)
-    if ids.shape == np.shape(p.maximum):
-        logit = logits_at(x, single_axis(axis) % x.ndim, np.where(here, ids - first, 0), layout)
-        others = here & (logit != p.target_logit) & ~np.isnan(logit)
-    else:
-        others = np.ones(1, np.bool_)
-    if others.any():
-        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
-    with np.errstate(all="ignore"):
-        m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
-        scale = weights / p.temperature
-        share = share_of(p)
-        distance = (np.asarray(p.target_logit) - m) / temperature_of(p)
-        e = kernels.serving.evaluate("exp", distance)
-        of_others = np.where(distance == 0, rest, 1 + (rest - e))
-        without = ~counts | ((scale == 0) & ~np.isnan(share))
-        at_target = np.where(without, 0, -scale * (of_others * share))
-        factor = np.where(without, 0, scale * share)
-    result = finished(x, p, factor, False, axis, out, workers)
-    by_row, here, ids, at_target = (
-        array[np.newaxis] for array in (np.moveaxis(result, single_axis(axis) % x.ndim, -1), here, ids, at_target)
-    )  # (NumPy finds no places in an array without axes)
-    rows = np.nonzero(here)
-    with np.errstate(all="ignore"):
-        by_row[(*rows, ids[rows] - first)] = at_target[rows]
-    return result
-
-
-def share_of(p: Part) -> Array:
-    """The probability of the largest logit; NaN for rows without probabilities."""
-    with np.errstate(all="ignore"):
-        share: Array = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
-    return share
-
-
-def require_target(p: Part) -> RowResults:
-    if p.target_logit is None:
-        raise ValueError(WITHOUT_TARGET)
-    return p.target_logit
-
-
-def check_targets(p: Part, counts: Array) -> None:
-    """Each row that counts has one target, in one of the parts."""
-    targets = np.asarray(require_target(p))
-    if targets.shape != np.shape(p.maximum):
-        raise ValueError(f"p has targets of shape {targets.shape}; accepted is one for each row")
-    missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
-    if missing.any():
-        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
-
-
-def check(p: Part, name: str) -> None:
-    if not isinstance(p, Part):
-        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Part, of sharded.part")
-
-
-def check_whole(p: Part) -> None:
-    """No class is missing. (Whether the last ones are is known only if their number was said.)"""
-    check(p, "p")
-    ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
-    missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]
-    if missing:
-        raise ValueError(f"p must be of all classes, got one without {in_words(missing)}: merge it with their parts")
-
-
 def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     """Ranges of classes in ascending order, neighbours as one; refuses those that overlap."""
     found: list[tuple[int, int]] = []
@@ -318,15 +302,6 @@ def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
 def in_words(ranges: list[tuple[int, int]]) -> str:
     words = [f"{first}" if end == first + 1 else f"{first} to {end - 1}" for first, end in ranges]
     return f"class{'' if len(words) == 1 and ' ' not in words[0] else 'es'} {', '.join(words)}"
-
-
-def check_rows(p: Part, layout: Layout) -> None:
-    check_whole(p)
-    if np.shape(p.maximum) != layout.row_shape:
-        raise ValueError(
-            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {layout.shape} have {layout.row_shape}; "
-            "accepted are equal rows"
-        )
 
 
 def check_same_rows(parts: Sequence[Part]) -> None:

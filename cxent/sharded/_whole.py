@@ -1,222 +1,24 @@
-"""The functions of `cxent.sharded`."""
+"""All classes: what follows from parts that were merged."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import Any, SupportsIndex, overload
+from typing import Any, SupportsIndex, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import kernels
-from .._layout import as_stored, layout_of
-from .._losses import scalar
-from .._scoring import ScoreArrays
-from .._types import Array, Combined, Out, PerRow, Real, Reduction, RowResults, Scalar
-from .._validation import computed_dtype, floating_array, integer_in_range, loss_options, single_axis, thread_count
-from ._part import (
-    MOST_CLASSES,
-    Part,
-    check_rows,
-    check_same_rows,
-    check_whole,
-    checked_target,
-    finished,
-    in_dtype_of,
-    joined,
-    log_sum_of,
-    logits_at,
-    logprob_of,
-    merged,
-    require_target,
-    scalar_or_none,
-    share_of,
-    sum_of,
-    temperature_of,
-    top_of_part,
-    weighted_grad,
-    weighted_losses,
-    weights_and_divisor,
-    without_top,
-)
+from .._arrays import Arrays, Shape, logits_and
+from .._layout import lay_out
+from .._options import REDUCTIONS, one_of, part_options, single_axis
+from .._results import result_of, scalar
+from .._targets import targets_of_part
+from .._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar
+from ._part import Part, in_words, logits_at
 
-
-def part(
-    logits: ArrayLike,
-    target: ArrayLike | None = None,
-    *,
-    axis: SupportsIndex = -1,
-    first_class: SupportsIndex = 0,
-    top_k: SupportsIndex = 0,
-    temperature: Real = 1.0,
-    classes: SupportsIndex | None = None,
-    workers: SupportsIndex | None = None,
-) -> Part:
-    """What `merge` needs to know of a part of the classes, in one pass over their logits.
-
-    With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
-    ``shifted = sum_j exp(d_j) * d_j``.
-
-    Parameters
-    ----------
-    logits : array_like
-        Logits of the classes from `first_class` on, which may be none; dtypes as in `cxent.softmax`.
-    target : array_like of int, optional
-        The class index of each row, in the shape of the logits without the class axis, or several candidates for each
-        row in an axis more. They count from the first class of all parts, and may lie in any of these.
-    axis : int, default -1
-        The class axis.
-    first_class : int, default 0
-        The number of the first class of this part, the same in no two parts that have any.
-    top_k : int, default 0
-        How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
-    temperature : float, default 1
-        What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
-        target_logit nor the largest.
-    classes : int, optional
-        How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
-        that the last classes are missing.
-    workers : int, optional
-        As in `cxent.softmax`.
-
-    Returns
-    -------
-    Part
-        A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
-        target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
-        rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
-        classes; None if `top_k` is 0); the temperature; the ranges of the classes, and `classes`.
-
-    Raises
-    ------
-    TypeError
-        If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
-    ValueError
-        If shapes do not match, an option is negative, the part goes beyond `classes`, or `workers` is 0 or below -CPUs.
-    numpy.exceptions.AxisError
-        If `axis` is out of range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from cxent import sharded
-    >>> logits = np.array([[2.0, 1.0, 0.0, 5.0]])
-    >>> left = sharded.part(logits[:, :2], [3])
-    >>> right = sharded.part(logits[:, 2:], [3], first_class=2)
-    >>> whole = sharded.merge(left, right)
-    >>> print(sharded.loss(whole).round(6))
-    0.072172
-    """
-    threads = thread_count(workers)
-    first = integer_in_range(first_class, "first_class", MOST_CLASSES)
-    k = integer_in_range(top_k, "top_k", MOST_CLASSES)
-    checked_temperature = loss_options(-1, "sum", None, temperature=temperature).temperature
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    class_axis = single_axis(axis) % x.ndim
-    ids = None if target is None else checked_target(target, layout)
-    total = None if classes is None else integer_in_range(classes, "classes", MOST_CLASSES)
-    end = first + layout.classes
-    if total is not None and total < layout.classes:
-        raise ValueError(
-            f"classes must be at least {layout.classes} for logits of {layout.classes} classes, got {total}"
-        )
-    if total is not None and end > total:
-        most = total - layout.classes
-        raise ValueError(f"first_class must be at most {most} for {layout.classes} of {total} classes, got {first}")
-    dtype = computed_dtype(x.dtype)
-
-    state = layout.empty_row_results(dtype, 3)
-    scores = ScoreArrays.empty(layout, dtype, 0, min(k, layout.classes))._replace(state=state)
-    if layout.row_count and layout.classes:
-        no_ids = np.empty((*scores.entropy.shape, 0), np.int64)
-        kernels.serving.of(x.dtype).token_logprobs(
-            as_stored(layout.view(x)), no_ids, (None, 0.0, checked_temperature), *scores, threads
-        )
-    m, rest, shifted = (np.array(layout.row_results(state)[..., i]) for i in range(3))
-    lse = np.asarray(layout.row_results(scores.lse))
-    if not layout.classes:
-        m[...] = lse[...] = -np.inf
-    # Without a finite maximum: no sum where all are -inf, the largest term alone beside +inf, NaN beside NaN.
-    infinite = np.isinf(m) & ~np.isnan(lse)
-    rest[infinite] = np.where(m[infinite] < 0, -1, 0)
-    shifted[infinite] = 0
-    top_ids = top_logits = None
-    if k:
-        top_ids, top_logits = without_top(rest, m, *top_of_part(x, class_axis, layout, scores.top_id, m, first, k))
-    target_logit = None
-    if ids is not None:
-        here = (ids >= first) & (ids < end)
-        target_logit = np.where(
-            here, logits_at(x, class_axis, np.where(here, ids - first, 0), layout), dtype.type(np.nan)
-        )
-    return Part(
-        m[()],
-        rest[()],
-        shifted[()],
-        np.zeros((*m.shape, 2), dtype),
-        scalar_or_none(target_logit),
-        top_ids,
-        top_logits,
-        checked_temperature,
-        ((first, end),) if layout.classes else (),
-        total,
-    )
-
-
-def merge(*parts: Part) -> Part:
-    """What is known of the same rows from the classes of several parts together.
-
-    Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
-    differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
-    roundings.
-
-    Parameters
-    ----------
-    *parts : Part
-        Of different classes of the same rows; one or more.
-
-    Returns
-    -------
-    Part
-        Of the classes of all.
-
-    Raises
-    ------
-    TypeError
-        If one is no `Part`, or there is none.
-    ValueError
-        If two have classes in common, their rows have different shapes, one has a target and another none, they keep
-        different numbers of largest logits, or their temperatures or `classes` differ.
-
-    Notes
-    -----
-    What rounding takes from a sum is kept beside it, and a factor near 1 changes no digits that it need not: thousands
-    of parts, merged in any order, at once or one after the other, are as accurate as two.
-
-    Examples
-    --------
-    >>> import functools
-    >>> import numpy as np
-    >>> from cxent import logsumexp, sharded
-    >>> logits = np.random.default_rng(0).standard_normal((3, 90))
-    >>> parts = [sharded.part(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
-    >>> whole = sharded.merge(*parts)
-    >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
-    True
-
-    One after the other, as they come:
-
-    >>> whole = functools.reduce(sharded.merge, parts)
-    """
-    if not parts:
-        raise TypeError("merge needs parts, got none")
-    check_same_rows(parts)
-    ranges = joined(pair for part in parts for pair in part.ranges)
-    whole, *others = parts
-    for part in others:
-        whole = merged(whole, part)
-    return whole._replace(ranges=ranges)
+WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
 
 
 def logsumexp(p: Part) -> RowResults:
@@ -333,11 +135,14 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
     """
     check_whole(p)
     require_target(p)
-    weights, divisor = weights_and_divisor(p, sample_weight, reduction)
+    chosen = one_of(REDUCTIONS, reduction, "reduction")
+    m = np.asarray(p.maximum)
+    arrays = logits_and("p", m[..., np.newaxis], -1, sample_weight=sample_weight)
+    weights, divisor = weights_and_divisor(p, targets_of_part(arrays)[1], chosen == "mean")
     weighted = weighted_losses(p, weights != 0, weights)
-    if reduction == "none":
+    if chosen == "none":
         return in_dtype_of(p, weighted)
-    return scalar(sum_of(weighted) / divisor if divisor else math.nan, np.asarray(p.maximum).dtype.type)
+    return scalar(sum_of(weighted) / divisor if divisor else math.nan, m.dtype)
 
 
 def softmax(
@@ -376,7 +181,9 @@ def softmax(
     array([[0.25]])
     """
     check_whole(p)
-    return finished(logits, p, share_of(p), False, axis, out, workers)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    return finished(arrays, p, share_of(p), False, out, options.threads)
 
 
 def log_softmax(
@@ -415,9 +222,11 @@ def log_softmax(
     array([[-1.38629436]])
     """
     check_whole(p)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
-    return finished(logits, p, log_sum, True, axis, out, workers)
+    return finished(arrays, p, log_sum, True, out, options.threads)
 
 
 def grad(
@@ -478,12 +287,16 @@ def grad(
     array([[ 0.25, -0.75,  0.25]])
     """
     check_whole(p)
-    weights, divisor = weights_and_divisor(p, sample_weight, reduction)
+    options = part_options(axis, workers, first_class, reduction=reduction)
+    arrays = logits_and(
+        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, out=out,
+        at_least=np.asarray(p.maximum).dtype,
+    )  # fmt: skip
+    ids, by_row = targets_of_part(arrays)
+    weights, divisor = weights_and_divisor(p, by_row, options.reduction == "mean")
     with np.errstate(all="ignore"):
         shares = weights / divisor if divisor else np.zeros_like(weights)
-    return weighted_grad(
-        logits, p, target, weights != 0, shares, axis=axis, first_class=first_class, out=out, workers=workers
-    )  # fmt: skip
+    return weighted_grad(arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads)
 
 
 def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
@@ -518,12 +331,168 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any
     >>> 1 + sharded.count_larger(left, whole) + sharded.count_larger(right, whole)
     array([3])
     """
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, single_axis(axis))
-    check_rows(p, layout)
+    arrays = logits_and("logits", logits, single_axis(axis))
+    check_rows(p, arrays.shape)
     targets = np.asarray(require_target(p))
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
-    rows = np.moveaxis(x, single_axis(axis) % x.ndim, -1)
+    rows = np.moveaxis(arrays.x, arrays.shape.class_axes, (-1,))
     counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
     found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
     return found.reshape(targets.shape)[()]
+
+
+def logprob_of(logits: RowResults, p: Part) -> RowResults:
+    """The log-probabilities of logits of each row, of one or of several."""
+    several = np.ndim(logits) > np.ndim(p.maximum)
+    m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
+    with np.errstate(all="ignore"):
+        return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
+
+
+def log_sum_of(p: Part) -> Array:
+    """``log1p(sumexp_m1)``, where the maximum is finite."""
+    result: Array = kernels.serving.evaluate("log1p", np.where(np.equal(p.sumexp_m1, -1), 0, p.sumexp_m1))
+    return result
+
+
+def sum_of(numbers: Array) -> float:
+    """The sum of an array of float64, whose bits depend on no CPU as those of NumPy's do."""
+    return float(kernels.serving.float64.total_of(np.ascontiguousarray(numbers).reshape(-1)))
+
+
+def in_dtype_of(p: Part, results: Any) -> RowResults:
+    """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
+    with np.errstate(all="ignore"):
+        return np.asarray(results).astype(np.asarray(p.maximum).dtype, copy=False)[()]
+
+
+def temperature_of(p: Part) -> Any:
+    """In the dtype of the state."""
+    return np.asarray(p.maximum).dtype.type(p.temperature)
+
+
+def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int) -> Array:
+    """What a kernel makes of a part, and of m and another number of each row."""
+    check_rows(p, arrays.shape)
+    shape, dtype = arrays.shape, arrays.dtype
+    with np.errstate(all="ignore"):
+        factor = np.asarray(factor).astype(dtype, copy=False)
+    laid = lay_out(
+        shape, [arrays.x], [np.asarray(p.maximum, dtype), factor],
+        outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.x.dtype, out=out,
+    )  # fmt: skip
+    if shape.classes and shape.row_count:
+        kernels.serving.of(dtype).finish_part(
+            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+        )
+    return cast(Array, result_of(laid))
+
+
+def weights_and_divisor(p: Part, sample_weight: Array | None, is_mean: bool) -> tuple[Array, float]:
+    """The rows' weights in float64, and what the sum of their losses is divided by."""
+    weights = np.ones(np.shape(p.maximum)) if sample_weight is None else sample_weight.astype(np.float64)
+    if not is_mean:
+        return weights, 1.0
+    largest = np.abs(weights).max(initial=0)
+    with np.errstate(all="ignore"):
+        weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
+    return weights, sum_of(weights)
+
+
+def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
+    """The weighted losses of rows in float64; 0 where a row does not count."""
+    losses = -np.asarray(logprob_of(require_target(p), p))
+    check_targets(p, counts)
+    with np.errstate(all="ignore"):
+        weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
+        return np.where(counts, weighted, 0)
+
+
+def weighted_grad(
+    arrays: Arrays,
+    p: Part,
+    ids: Array | None,
+    counts: Array,
+    weights: Array,
+    first: int,
+    out: Out = None,
+    threads: int = 1,
+) -> Array:
+    """The gradient of the weighted losses of the rows that count, with respect to the logits of a part."""
+    shape = arrays.shape
+    assert ids is not None
+    check_rows(p, shape)
+    check_targets(p, counts)
+    here = (ids >= first) & (ids < first + shape.classes)
+    if ids.shape == np.shape(p.maximum):
+        logit = logits_at(arrays, np.where(here, ids - first, 0))
+        others = here & (logit != p.target_logit) & ~np.isnan(logit)
+    else:
+        others = np.ones(1, np.bool_)
+    if others.any():
+        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
+    with np.errstate(all="ignore"):
+        m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
+        scale = weights / p.temperature
+        share = share_of(p)
+        distance = (np.asarray(p.target_logit) - m) / temperature_of(p)
+        e = kernels.serving.evaluate("exp", distance)
+        of_others = np.where(distance == 0, rest, 1 + (rest - e))
+        without = ~counts | ((scale == 0) & ~np.isnan(share))
+        at_target = np.where(without, 0, -scale * (of_others * share))
+        factor = np.where(without, 0, scale * share)
+    result = finished(arrays, p, factor, False, out, threads)
+    by_row, here, ids, at_target = (
+        array[np.newaxis] for array in (np.moveaxis(result, shape.class_axes, (-1,)), here, ids, at_target)
+    )  # (NumPy finds no places in an array without axes)
+    rows = np.nonzero(here)
+    with np.errstate(all="ignore"):
+        by_row[(*rows, ids[rows] - first)] = at_target[rows]
+    return result
+
+
+def share_of(p: Part) -> Array:
+    """The probability of the largest logit; NaN for rows without probabilities."""
+    with np.errstate(all="ignore"):
+        share: Array = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
+    return share
+
+
+def require_target(p: Part) -> RowResults:
+    if p.target_logit is None:
+        raise ValueError(WITHOUT_TARGET)
+    return p.target_logit
+
+
+def check_targets(p: Part, counts: Array) -> None:
+    """Each row that counts has one target, in one of the parts."""
+    targets = np.asarray(require_target(p))
+    if targets.shape != np.shape(p.maximum):
+        raise ValueError(f"p has targets of shape {targets.shape}; accepted is one for each row")
+    missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
+    if missing.any():
+        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
+        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+
+
+def check(p: Part, name: str) -> None:
+    if not isinstance(p, Part):
+        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Part, of sharded.part")
+
+
+def check_whole(p: Part) -> None:
+    """No class is missing. (Whether the last ones are is known only if their number was said.)"""
+    check(p, "p")
+    ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
+    missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]
+    if missing:
+        raise ValueError(f"p must be of all classes, got one without {in_words(missing)}: merge it with their parts")
+
+
+def check_rows(p: Part, shape: Shape) -> None:
+    check_whole(p)
+    if np.shape(p.maximum) != shape.rows:
+        raise ValueError(
+            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {shape.whole} have {shape.rows}; "
+            "accepted are equal rows"
+        )
