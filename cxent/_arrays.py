@@ -12,6 +12,7 @@ the other (NEP 50).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
@@ -220,9 +221,7 @@ def scores_and_labels(
     )
 
 
-# The axes of a call are these few integers, and take longer to tell apart than the kernel of a small call.
-@lru_cache(maxsize=256)
-def shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
+def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
     """A shape with these class axes."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
@@ -233,6 +232,10 @@ def shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
         raise ValueError(f"axis is {axis!r}; accepted is each axis at most once")
     rows = tuple(n for a, n in enumerate(shape) if a not in class_axes)
     return Shape(shape, class_axes, rows, math.prod(shape[a] for a in class_axes), math.prod(rows))
+
+
+# The axes of a call are these few integers, and take longer to tell apart than the kernel of a small call.
+shape_of: Callable[[tuple[int, ...], Axes], Shape] = lru_cache(maxsize=256)(_shape_of)
 
 
 def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

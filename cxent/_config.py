@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, SupportsIndex, overload
+from typing import Literal, SupportsIndex
 
 import numpy as np
 
@@ -15,10 +15,6 @@ from ._options import one_of, thread_count
 from ._types import Config
 
 
-@overload
-def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
-@overload
-def show_config(mode: Literal["dicts"]) -> Config: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
     """Print which kernels serve this process, and what else there is on this machine.
 

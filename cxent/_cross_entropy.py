@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex, TypeAlias, Unpack, cast, overload
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,40 +16,15 @@ from ._results import loss_of, result_of
 from ._targets import checked_targets
 from ._types import (
     Array,
-    Combined,
-    HessianOptions,
-    MaybeLse,
-    NoLse,
     Out,
-    PerRow,
     Real,
     Reduction,
     RowResults,
-    Scalar,
-    WithLse,
 )
 
-_Results: TypeAlias = tuple[RowResults, Array | None, Array | None, RowResults | None]  # loss, grad, hess, lse
+_Results: TypeAlias = tuple[RowResults, Any, Any, RowResults]  # loss, grad, hess, lse
 
 
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[NoLse]
-) -> Scalar: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[NoLse]
-) -> RowResults: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[WithLse]
-) -> tuple[Scalar, RowResults]: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[WithLse]
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Unpack[MaybeLse]) -> Any: ...
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
@@ -204,26 +179,6 @@ def cross_entropy(
     return (loss, lse) if return_lse else loss
 
 
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[NoLse]
-) -> tuple[Scalar, Array]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[NoLse]
-) -> tuple[RowResults, Array]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[WithLse]
-) -> tuple[Scalar, Array, RowResults]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[WithLse]
-) -> tuple[RowResults, Array, RowResults]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, out: Out = None, **options: Unpack[MaybeLse]
-) -> tuple[Any, ...]: ...
 def cross_entropy_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -308,19 +263,6 @@ def cross_entropy_with_grad(
     return (loss, grad, lse) if return_lse else (loss, grad)
 
 
-@overload
-def cross_entropy_with_hess(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[HessianOptions],
-) -> tuple[Scalar, Array, Array]: ...
-@overload
-def cross_entropy_with_hess(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[HessianOptions]
-) -> tuple[RowResults, Array, Array]: ...
 def cross_entropy_with_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -334,7 +276,7 @@ def cross_entropy_with_hess(
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
-) -> tuple[RowResults, Array | None, Array | None]:
+) -> tuple[RowResults, Array, Array]:
     """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
 
     ``d2loss/dx_j2 = s / D * Q * p_j * (1 - p_j)``, with ``Q = sum_k q'_k``; divided by the squared temperature, too.

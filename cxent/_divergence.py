@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
@@ -15,27 +15,14 @@ from ._results import loss_of
 from ._targets import checked_targets
 from ._types import (
     Array,
-    Combined,
     Direction,
-    JsOptions,
-    KlOptions,
     Out,
-    PerRow,
     Real,
     Reduction,
     RowResults,
-    Scalar,
 )
 
 
-@overload
-def kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[KlOptions]
-) -> Scalar: ...
-@overload
-def kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[KlOptions]
-) -> RowResults: ...
 def kl_divergence(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -119,19 +106,6 @@ def kl_divergence(
     return _divergence(logits_p, logits_q, options, sample_weight, where)[0]
 
 
-@overload
-def kl_divergence_with_grad(
-    logits_p: ArrayLike,
-    logits_q: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[KlOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def kl_divergence_with_grad(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[KlOptions]
-) -> tuple[RowResults, Array]: ...
 def kl_divergence_with_grad(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -192,14 +166,6 @@ def kl_divergence_with_grad(
     return _divergence(logits_p, logits_q, options, sample_weight, where, out, with_grad=True)
 
 
-@overload
-def js_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[JsOptions]
-) -> Scalar: ...
-@overload
-def js_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[JsOptions]
-) -> RowResults: ...
 def js_divergence(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -265,19 +231,6 @@ def js_divergence(
     return _divergence(logits_p, logits_q, options, sample_weight, where)[0]
 
 
-@overload
-def js_divergence_with_grad(
-    logits_p: ArrayLike,
-    logits_q: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[JsOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def js_divergence_with_grad(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[JsOptions]
-) -> tuple[RowResults, Array]: ...
 def js_divergence_with_grad(
     logits_p: ArrayLike,
     logits_q: ArrayLike,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
@@ -13,17 +13,9 @@ from ._loss import weighted
 from ._options import LossOptions, loss_options
 from ._results import loss_of
 from ._targets import checked_targets
-from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar, WeightOptions
+from ._types import Array, Out, Reduction, RowResults
 
 
-@overload
-def cross_entropy_from_probs(
-    probs: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[WeightOptions]
-) -> Scalar: ...
-@overload
-def cross_entropy_from_probs(
-    probs: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[WeightOptions]
-) -> RowResults: ...
 def cross_entropy_from_probs(
     probs: ArrayLike,
     target: ArrayLike,
@@ -84,19 +76,6 @@ def cross_entropy_from_probs(
     return loss
 
 
-@overload
-def cross_entropy_from_probs_with_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[WeightOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def cross_entropy_from_probs_with_grad(
-    probs: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[WeightOptions]
-) -> tuple[RowResults, Array]: ...
 def cross_entropy_from_probs_with_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -108,7 +87,7 @@ def cross_entropy_from_probs_with_grad(
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
-) -> tuple[RowResults, Array | None]:
+) -> tuple[RowResults, Array]:
     """Cross-entropy of predicted probabilities, and its gradient with respect to them.
 
     ``dloss/dp_j = -s / D * weight_j * q_j / p_j``, and 0 where q_j is 0. `cross_entropy` explains s and D; without
@@ -162,9 +141,9 @@ def _of_probs(
     *,
     with_grad: bool = False,
     out: Out = None,
-) -> tuple[RowResults, Array | None]:
+) -> tuple[RowResults, Any]:
     """The loss of predicted probabilities, and the gradient if it is wanted."""
-    found: tuple[RowResults, Array | None, None, None] | None = kernels.for_plain(probs).plain_from_probs(
+    found: tuple[RowResults, Any, None, None] | None = kernels.for_plain(probs).plain_from_probs(
         probs, target, weight, sample_weight, options, out, options.threads, with_grad
     )
     if found is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
-from typing import Any, NamedTuple, SupportsIndex, Unpack, overload
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,16 +20,10 @@ from ._scoring import TokenLogprobs, score_rows
 from ._targets import checked_ids, checked_targets
 from ._types import (
     Array,
-    Combined,
-    LinearMaybeLse,
-    LinearNoLse,
-    LinearWithLse,
-    PerRow,
     Progress,
     Real,
     Reduction,
     RowResults,
-    Scalar,
 )
 
 _CHUNK_BYTES = 48 << 20
@@ -44,49 +38,6 @@ class LinearGradients(NamedTuple):
     bias: Array | None
 
 
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearNoLse],
-) -> Scalar: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearNoLse],
-) -> RowResults: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearWithLse],
-) -> tuple[Scalar, RowResults]: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearWithLse],
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    **options: Unpack[LinearMaybeLse],
-) -> Any: ...
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -184,49 +135,6 @@ def linear_cross_entropy(
     return (loss, lse) if return_lse else loss
 
 
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearNoLse],
-) -> tuple[Scalar, LinearGradients]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearNoLse],
-) -> tuple[RowResults, LinearGradients]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearWithLse],
-) -> tuple[Scalar, LinearGradients, RowResults]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearWithLse],
-) -> tuple[RowResults, LinearGradients, RowResults]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    **options: Unpack[LinearMaybeLse],
-) -> tuple[Any, ...]: ...
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike,
     weight: ArrayLike,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, SupportsIndex, cast, overload
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -159,39 +159,6 @@ def log_softmax(
     return _like_logits("log_softmax", x, axes, where, out, threads) if result is None else result
 
 
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: Literal[False] = False,
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> RowResults: ...
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: Literal[True],
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: bool,
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> Any: ...
 def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
@@ -267,7 +234,7 @@ def logsumexp(
     lse, sign = _logsumexp(arrays, mask, threads) if b is None else _logsumexp_with_factors(arrays, mask, threads)
     if sign is not None and not return_sign:
         lse = np.where(sign < 0, np.nan, lse)[()]
-    if b is not None:
+    if sign is not None:
         with np.errstate(all="ignore"):
             lse, sign = lse.astype(arrays.result_dtype), sign.astype(arrays.result_dtype)
     elif return_sign:  # 0 where the logarithm is -inf

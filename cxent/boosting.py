@@ -75,7 +75,7 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex | None =
     array([[0.33333333, 0.33333333, 0.33333333],
            [0.33333333, 0.33333333, 0.33333333]])
     """
-    chosen = one_of(CONVENTIONS, convention, "convention")
+    chosen: Convention = one_of(CONVENTIONS, convention, "convention")
     thread_count(workers)
     return _SoftmaxObjective(chosen, workers)
 

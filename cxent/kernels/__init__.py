@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_ndarray = np.ndarray
 _FLOAT64 = np.dtype(np.float64)
 _STORAGE = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16), "bool": np.dtype(np.uint8)}
 
@@ -61,10 +63,12 @@ class Kernels(NamedTuple):
         return result
 
 
-@lru_cache(maxsize=8)
-def half_name(dtype: np.dtype[Any]) -> str | None:
+def _half_name(dtype: np.dtype[Any]) -> str | None:
     """The name of half precision; None for any other dtype. (NumPy takes its time to name one.)"""
     return dtype.name if dtype.name in ("float16", "bfloat16") else None
+
+
+half_name: Callable[[np.dtype[Any]], str | None] = lru_cache(maxsize=8)(_half_name)
 
 
 def stored(array: Any) -> Any:
@@ -77,7 +81,7 @@ def for_plain(x: Any) -> ModuleType:
     """The module whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
     and return None for what is none. (An array is plain if it is in C order, of few axes, and smaller than the caches.)
     """
-    return serving[2] if type(x) is np.ndarray and x.dtype is _FLOAT64 else serving[1]
+    return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
 
 
 # Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, SupportsIndex, cast, overload
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ from .._layout import lay_out
 from .._options import REDUCTIONS, one_of, part_options, single_axis
 from .._results import result_of, scalar
 from .._targets import targets_of_part
-from .._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar
+from .._types import Array, Out, Reduction, RowResults
 from ._part import Part, in_words, logits_at
 
 WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
@@ -97,10 +97,6 @@ def logprob(p: Part) -> RowResults:
     return logprob_of(require_target(p), p)
 
 
-@overload
-def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
-@overload
-def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: PerRow) -> RowResults: ...
 def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
     """The cross-entropy: ``(m - x_y) / temperature + log1p(sumexp_m1)`` of each row.
 
