@@ -32,6 +32,7 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["generated/*.md"]
+default_role = "py:obj"  # what docstrings have in single backticks, if it is a function
 nitpicky = False  # (numpydoc's types are words, such as array_like)
 autosummary_generate = True
 autodoc_typehints = "none"  # (the docstrings say the types; those of array_like are eight lines each)
