@@ -7,8 +7,9 @@ makes up a model and a text, in 0.8 GB of temporary files: the text is drawn at 
 too sure of itself.
 
 Prints how well the model predicts the text and how much memory that took, and saves scores.png: histograms of ranks
-and entropies, and what each token costs against its entropy. On average the two are equal for a calibrated model. It takes
-about ten seconds on two cores, and needs Linux or macOS.
+and entropies, and what each token costs against its entropy. On average the two are equal for a calibrated model.
+
+It takes about ten seconds on two cores, and needs Linux or macOS.
 """
 
 import argparse

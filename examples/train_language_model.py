@@ -3,9 +3,9 @@
 The model predicts a word, one of 25,000, from the three words before it. The logits of one batch would take 100 MB;
 cxent.linear_cross_entropy_with_grad computes their loss and gradients in parts.
 
-Prints the perplexity of files that were held out, compared with that of word frequencies alone, and saves language_model.png:
-the loss curve, and for some words those with the closest embeddings. It takes about three minutes on two
-idle cores, and less with --steps 200.
+Prints the perplexity of held-out files, compared with that of word frequencies alone, and saves language_model.png: the
+loss curve, and the words whose embeddings are closest to those of some others. It takes about three minutes on two idle
+cores, and less with --steps 200.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Neighbours = dict[str, dict[str, float]]
 
 
 def load() -> tuple[list[str], Words, Words]:
-    """The vocabulary, the most frequent word first; and the words of the training files and of the held-out files, one in 20.
+    """The vocabulary, the most frequent word first; and the words of the training and the held-out files.
 
     Words are indices into the vocabulary, whose last entry stands for all that are not in it.
     """
@@ -63,7 +63,7 @@ def load() -> tuple[list[str], Words, Words]:
 
 
 class Model:
-    """The hidden layer is the tanh of mixed embeddings of the preceding words; the output layer has the same embeddings.
+    """The tanh of mixed embeddings of the preceding words; an output layer with the same embeddings.
 
     Trained with Adagrad.
     """
