@@ -117,11 +117,11 @@ def reliability() -> Any:
     for temperature, colour, name in ((1, ORANGE, "as trained"), (best, BLUE, f"temperature {best:.1f}")):
         p = cxent.softmax(logits[half:] / temperature)
         confidence, right = p.max(axis=1), p.argmax(axis=1) == y_rest[half:]
-        groups = np.array_split(confidence.argsort(), 8)
+        groups = np.array_split(confidence.argsort(), 12)
         means = [[confidence[group].mean(), right[group].mean()] for group in groups]
         axis.plot(*np.transpose(means), "o-", color=colour, label=name)
     axis.set(xlabel="confidence: the largest probability", ylabel="share of correct predictions")
-    axis.set(xlim=(0.2, 1.02), ylim=(0.2, 1.02))
+    axis.set(xlim=(0.5, 1.02), ylim=(0.5, 1.02))
     axis.legend()
     return figure
 

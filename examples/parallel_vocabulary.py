@@ -150,7 +150,7 @@ def draw(in_two: Array, in_one: Array) -> Figure:
     curves = figure.subplots()
     curves.plot(in_one, color="tab:orange", alpha=0.5, lw=5, label="one process, with all logits")
     curves.plot(in_two, color="tab:blue", lw=1, label="two processes, with half of the logits each")
-    curves.set(xlabel="step", ylabel="cross-entropy in nats", title="the loss of the next word")
+    curves.set(xlabel="step", ylabel="cross-entropy in nats", title="the cost of the next word")
     curves.legend()
     curves.grid(alpha=0.3)
     return figure

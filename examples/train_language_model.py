@@ -147,7 +147,7 @@ def draw(losses: list[float], held_out: dict[int, float], baseline: float, neare
     for y, row in enumerate(nearest.values()):
         for x, (word, similarity) in enumerate(row.items()):
             table.text(x, y, f"{word}\n{similarity:.2f}", ha="center", va="center", size=min(11, 150 / len(word)))
-    table.set_title("words with the closest embeddings, and their cosine similarities")
+    table.set_title("words whose embeddings are nearest, and their cosine similarities")
     table.set_yticks(range(len(nearest)), nearest.keys(), weight="bold", size="large")
     table.set_xticks([])
     table.tick_params(length=0)
