@@ -29,7 +29,7 @@ Shapes are rows x classes. Speeds are in 10^9 elements (logits) a second; higher
 interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed divided by that of the fastest peer.
 **Bold** is where a peer is faster.
 
-Two ceilings stand beside every row: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
+Every row also has two ceilings: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
 and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
 (with two cores, by two threads of them where that is faster). A tilde means that the copy varied by more than
 {STRAYS:.0%} however often the row was run, so something else was running on the machine.
@@ -50,8 +50,8 @@ build of PyTorch is installed first, pip keeps that, and the rest is about 0.7 G
 
 Every peer gets its fastest formulation, preallocated output where it can take it, and an allocator that keeps freed
 memory. Each result is compared with a float64 reference before it is timed. Runs are interleaved; the numbers are
-medians with quartiles, beside two ceilings: a copy of the logits, and the exponential alone. All rows are printed, also
-those where a peer is faster.
+medians with quartiles. Two ceilings are given for comparison: a copy of the logits, and the exponential alone. All rows
+are printed, also those where a peer is faster.
 
 `--quick` takes two minutes and prints its tables. `--shapes`, `--only`, `--dtypes` and `--threads` select rows, `--out`
 names a folder for the tables. `CXENT_ISA=v3` measures as on a CPU with AVX2 alone, with PyTorch, JAX and NumPy limited
@@ -79,9 +79,9 @@ Linear layers and Dask arrays have a table of their own:
 | `measure.py` | interleaved rounds, quartiles, rows that are run again |
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
-| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, beside PyTorch and ONNX Runtime |
+| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
 | `situations.py` | a command of its own: what a second thread gains after a sleep or a matrix product |
-| `large.py` | a command of its own: a linear layer, and Dask arrays, beside the peers |
+| `large.py` | a command of its own: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | what its processes measure |
 | `accuracy.py` | a command of its own: the errors of all libraries |
 | `rows.py` | what one row of the results says |
