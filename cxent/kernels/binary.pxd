@@ -1,0 +1,266 @@
+"""Two-class problems, one for each number: the logistic function, its logarithm, and the losses of labels 0 and 1.
+
+    p = 1 / (1 + exp(-x)),     q' = (1 - smoothing) q + smoothing / 2
+    loss = w (q' a softplus(-x) + (1 - q') softplus(x)),     softplus(x) = max(x, 0) + log1p(exp(-|x|))
+    grad = w ((1 - q') p - q' a (1 - p)),     hess = w ((1 - q') + q' a) p (1 - p)
+
+a is the weight of the positive class. p and 1 - p each come from e = exp(-|x|), as 1 / (1 + e) or e / (1 + e): neither
+is a difference, so neither tail loses digits. With a focal factor the loss l of a label becomes u^gamma l, u being
+1 - p for label 1 and p for label 0. As a function of z, x or -x, its derivatives are, with p_t = 1 - u,
+
+    -u^gamma (gamma p_t l + u)   and   u^gamma p_t (gamma^2 p_t l + u (2 gamma + 1 - gamma l))
+
+Numbers are taken as they lie in memory, a block at a time: what is given in another dtype, or for whole rows or
+columns, is brought to a block first.
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from .batch cimport Storage, size_of
+from .conversion cimport load_as, store_as
+from .labels cimport Integer, copy_labels
+from .losses cimport reciprocal
+from .math cimport INFINITY, exp, log1p, product
+from .simd cimport (
+    HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, fma, greater, load, load_labels,
+    mask, maximum, narrow, real, select, store, store_first, store_wide, vec, wide, widen,
+)
+from .sums cimport add_number, add_wide
+from .threads cimport MOST_PARTS, parts_of, share, threads_for
+from .totals cimport sum_of_parts
+from .values cimport Values
+
+cdef enum:
+    BLOCK_SIZE = 1024       # numbers; a multiple of LANES
+
+cdef enum Logistic:
+    SIGMOID
+    LOG_SIGMOID
+    LOSSES
+
+cdef struct Binary:
+    Logistic function
+    Storage storage         # of x, and of results that have its shape
+    const char* x           # size numbers side by side,
+    Py_ssize_t size
+    Py_ssize_t columns      # of which so many are a row
+    const char* labels      # as many integers, or NULL
+    Integer labels_dtype
+    Py_ssize_t label_size   # bytes of one
+    bint ignoring
+    int64_t ignored
+    const real* q           # probabilities, where there are no labels
+    const real* positive    # a of each column, or NULL
+    Values weights          # of rows and columns, or none
+    double smoothing
+    double gamma
+    double divisor
+    real* losses            # of each number, or NULL
+    char* out               # the function's results, or the gradient; or NULL
+    char* hess              # or NULL
+    int parts
+    double sums[MOST_PARTS]  # of the losses
+
+cdef struct Inputs:         # of a block, beside x
+    real q[BLOCK_SIZE]
+    real a[BLOCK_SIZE]
+    real w[BLOCK_SIZE]
+    int64_t label[BLOCK_SIZE]
+
+cdef struct Outputs:        # for a vector
+    vec loss
+    vec grad
+    vec hess
+
+
+cdef inline void load_weights(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    cdef Py_ssize_t row = start // of.columns
+    cdef Py_ssize_t column = start % of.columns
+    cdef Py_ssize_t k
+    for k in range(n):
+        inputs.a[k] = of.positive[column] if of.positive != NULL else 1
+        inputs.w[k] = 1
+        if of.weights.origin != NULL:
+            inputs.w[k] = (<const real*> (of.weights.origin + row * of.weights.outer_stride
+                                          + column * of.weights.inner_stride))[0]
+        column += 1
+        if column == of.columns:
+            row, column = row + 1, 0
+
+
+cdef inline void load_inputs(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """Targets and weights of a block; what does not count, and what is beyond its numbers, has weight 0."""
+    cdef Py_ssize_t k
+    if of.positive != NULL or of.weights.origin != NULL or of.ignoring:
+        load_weights(of, start, n, inputs)
+    for k in range(n, BLOCK_SIZE):
+        inputs.w[k] = 0
+    if of.labels == NULL:
+        memcpy(inputs.q, of.q + start, n * sizeof(real))
+        return
+    copy_labels(of.labels_dtype, of.labels + start * of.label_size, of.label_size, inputs.label, n)
+    for k in range(n if of.ignoring else 0):
+        if inputs.label[k] == of.ignored:
+            inputs.label[k] = 0
+            inputs.w[k] = 0
+    for k in range((n + W - 1) // W):
+        store(inputs.q + k * W, load_labels(inputs.label + k * W))
+
+
+cdef inline Outputs loss_of_target(vec x, vec q, vec a) noexcept nogil:
+    """The loss of a target from 0 to 1 and its derivatives, without their weight."""
+    cdef vec one = broadcast(1), zero = broadcast(0)
+    cdef vec e = exp(-absolute(x), 0)
+    cdef vec log_sum = log1p(e)
+    cdef vec of_larger = one / (one + e)
+    cdef vec of_smaller = e * of_larger
+    cdef mask positive = greater(x, zero)
+    cdef vec p = select(positive, of_larger, of_smaller)
+    cdef vec not_p = select(positive, of_smaller, of_larger)
+    cdef vec above = maximum(zero, x) + log_sum         # softplus(x)
+    cdef vec below = maximum(zero, -x) + log_sum        # softplus(-x)
+    cdef vec of_one = q * a
+    cdef vec of_zero = one - q
+    return Outputs(product(of_one, below) + product(of_zero, above), fma(of_zero, p, -(of_one * not_p)),
+                   (of_zero + of_one) * (p * not_p))
+
+
+cdef inline Outputs focal_loss(vec x, vec q, vec a, vec gamma) noexcept nogil:
+    """The same of a label with the focal factor."""
+    cdef vec one = broadcast(1), zero = broadcast(0)
+    cdef mask is_one = greater(q, broadcast(0.5))
+    cdef vec z = select(is_one, x, -x)
+    cdef vec weight = select(is_one, a, one)
+    cdef vec e = exp(-absolute(z), 0)
+    cdef vec log_sum = log1p(e)
+    cdef vec of_larger = one / (one + e)
+    cdef vec of_smaller = e * of_larger
+    cdef mask positive = greater(z, zero)
+    cdef mask is_infinite
+    cdef vec p = select(positive, of_larger, of_smaller)
+    cdef vec u = select(positive, of_smaller, of_larger)
+    cdef vec loss = maximum(zero, -z) + log_sum
+    cdef vec factor = weight * exp(-product(gamma, maximum(zero, z) + log_sum), 0)     # u^gamma
+    cdef vec slope = fma(gamma * p, loss, u)
+    cdef vec curvature = p * fma(gamma * gamma * p, loss, u * fma(-gamma, loss, gamma + gamma + one))
+    is_infinite = equal(loss, broadcast(INFINITY))      # (then p is 0)
+    slope = select(is_infinite, one, slope)
+    curvature = select(is_infinite, zero, curvature)
+    return Outputs(product(factor, loss), select(is_one, -factor, factor) * slope, product(factor, curvature))
+
+
+cdef inline vec weighted(vec x, vec w, double scale, wide* total, wide* lost) noexcept nogil:
+    """x w scale, and 0 where w is; in double, for float32 may lack a part of it. Added to a total, if there is one."""
+    cdef wide halves[HALVES]
+    cdef int k
+    x = select(equal(w, broadcast(0)), broadcast(0), x)
+    for k in range(HALVES):
+        halves[k] = (widen(x, k) * widen(w, k)) * broadcast_wide(scale)
+        if total != NULL:
+            add_wide(halves[k], &total[k], &lost[k])
+    return narrow(halves)
+
+
+cdef inline void put_losses(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs, wide* total,
+                            wide* lost) noexcept nogil:
+    """The losses of a block, and what is wanted beside them."""
+    cdef Py_ssize_t itemsize = size_of(of.storage)
+    cdef double scale = reciprocal(of.divisor)
+    cdef vec smoothing = broadcast(<real> of.smoothing)
+    cdef vec gamma = broadcast(<real> of.gamma)
+    cdef vec x, q, a, w, loss
+    cdef Outputs outputs
+    cdef Py_ssize_t k, left, lane
+    for k in range(0, n, 64 // sizeof(real)):   # LANES
+        for lane in range(VECTORS):
+            left = n - k - lane * W
+            if left <= 0:
+                break
+            left = min(<Py_ssize_t> W, left)
+            x = load_as(of.storage, of.x + (start + k + lane * W) * itemsize, left)
+            q = load(inputs.q + k + lane * W)
+            a, w = load(inputs.a + k + lane * W), load(inputs.w + k + lane * W)
+            if of.gamma != 0:
+                outputs = focal_loss(x, q, a, gamma)
+            else:
+                q = fma(-smoothing, q, fma(broadcast(0.5), smoothing, q))
+                outputs = loss_of_target(x, q, a)
+            loss = weighted(outputs.loss, w, scale, total + lane * HALVES, lost + lane * HALVES)
+            if of.losses != NULL:
+                store_first(of.losses + start + k + lane * W, loss, left)
+            if of.out != NULL:
+                store_as(of.storage, of.out + (start + k + lane * W) * itemsize,
+                         weighted(outputs.grad, w, scale, NULL, NULL), left)
+            if of.hess != NULL:
+                store_as(of.storage, of.hess + (start + k + lane * W) * itemsize,
+                         weighted(outputs.hess, w, scale, NULL, NULL), left)
+
+
+cdef inline void put_logistic(const Binary* of, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+    """p, or log(p) = min(x, 0) - log1p(e)."""
+    cdef Py_ssize_t itemsize = size_of(of.storage)
+    cdef vec one = broadcast(1), zero = broadcast(0)
+    cdef vec x, e, result
+    cdef Py_ssize_t k, at, left
+    for k in range((n + W - 1) // W):
+        at = start + k * W
+        left = min(<Py_ssize_t> W, start + n - at)
+        x = load_as(of.storage, of.x + at * itemsize, left)
+        e = exp(-absolute(x), 0)
+        if of.function == SIGMOID:
+            result = select(greater(zero, x), e, one) / (one + e)
+        else:
+            result = -(maximum(zero, -x) + log1p(e))
+        store_as(of.storage, of.out + at * itemsize, result, left)
+
+
+cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t last, double* sum) noexcept nogil:
+    """The numbers from one to another, of which the first is that of a block; and the sum of their losses."""
+    cdef Inputs inputs
+    cdef wide total[VECTORS * HALVES]
+    cdef wide lost[VECTORS * HALVES]
+    cdef double totals[LANES]
+    cdef double lost_of_lane[LANES]
+    cdef double value = 0
+    cdef double lost_of_value = 0
+    cdef Py_ssize_t n, k
+    if of.function == LOSSES:
+        memset(&inputs, 0, sizeof(Inputs))
+        for k in range(BLOCK_SIZE):
+            inputs.a[k] = inputs.w[k] = 1
+        for k in range(VECTORS * HALVES):
+            total[k] = lost[k] = broadcast_wide(0)
+    while first < last:
+        n = min(<Py_ssize_t> BLOCK_SIZE, last - first)
+        if of.function == LOSSES:
+            load_inputs(of, first, n, &inputs)
+            put_losses(of, first, n, &inputs, total, lost)
+        else:
+            put_logistic(of, first, n)
+        first += n
+    if of.function == LOSSES:
+        for k in range(VECTORS * HALVES):
+            store_wide(totals + k * (W // HALVES), total[k])
+            store_wide(lost_of_lane + k * (W // HALVES), lost[k])
+        for k in range(LANES):
+            add_number(totals[k], &value, &lost_of_value)
+            lost_of_value += lost_of_lane[k]
+        sum[0] = value + lost_of_value if value - value == 0 else value
+
+
+cdef inline void compute_part_of_binary(void* job, int seat, int part) noexcept nogil:
+    cdef Binary* of = <Binary*> job
+    cdef Py_ssize_t blocks = (of.size + BLOCK_SIZE - 1) // BLOCK_SIZE
+    compute_binary(of, blocks * part // of.parts * BLOCK_SIZE,
+                   min(of.size, blocks * (part + 1) // of.parts * BLOCK_SIZE), &of.sums[part])
+
+
+cdef inline int run_binary(Binary* of, int threads) except -1 nogil:
+    """The function of all numbers, on as many threads as it may have; the losses' sum is sums[0]."""
+    cdef Py_ssize_t blocks = (of.size + BLOCK_SIZE - 1) // BLOCK_SIZE
+    of.parts = parts_of(blocks, BLOCK_SIZE)
+    share(compute_part_of_binary, of, of.parts, threads_for(of.size, min(threads, of.parts)))
+    if of.function == LOSSES:
+        of.sums[0] = sum_of_parts(of.sums, of.parts)
+    return 0
