@@ -108,7 +108,12 @@ cdef inline void load_inputs(const Binary* of, Py_ssize_t start, Py_ssize_t n, I
         store(inputs.q + k * W, load_labels(inputs.label + k * W))
 
 
-cdef inline Outputs loss_of_target(vec x, vec q, vec a) noexcept nogil:
+cdef inline vec smoothed(vec q, vec smoothing) noexcept nogil:
+    """(1 - smoothing) q + smoothing / 2."""
+    return fma(-smoothing, q, fma(broadcast(0.5), smoothing, q))
+
+
+cdef inline Outputs loss_of_target(vec x, vec q, vec a, vec smoothing) noexcept nogil:
     """The loss of a target from 0 to 1 and its derivatives, without their weight."""
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef vec e = exp(-absolute(x), 0)
@@ -120,13 +125,25 @@ cdef inline Outputs loss_of_target(vec x, vec q, vec a) noexcept nogil:
     cdef vec not_p = select(positive, of_smaller, of_larger)
     cdef vec above = maximum(zero, x) + log_sum         # softplus(x)
     cdef vec below = maximum(zero, -x) + log_sum        # softplus(-x)
-    cdef vec of_one = q * a
-    cdef vec of_zero = one - q
+    cdef vec of_one = smoothed(q, smoothing) * a
+    cdef vec of_zero = smoothed(one - q, smoothing)
     return Outputs(product(of_one, below) + product(of_zero, above), fma(of_zero, p, -(of_one * not_p)),
                    (of_zero + of_one) * (p * not_p))
 
 
-cdef inline Outputs focal_loss(vec x, vec q, vec a, vec gamma) noexcept nogil:
+cdef inline vec power(vec u, vec minus_log_u, real gamma) noexcept nogil:
+    """u^gamma for u from 0 to 1: whole powers by multiplication, since those of exp(gamma log(u)) lose digits."""
+    cdef int whole = <int> gamma
+    cdef vec result = exp(-product(broadcast(gamma - whole), minus_log_u), 0) if gamma != whole else broadcast(1)
+    while whole > 0:
+        if whole & 1:
+            result = result * u
+        u = u * u
+        whole >>= 1
+    return result
+
+
+cdef inline Outputs focal_loss(vec x, vec q, vec a, real exponent) noexcept nogil:
     """The same of a label with the focal factor."""
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef mask is_one = greater(q, broadcast(0.5))
@@ -141,7 +158,8 @@ cdef inline Outputs focal_loss(vec x, vec q, vec a, vec gamma) noexcept nogil:
     cdef vec p = select(positive, of_larger, of_smaller)
     cdef vec u = select(positive, of_smaller, of_larger)
     cdef vec loss = maximum(zero, -z) + log_sum
-    cdef vec factor = weight * exp(-product(gamma, maximum(zero, z) + log_sum), 0)     # u^gamma
+    cdef vec gamma = broadcast(exponent)
+    cdef vec factor = weight * power(u, maximum(zero, z) + log_sum, exponent)
     cdef vec slope = fma(gamma * p, loss, u)
     cdef vec curvature = p * fma(gamma * gamma * p, loss, u * fma(-gamma, loss, gamma + gamma + one))
     is_infinite = equal(loss, broadcast(INFINITY))      # (then p is 0)
@@ -162,38 +180,35 @@ cdef inline vec weighted(vec x, vec w, double scale, wide* total, wide* lost) no
     return narrow(halves)
 
 
-cdef inline void put_losses(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs, wide* total,
-                            wide* lost) noexcept nogil:
-    """The losses of a block, and what is wanted beside them."""
+cdef inline void put_losses(bint alone, const Binary* of, Py_ssize_t start, Py_ssize_t n, const Inputs* inputs,
+                            wide* total, wide* lost) noexcept nogil:
+    """The losses of a block, and what is wanted beside them, unless they are alone."""
     cdef Py_ssize_t itemsize = size_of(of.storage)
     cdef double scale = reciprocal(of.divisor)
     cdef vec smoothing = broadcast(<real> of.smoothing)
-    cdef vec gamma = broadcast(<real> of.gamma)
     cdef vec x, q, a, w, loss
     cdef Outputs outputs
-    cdef Py_ssize_t k, left, lane
-    for k in range(0, n, 64 // sizeof(real)):   # LANES
-        for lane in range(VECTORS):
-            left = n - k - lane * W
+    cdef Py_ssize_t step, v, k, left
+    for step in range((n + LANES - 1) // LANES):
+        for v in range(VECTORS):
+            k = step * LANES + v * W
+            left = min(<Py_ssize_t> W, n - k)
             if left <= 0:
                 break
-            left = min(<Py_ssize_t> W, left)
-            x = load_as(of.storage, of.x + (start + k + lane * W) * itemsize, left)
-            q = load(inputs.q + k + lane * W)
-            a, w = load(inputs.a + k + lane * W), load(inputs.w + k + lane * W)
+            x = load_as(of.storage, of.x + (start + k) * itemsize, left)
+            q, a, w = load(inputs.q + k), load(inputs.a + k), load(inputs.w + k)
             if of.gamma != 0:
-                outputs = focal_loss(x, q, a, gamma)
+                outputs = focal_loss(x, q, a, <real> of.gamma)
             else:
-                q = fma(-smoothing, q, fma(broadcast(0.5), smoothing, q))
-                outputs = loss_of_target(x, q, a)
-            loss = weighted(outputs.loss, w, scale, total + lane * HALVES, lost + lane * HALVES)
+                outputs = loss_of_target(x, q, a, smoothing)
+            loss = weighted(outputs.loss, w, scale, total + v * HALVES, lost + v * HALVES)
             if of.losses != NULL:
-                store_first(of.losses + start + k + lane * W, loss, left)
-            if of.out != NULL:
-                store_as(of.storage, of.out + (start + k + lane * W) * itemsize,
+                store_first(of.losses + start + k, loss, left)
+            if not alone and of.out != NULL:
+                store_as(of.storage, of.out + (start + k) * itemsize,
                          weighted(outputs.grad, w, scale, NULL, NULL), left)
-            if of.hess != NULL:
-                store_as(of.storage, of.hess + (start + k + lane * W) * itemsize,
+            if not alone and of.hess != NULL:
+                store_as(of.storage, of.hess + (start + k) * itemsize,
                          weighted(outputs.hess, w, scale, NULL, NULL), left)
 
 
@@ -235,7 +250,10 @@ cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t la
         n = min(<Py_ssize_t> BLOCK_SIZE, last - first)
         if of.function == LOSSES:
             load_inputs(of, first, n, &inputs)
-            put_losses(of, first, n, &inputs, total, lost)
+            if of.out == NULL and of.hess == NULL:  # (literals, for a loop without what follows)
+                put_losses(True, of, first, n, &inputs, total, lost)
+            else:
+                put_losses(False, of, first, n, &inputs, total, lost)
         else:
             put_logistic(of, first, n)
         first += n
