@@ -62,7 +62,10 @@ cdef struct Binary:
     int parts
     double sums[MOST_PARTS]  # of the losses
 
-cdef struct Inputs:         # of a block, beside x
+cdef struct Inputs:         # of a block
+    real x[BLOCK_SIZE]
+    real e[BLOCK_SIZE]      # exp(-|x|),
+    real log_sum[BLOCK_SIZE]    # and log1p(e)
     real q[BLOCK_SIZE]
     real a[BLOCK_SIZE]
     real w[BLOCK_SIZE]
@@ -89,7 +92,7 @@ cdef inline void load_weights(const Binary* of, Py_ssize_t start, Py_ssize_t n, 
             row, column = row + 1, 0
 
 
-cdef inline void load_inputs(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+cdef inline void take_targets(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
     """Targets and weights of a block; what does not count, and what is beyond its numbers, has weight 0."""
     cdef Py_ssize_t k
     if of.positive != NULL or of.weights.origin != NULL or of.ignoring:
@@ -108,16 +111,30 @@ cdef inline void load_inputs(const Binary* of, Py_ssize_t start, Py_ssize_t n, I
         store(inputs.q + k * W, load_labels(inputs.label + k * W))
 
 
+cdef inline void load_x(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """x, e and their logarithm, each in a loop of its own: what is long waits for itself, and a CPU looks only some tens
+    of operations ahead.
+    """
+    cdef Py_ssize_t itemsize = size_of(of.storage)
+    cdef Py_ssize_t vectors = (n + W - 1) // W
+    cdef vec x
+    cdef Py_ssize_t k
+    for k in range(vectors):
+        x = load_as(of.storage, of.x + (start + k * W) * itemsize, min(<Py_ssize_t> W, n - k * W))
+        store(inputs.x + k * W, x)
+        store(inputs.e + k * W, exp(-absolute(x), 0))
+    for k in range(vectors):
+        store(inputs.log_sum + k * W, log1p(load(inputs.e + k * W)))
+
+
 cdef inline vec smoothed(vec q, vec smoothing) noexcept nogil:
     """(1 - smoothing) q + smoothing / 2."""
     return fma(-smoothing, q, fma(broadcast(0.5), smoothing, q))
 
 
-cdef inline Outputs loss_of_target(vec x, vec q, vec a, vec smoothing) noexcept nogil:
+cdef inline Outputs loss_of_target(vec x, vec e, vec log_sum, vec q, vec a, vec smoothing) noexcept nogil:
     """The loss of a target from 0 to 1 and its derivatives, without their weight."""
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec e = exp(-absolute(x), 0)
-    cdef vec log_sum = log1p(e)
     cdef vec of_larger = one / (one + e)
     cdef vec of_smaller = e * of_larger
     cdef mask positive = greater(x, zero)
@@ -143,14 +160,12 @@ cdef inline vec power(vec u, vec minus_log_u, real gamma) noexcept nogil:
     return result
 
 
-cdef inline Outputs focal_loss(vec x, vec q, vec a, real exponent) noexcept nogil:
+cdef inline Outputs focal_loss(vec x, vec e, vec log_sum, vec q, vec a, real exponent) noexcept nogil:
     """The same of a label with the focal factor."""
     cdef vec one = broadcast(1), zero = broadcast(0)
     cdef mask is_one = greater(q, broadcast(0.5))
     cdef vec z = select(is_one, x, -x)
     cdef vec weight = select(is_one, a, one)
-    cdef vec e = exp(-absolute(z), 0)
-    cdef vec log_sum = log1p(e)
     cdef vec of_larger = one / (one + e)
     cdef vec of_smaller = e * of_larger
     cdef mask positive = greater(z, zero)
@@ -168,16 +183,12 @@ cdef inline Outputs focal_loss(vec x, vec q, vec a, real exponent) noexcept nogi
     return Outputs(product(factor, loss), select(is_one, -factor, factor) * slope, product(factor, curvature))
 
 
-cdef inline vec weighted(vec x, vec w, double scale, wide* total, wide* lost) noexcept nogil:
-    """x w scale, and 0 where w is; in double, for float32 may lack a part of it. Added to a total, if there is one."""
-    cdef wide halves[HALVES]
+cdef inline void take_weighted(vec x, vec w, double scale, wide* halves) noexcept nogil:
+    """x w scale, and 0 where w is; in double, for float32 may lack a part of it where it has the whole."""
     cdef int k
     x = select(equal(w, broadcast(0)), broadcast(0), x)
     for k in range(HALVES):
         halves[k] = (widen(x, k) * widen(w, k)) * broadcast_wide(scale)
-        if total != NULL:
-            add_wide(halves[k], &total[k], &lost[k])
-    return narrow(halves)
 
 
 cdef inline void put_losses(bint alone, const Binary* of, Py_ssize_t start, Py_ssize_t n, const Inputs* inputs,
@@ -186,30 +197,33 @@ cdef inline void put_losses(bint alone, const Binary* of, Py_ssize_t start, Py_s
     cdef Py_ssize_t itemsize = size_of(of.storage)
     cdef double scale = reciprocal(of.divisor)
     cdef vec smoothing = broadcast(<real> of.smoothing)
-    cdef vec x, q, a, w, loss
+    cdef vec x, e, log_sum, q, a, w
+    cdef wide halves[HALVES]
     cdef Outputs outputs
-    cdef Py_ssize_t step, v, k, left
+    cdef Py_ssize_t step, v, k, half, left
     for step in range((n + LANES - 1) // LANES):
         for v in range(VECTORS):
             k = step * LANES + v * W
             left = min(<Py_ssize_t> W, n - k)
             if left <= 0:
                 break
-            x = load_as(of.storage, of.x + (start + k) * itemsize, left)
+            x, e, log_sum = load(inputs.x + k), load(inputs.e + k), load(inputs.log_sum + k)
             q, a, w = load(inputs.q + k), load(inputs.a + k), load(inputs.w + k)
             if of.gamma != 0:
-                outputs = focal_loss(x, q, a, <real> of.gamma)
+                outputs = focal_loss(x, e, log_sum, q, a, <real> of.gamma)
             else:
-                outputs = loss_of_target(x, q, a, smoothing)
-            loss = weighted(outputs.loss, w, scale, total + v * HALVES, lost + v * HALVES)
+                outputs = loss_of_target(x, e, log_sum, q, a, smoothing)
+            take_weighted(outputs.loss, w, scale, halves)
+            for half in range(HALVES):
+                add_wide(halves[half], &total[v * HALVES + half], &lost[v * HALVES + half])
             if of.losses != NULL:
-                store_first(of.losses + start + k, loss, left)
+                store_first(of.losses + start + k, narrow(halves), left)
             if not alone and of.out != NULL:
-                store_as(of.storage, of.out + (start + k) * itemsize,
-                         weighted(outputs.grad, w, scale, NULL, NULL), left)
+                take_weighted(outputs.grad, w, scale, halves)
+                store_as(of.storage, of.out + (start + k) * itemsize, narrow(halves), left)
             if not alone and of.hess != NULL:
-                store_as(of.storage, of.hess + (start + k) * itemsize,
-                         weighted(outputs.hess, w, scale, NULL, NULL), left)
+                take_weighted(outputs.hess, w, scale, halves)
+                store_as(of.storage, of.hess + (start + k) * itemsize, narrow(halves), left)
 
 
 cdef inline void put_logistic(const Binary* of, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
@@ -249,7 +263,8 @@ cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t la
     while first < last:
         n = min(<Py_ssize_t> BLOCK_SIZE, last - first)
         if of.function == LOSSES:
-            load_inputs(of, first, n, &inputs)
+            load_x(of, first, n, &inputs)
+            take_targets(of, first, n, &inputs)
             if of.out == NULL and of.hess == NULL:  # (literals, for a loop without what follows)
                 put_losses(True, of, first, n, &inputs, total, lost)
             else:
