@@ -1,6 +1,6 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
-from . import boosting, partial
+from . import boosting, sharded
 from ._config import get_workers, set_workers, show_config
 from ._cross_entropy import (
     cross_entropy,
@@ -43,9 +43,9 @@ __all__ = [
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
-    "partial",
     "perplexity",
     "set_workers",
+    "sharded",
     "show_config",
     "softmax",
     "softmax_backward",

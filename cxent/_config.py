@@ -6,19 +6,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Literal, SupportsIndex, overload
+from typing import Literal, SupportsIndex
 
 import numpy as np
 
 from . import _workers, kernels
+from ._options import one_of, thread_count
 from ._types import Config
-from ._validation import one_of, thread_count
 
 
-@overload
-def show_config(mode: Literal["stdout"] = "stdout") -> None: ...
-@overload
-def show_config(mode: Literal["dicts"]) -> Config: ...
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
     """Print which kernels serve this process, and what else there is on this machine.
 

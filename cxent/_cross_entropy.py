@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex, TypeAlias, Unpack, overload
+from typing import Any, SupportsIndex, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import as_stored, exceeds_cache
-from ._losses import CheckedLoss, checked_loss
+from ._arrays import logits_and
+from ._layout import Laid, lay_out
+from ._loss import weighted
+from ._options import LossOptions, loss_options
+from ._results import loss_of, result_of
+from ._targets import checked_targets
 from ._types import (
     Array,
-    Combined,
-    HessianOptions,
-    MaybeLse,
-    NoLse,
     Out,
-    PerRow,
     Real,
     Reduction,
     RowResults,
-    Scalar,
-    WithLse,
 )
-from ._validation import LossOptions, computed_dtype, floating_array, loss_options, thread_count
 
-_Results: TypeAlias = tuple[RowResults, Array | None, Array | None, RowResults | None]  # loss, grad, hess, lse
+_Results: TypeAlias = tuple[RowResults, Any, Any, RowResults]  # loss, grad, hess, lse
 
 
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[NoLse]
-) -> Scalar: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[NoLse]
-) -> RowResults: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[WithLse]
-) -> tuple[Scalar, RowResults]: ...
-@overload
-def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[WithLse]
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def cross_entropy(logits: ArrayLike, target: ArrayLike, **options: Unpack[MaybeLse]) -> Any: ...
 def cross_entropy(
     logits: ArrayLike,
     target: ArrayLike,
@@ -196,32 +174,11 @@ def cross_entropy(
     >>> lse
     array([2.40760596, 4.0359763 ])
     """
-    threads = thread_count(workers)
-    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    loss, _, _, lse = _of_logits(logits, target, weight, sample_weight, options, threads, return_lse=return_lse)
+    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
+    loss, _, _, lse = _of_logits(logits, target, weight, sample_weight, options, return_lse=return_lse)
     return (loss, lse) if return_lse else loss
 
 
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[NoLse]
-) -> tuple[Scalar, Array]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[NoLse]
-) -> tuple[RowResults, Array]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", out: Out = None, **options: Unpack[WithLse]
-) -> tuple[Scalar, Array, RowResults]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[WithLse]
-) -> tuple[RowResults, Array, RowResults]: ...
-@overload
-def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, out: Out = None, **options: Unpack[MaybeLse]
-) -> tuple[Any, ...]: ...
 def cross_entropy_with_grad(
     logits: ArrayLike,
     target: ArrayLike,
@@ -299,27 +256,13 @@ def cross_entropy_with_grad(
     array([[-0.26809238,  0.21139514,  0.05669724],
            [ 0.        ,  0.        ,  0.        ]])
     """
-    threads = thread_count(workers)
-    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
+    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
     loss, grad, _, lse = _of_logits(
-        logits, target, weight, sample_weight, options, threads, return_lse=return_lse, with_grad=True, out=out
+        logits, target, weight, sample_weight, options, return_lse=return_lse, with_grad=True, out=out
     )
     return (loss, grad, lse) if return_lse else (loss, grad)
 
 
-@overload
-def cross_entropy_with_hess(
-    logits: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[HessianOptions],
-) -> tuple[Scalar, Array, Array]: ...
-@overload
-def cross_entropy_with_hess(
-    logits: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[HessianOptions]
-) -> tuple[RowResults, Array, Array]: ...
 def cross_entropy_with_hess(
     logits: ArrayLike,
     target: ArrayLike,
@@ -333,7 +276,7 @@ def cross_entropy_with_hess(
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
-) -> tuple[RowResults, Array | None, Array | None]:
+) -> tuple[RowResults, Array, Array]:
     """Cross-entropy, its gradient, and the diagonal of its Hessian with respect to the logits, in one pass.
 
     ``d2loss/dx_j2 = s / D * Q * p_j * (1 - p_j)``, with ``Q = sum_k q'_k``; divided by the squared temperature, too.
@@ -385,10 +328,9 @@ def cross_entropy_with_hess(
     array([[0.22269543, 0.18483645, 0.08192507],
            [0.01735625, 0.01735625, 0.03408815]])
     """
-    threads = thread_count(workers)
-    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature)
+    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, temperature=temperature)
     loss, grad, hess, _ = _of_logits(
-        logits, target, weight, sample_weight, options, threads, with_grad=True, with_hess=True, out=out
+        logits, target, weight, sample_weight, options, with_grad=True, with_hess=True, out=out
     )
     return loss, grad, hess
 
@@ -446,13 +388,23 @@ def cross_entropy_hvp(
     array([[ 0.22269543, -0.1628034 , -0.05989202],
            [-0.01704408, -0.01704408,  0.03408815]])
     """
-    threads = thread_count(workers)
-    x = floating_array(logits, "logits")
-    vector = floating_array(v, "v")
-    if vector.shape != x.shape:
-        raise ValueError(f"v has shape {vector.shape}; accepted is that of logits, {x.shape}")
-    options = loss_options(axis, reduction, ignore_index, label_smoothing, temperature)
-    return _hessian_product(x, vector, checked_loss(x, "logits", target, weight, sample_weight, options), threads, out)
+    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, temperature=temperature)
+    arrays = logits_and(
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, vector=v, out=out
+    )
+    shape = arrays.shape
+    labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
+    laid = lay_out(
+        shape, [arrays.x, arrays.beside, probabilities], [labels, by_row],
+        outputs=[True], result_dtype=arrays.result_dtype, out=out, read_later=[by_class],
+    )  # fmt: skip
+    x, vectors, probabilities = laid.inputs
+    labels, by_row = laid.row_inputs
+    weights = weighted(options, shape, arrays.dtype, labels, by_class, by_row)
+    if shape.row_count:
+        target = probabilities if labels is None else labels
+        kernels.serving.of(arrays.dtype).hessian_product(x, vectors, target, *weights, *laid.outputs, options.threads)
+    return cast(Array, result_of(laid))
 
 
 def _of_logits(
@@ -461,7 +413,6 @@ def _of_logits(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     options: LossOptions,
-    threads: int,
     *,
     return_lse: bool = False,
     with_grad: bool = False,
@@ -469,73 +420,67 @@ def _of_logits(
     out: Out = None,
 ) -> _Results:
     """The loss of logits, and what is wanted beside it of gradient, Hessian and logsumexp."""
-    for module in kernels.serving[1:]:
-        results: _Results | None = module.plain_cross_entropy(
-            logits, target, weight, sample_weight, options, out, threads, return_lse, with_grad, with_hess
-        )
-        if results is not None:
-            return results
-    x = floating_array(logits, "logits")
-    loss = checked_loss(x, "logits", target, weight, sample_weight, options)
-    layout = loss.layout
-    grad = layout.output(out, x.dtype, in_place=[x], read_later=loss.arrays()) if with_grad else None
-    hess = layout.output(None, x.dtype, in_place=[x]) if with_hess else None
-    lse = layout.empty_row_results(loss.dtype) if return_lse else None
-    total = 0.0
-    if layout.row_count > 0:
-        total = loss.compute(
-            as_stored(layout.view(x)),
-            threads,
-            lse=lse,
-            grad=None if grad is None else as_stored(grad),
-            hess=None if hess is None else as_stored(hess),
-            past_caches=grad is not None and exceeds_cache(grad),
-        )
-    return (
-        loss.reduced(total),
-        None if grad is None else layout.result(grad, out, x.dtype),
-        None if hess is None else layout.result(hess, None, x.dtype),
-        None if lse is None else layout.row_results(lse),
+    found: _Results | None = kernels.for_plain(logits).plain_cross_entropy(
+        logits, target, weight, sample_weight, options, out, options.threads, return_lse, with_grad, with_hess
     )
+    if found is not None:
+        return found
+    computed = _computed(
+        logits, target, weight, sample_weight, options, return_lse=return_lse, with_grad=with_grad, with_hess=with_hess,
+        out=out,
+    )  # fmt: skip
+    (loss, lse), (grad, hess) = loss_of(*computed)
+    return loss, grad, hess, lse
 
 
 def loss_of_part(
-    logits: Array, target: Array, divisors: tuple[float, float], with_grad: bool, **options: Any
+    logits: Array,
+    target: Array,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    options: LossOptions,
+    divisors: tuple[float, float],
+    *,
+    with_grad: bool,
 ) -> tuple[RowResults, Array | None]:
     """The sum of the losses of some of the rows, in float64, divided by what a mean over more rows is divided by; with
     ``reduction="none"`` the losses. And the gradient, if it is wanted.
     """
-    x = floating_array(logits, "logits")
-    weight, sample_weight = options.pop("weight"), options.pop("sample_weight")
-    if options["reduction"] == "mean":
-        options["reduction"] = "sum"  # (a mean may scale the weights, as those of these rows want it)
-    given = loss_options(**options)
-    loss = checked_loss(x, "logits", target, weight, sample_weight, given)
-    loss = loss._replace(options=(*loss.options[:5], *divisors))
-    grad = loss.layout.output(None, x.dtype, in_place=[x]) if with_grad else None
-    total = 0.0
-    if loss.layout.row_count:
-        total = loss.compute(as_stored(loss.layout.view(x)), 1, grad=None if grad is None else as_stored(grad))
-    return (
-        total if loss.row_losses is None else loss.reduced(total),
-        None if grad is None else loss.layout.result(grad, None, x.dtype),
+    laid, total, *_ = _computed(logits, target, weight, sample_weight, options, divisors, with_grad=with_grad)
+    (loss, _), (grad, _) = loss_of(laid, total, 1.0, np.dtype(np.float64))
+    return loss, grad
+
+
+def _computed(
+    logits: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    options: LossOptions,
+    divisors: tuple[float, float] | None = None,
+    *,
+    return_lse: bool = False,
+    with_grad: bool = False,
+    with_hess: bool = False,
+    out: Out = None,
+) -> tuple[Laid, float, float, np.dtype[Any]]:
+    """The arrays of a call once they are computed, the sum of the losses, what it is divided by, and its dtype."""
+    arrays = logits_and(
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, out=out
     )
-
-
-def _hessian_product(x: Array, vector: Array, loss: CheckedLoss, threads: int, out: Out) -> Array:
-    layout = loss.layout
-    with np.errstate(all="ignore"):
-        vector = vector.astype(computed_dtype(x.dtype), copy=False)
-    product = layout.output(out, x.dtype, in_place=[x], read_later=[vector, *loss.arrays()])
-    if product.size:
-        kernels.serving.of(x.dtype).hessian_product(
-            as_stored(layout.view(x)),
-            layout.view(vector),
-            loss.target,
-            loss.class_weights,
-            loss.row_weights,
-            loss.options,
-            as_stored(product),
-            threads,
-        )
-    return layout.result(product, out, x.dtype)
+    shape, dtype = arrays.shape, arrays.dtype
+    labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
+    laid = lay_out(
+        shape, [arrays.x, probabilities], [labels, by_row],
+        rows=[dtype if options.reduction == "none" else None, dtype if return_lse else None],
+        outputs=[with_grad, with_hess], result_dtype=arrays.result_dtype, out=out, read_later=[by_class],
+    )  # fmt: skip
+    x, probabilities = laid.inputs
+    labels, by_row = laid.row_inputs
+    by_class, by_row, given = weighted(options, shape, dtype, labels, by_class, by_row, divisors)
+    total = 0.0
+    if shape.row_count:
+        target = probabilities if labels is None else labels
+        kernel = kernels.serving.of(dtype).cross_entropy
+        total = kernel(x, target, by_class, by_row, given, *laid.rows, *laid.outputs, laid.past_caches, options.threads)
+    return laid, total, given.divisor, dtype

@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import as_stored, layout_of
-from ._losses import weighted_loss
+from ._arrays import logits_of_two
+from ._layout import lay_out
+from ._loss import weighted
+from ._options import DivergenceOptions, js_options, kl_options
+from ._results import loss_of
+from ._targets import checked_targets
 from ._types import (
     Array,
-    Combined,
     Direction,
-    JsOptions,
-    KlOptions,
     Out,
-    PerRow,
     Real,
     Reduction,
     RowResults,
-    Scalar,
-)
-from ._validation import (
-    Probabilities,
-    common_dtype,
-    computed_dtype,
-    floating_array,
-    loss_options,
-    mask_like,
-    one_of,
-    real_number,
-    require_classes,
-    thread_count,
 )
 
 
-@overload
-def kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[KlOptions]
-) -> Scalar: ...
-@overload
-def kl_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[KlOptions]
-) -> RowResults: ...
 def kl_divergence(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -124,24 +102,10 @@ def kl_divergence(
     >>> print(f"{kl_divergence(teacher, teacher + 1e-7 * student):.3e}")
     7.670e-16
     """
-    return _divergence(
-        _compared(direction), 0.0, logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
-    )[0]
+    options = kl_options(direction, axis, reduction, temperature, workers)
+    return _divergence(logits_p, logits_q, options, sample_weight, where)[0]
 
 
-@overload
-def kl_divergence_with_grad(
-    logits_p: ArrayLike,
-    logits_q: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[KlOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def kl_divergence_with_grad(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[KlOptions]
-) -> tuple[RowResults, Array]: ...
 def kl_divergence_with_grad(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -198,20 +162,10 @@ def kl_divergence_with_grad(
     >>> grad
     array([[-0.33190762,  0.08860486,  0.24330276]])
     """
-    return _divergence(
-        _compared(direction), 0.0, logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers,
-        out, with_grad=True,
-    )  # fmt: skip
+    options = kl_options(direction, axis, reduction, temperature, workers)
+    return _divergence(logits_p, logits_q, options, sample_weight, where, out, with_grad=True)
 
 
-@overload
-def js_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[JsOptions]
-) -> Scalar: ...
-@overload
-def js_divergence(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, **options: Unpack[JsOptions]
-) -> RowResults: ...
 def js_divergence(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -273,24 +227,10 @@ def js_divergence(
     >>> bool(np.isclose(apart, np.log(2)))
     True
     """
-    return _divergence(
-        "jensen-shannon", _share(beta), logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers
-    )[0]
+    options = js_options(beta, axis, reduction, temperature, workers)
+    return _divergence(logits_p, logits_q, options, sample_weight, where)[0]
 
 
-@overload
-def js_divergence_with_grad(
-    logits_p: ArrayLike,
-    logits_q: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[JsOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def js_divergence_with_grad(
-    logits_p: ArrayLike, logits_q: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[JsOptions]
-) -> tuple[RowResults, Array]: ...
 def js_divergence_with_grad(
     logits_p: ArrayLike,
     logits_q: ArrayLike,
@@ -340,62 +280,36 @@ def js_divergence_with_grad(
     >>> grad
     array([[-0.07804134,  0.01306662,  0.06497473]])
     """
-    return _divergence(
-        "jensen-shannon", _share(beta), logits_p, logits_q, axis, temperature, sample_weight, where, reduction, workers,
-        out, with_grad=True,
-    )  # fmt: skip
-
-
-def _compared(direction: Direction) -> str:
-    return one_of(("forward", "reverse"), direction, "direction")
-
-
-def _share(beta: Real) -> float:
-    return real_number(beta, "beta", "a number between 0 and 1", lambda b: 0 < b < 1)
+    options = js_options(beta, axis, reduction, temperature, workers)
+    return _divergence(logits_p, logits_q, options, sample_weight, where, out, with_grad=True)
 
 
 def _divergence(
-    comparison: str,
-    beta: float,
     logits_p: ArrayLike,
     logits_q: ArrayLike,
-    axis: SupportsIndex,
-    temperature: Real,
+    options: DivergenceOptions,
     sample_weight: ArrayLike | None,
     where: ArrayLike | None,
-    reduction: Reduction,
-    workers: SupportsIndex | None,
     out: Out = None,
+    *,
     with_grad: bool = False,
 ) -> tuple[RowResults, Any]:
     """The divergence, and the gradient, if it is wanted."""
-    threads = thread_count(workers)
-    options = loss_options(axis, reduction, None, temperature=temperature)
-    p, q = floating_array(logits_p, "logits_p"), floating_array(logits_q, "logits_q")
-    if p.shape != q.shape:
-        raise ValueError(f"logits_p has shape {p.shape} and logits_q {q.shape}; accepted are equal shapes")
-    dtype = computed_dtype(common_dtype(logits_p, p, logits_q, q))
-    p, q = (a if computed_dtype(a.dtype) == dtype else a.astype(dtype) for a in (p, q))
-    mask = mask_like(q, where)
-    layout = layout_of(q, options.axis)
-    require_classes(layout, options.axis, "logits_q")
-    loss = weighted_loss(Probabilities(as_stored(layout.view(p))), layout, dtype, None, sample_weight, options)
-    read = [p, q] if mask is None else [p, q, mask]
-    read_later = [] if loss.row_weights is None else [loss.row_weights]
-    grad = layout.output(out, q.dtype, in_place=read, read_later=read_later) if with_grad else None
+    arrays = logits_of_two(logits_p, logits_q, options.loss.axis, sample_weight, where, out)
+    shape, dtype = arrays.shape, arrays.dtype
+    *_, by_row, where = checked_targets(arrays, None)
+    laid = lay_out(
+        shape, [arrays.x, arrays.beside, where], [by_row],
+        rows=[dtype if options.loss.reduction == "none" else None],
+        outputs=[with_grad], result_dtype=arrays.result_dtype, out=out, in_place=3,
+    )  # fmt: skip
+    q, p, mask = laid.inputs
+    _, by_row, given = weighted(options.loss, shape, dtype, by_row=laid.row_inputs[0])
     total = 0.0
-    if layout.row_count:
+    if shape.row_count:
         total = kernels.serving.of(dtype).divergence(
-            comparison,
-            beta,
-            loss.target,
-            as_stored(layout.view(q)),
-            None if mask is None else layout.view(mask).view(np.uint8),
-            loss.row_weights,
-            options.temperature,
-            loss.options[5],
-            loss.row_losses,
-            None if grad is None else as_stored(grad),
-            threads,
-        )
-    return loss.reduced(total), None if grad is None else layout.result(grad, out, q.dtype)
+            options.comparison, options.beta, p, q, mask, by_row, given.temperature, given.divisor, *laid.rows,
+            *laid.outputs, options.loss.threads,
+        )  # fmt: skip
+    (loss,), (grad,) = loss_of(laid, total, given.divisor, dtype)
+    return loss, grad

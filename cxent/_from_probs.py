@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import SupportsIndex, Unpack, overload
+from typing import Any, SupportsIndex
 
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import widened
-from ._losses import checked_loss
-from ._types import Array, Combined, Out, PerRow, Reduction, RowResults, Scalar, WeightOptions
-from ._validation import LossOptions, floating_array, loss_options, thread_count
+from ._arrays import logits_and
+from ._layout import lay_out
+from ._loss import weighted
+from ._options import LossOptions, loss_options
+from ._results import loss_of
+from ._targets import checked_targets
+from ._types import Array, Out, Reduction, RowResults
 
 
-@overload
-def cross_entropy_from_probs(
-    probs: ArrayLike, target: ArrayLike, *, reduction: Combined = "mean", **options: Unpack[WeightOptions]
-) -> Scalar: ...
-@overload
-def cross_entropy_from_probs(
-    probs: ArrayLike, target: ArrayLike, *, reduction: PerRow, **options: Unpack[WeightOptions]
-) -> RowResults: ...
 def cross_entropy_from_probs(
     probs: ArrayLike,
     target: ArrayLike,
@@ -76,24 +71,11 @@ def cross_entropy_from_probs(
     >>> print(cross_entropy_from_probs(probs, [0, 1], sample_weight=[1, 3]).round(8))
     0.34064446
     """
-    options = loss_options(axis, reduction, ignore_index)
-    loss, _ = _of_probs(probs, target, weight, sample_weight, options, thread_count(workers))
+    options = loss_options(axis, reduction, ignore_index, workers)
+    loss, _ = _of_probs(probs, target, weight, sample_weight, options)
     return loss
 
 
-@overload
-def cross_entropy_from_probs_with_grad(
-    probs: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    out: Out = None,
-    **options: Unpack[WeightOptions],
-) -> tuple[Scalar, Array]: ...
-@overload
-def cross_entropy_from_probs_with_grad(
-    probs: ArrayLike, target: ArrayLike, *, reduction: PerRow, out: Out = None, **options: Unpack[WeightOptions]
-) -> tuple[RowResults, Array]: ...
 def cross_entropy_from_probs_with_grad(
     probs: ArrayLike,
     target: ArrayLike,
@@ -105,7 +87,7 @@ def cross_entropy_from_probs_with_grad(
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
-) -> tuple[RowResults, Array | None]:
+) -> tuple[RowResults, Array]:
     """Cross-entropy of predicted probabilities, and its gradient with respect to them.
 
     ``dloss/dp_j = -s / D * weight_j * q_j / p_j``, and 0 where q_j is 0. `cross_entropy` explains s and D; without
@@ -146,8 +128,8 @@ def cross_entropy_from_probs_with_grad(
     array([[-1.   ,  0.   ,  0.   ],
            [ 0.   , -0.625,  0.   ]])
     """
-    options = loss_options(axis, reduction, ignore_index)
-    return _of_probs(probs, target, weight, sample_weight, options, thread_count(workers), with_grad=True, out=out)
+    options = loss_options(axis, reduction, ignore_index, workers)
+    return _of_probs(probs, target, weight, sample_weight, options, with_grad=True, out=out)
 
 
 def _of_probs(
@@ -156,35 +138,33 @@ def _of_probs(
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     options: LossOptions,
-    threads: int,
     *,
     with_grad: bool = False,
     out: Out = None,
-) -> tuple[RowResults, Array | None]:
+) -> tuple[RowResults, Any]:
     """The loss of predicted probabilities, and the gradient if it is wanted."""
-    for module in kernels.serving[1:]:
-        results: tuple[RowResults, Array | None, None, None] | None = module.plain_from_probs(
-            probs, target, weight, sample_weight, options, out, threads, with_grad
-        )
-        if results is not None:
-            return results[:2]
-    given = floating_array(probs, "probs")
-    p = widened(given)
-    loss = checked_loss(p, "probs", target, weight, sample_weight, options)
-    layout = loss.layout
-    grad = None
-    if with_grad:
-        grad = layout.output(out, given.dtype, in_place=[given], read_later=loss.arrays(), computed=p.dtype)
+    found: tuple[RowResults, Any, None, None] | None = kernels.for_plain(probs).plain_from_probs(
+        probs, target, weight, sample_weight, options, out, options.threads, with_grad
+    )
+    if found is not None:
+        return found[:2]
+    arrays = logits_and(
+        "probs", probs, options.axis, target=target, weight=weight, sample_weight=sample_weight, out=out, widened=True
+    )
+    shape, dtype = arrays.shape, arrays.dtype
+    labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
+    laid = lay_out(
+        shape, [arrays.x, probabilities], [labels, by_row],
+        rows=[dtype if options.reduction == "none" else None],
+        outputs=[with_grad], result_dtype=arrays.result_dtype, dtype=dtype, out=out, read_later=[by_class],
+    )  # fmt: skip
+    p, probabilities = laid.inputs
+    labels, by_row = laid.row_inputs
+    by_class, by_row, given = weighted(options, shape, dtype, labels, by_class, by_row)
     total = 0.0
-    if layout.row_count > 0:
-        total = kernels.serving.of(p.dtype).from_probs(
-            layout.view(p),
-            loss.target,
-            loss.class_weights,
-            loss.row_weights,
-            loss.options,
-            loss.row_losses,
-            grad,
-            threads,
-        )
-    return loss.reduced(total), None if grad is None else layout.result(grad, out, given.dtype)
+    if shape.row_count:
+        target = probabilities if labels is None else labels
+        kernel = kernels.serving.of(dtype).from_probs
+        total = kernel(p, target, by_class, by_row, given, *laid.rows, *laid.outputs, options.threads)
+    (loss,), (grad,) = loss_of(laid, total, given.divisor, dtype)
+    return loss, grad

@@ -127,8 +127,8 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
     for name in ("plain", "temperature", "softcap"):
         found += cxent.token_logprobs(x, ids, axis=axis, top_k=min(classes, 5), workers=workers, **OPTIONS[name])
     for temperature in (1.0, 0.7):
-        part = cxent.partial.reduce(x, axis=axis, temperature=temperature, workers=workers)
-        found += [part.maximum, part.sumexp_m1, part.shifted, cxent.partial.softmax(x, part, axis=axis)]
+        part = cxent.sharded.part(x, axis=axis, temperature=temperature, workers=workers)
+        found += [part.maximum, part.sumexp_m1, part.shifted, cxent.sharded.softmax(x, part, axis=axis)]
     yield "scores", found
     other = (x * dtype(0.75) + g).astype(dtype)
     yield (

@@ -1,80 +1,136 @@
-"""How checked arrays become the views that kernels take, and results what the caller gets.
+"""Where the arrays of a call are: views of them for kernels, and memory for results.
 
-Kernels take 3-D views ``(outer, classes, inner)`` of the logits and of what has their shape, and 2-D views
-``(outer, inner)`` of labels and row results. ``Layout`` makes these views for all the arrays of one call, and only
-NumPy's ``reshape`` decides whether a view is possible or a copy is needed.
+The fourth step of a call, taken for all of its arrays at once. Kernels take 3-D views ``(outer, classes, inner)`` of
+the logits and of what has their shape, and 2-D views ``(outer, inner)`` of labels and row results. Only NumPy's
+``reshape`` decides whether a view is possible or a copy is needed. What the caller gets is a view of the same memory.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ._types import Array, Axis, RowResults
-from ._validation import check_out, class_axes_of, computed_dtype, half_name
+from . import kernels
+from ._arrays import Shape
+from ._types import Array
 
-_CACHE_BYTES = 1 << 25
-_HALF_BITS = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16)}  # whose bits kernels take in these
+_CACHE_BYTES = 1 << 25  # of larger results kernels write past the CPU's caches
 
-
-def widened(array: Array) -> Array:
-    """The array in the dtype in which it is computed."""
-    return array.astype(computed_dtype(array.dtype), copy=False)
+RowMemory: TypeAlias = DTypeLike | tuple[DTypeLike, int] | None
+"""Of what dtype the results of each row are, and how many of them, if these have an axis of their own."""
 
 
-def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
-    """The inverse: what is too large becomes infinite, as in a kernel, without a warning or an error of NumPy's."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(all="ignore"):
-        return array.astype(dtype)
+@dataclass(slots=True)
+class Laid:
+    """The arrays of a call as kernels take them, and what the caller gets of those that they write."""
+
+    out: Array | None  # the result that the caller gave
+    past_caches: bool  # whether outputs are so large
+    inputs: list[Any]  # (outer, classes, inner)
+    row_inputs: list[Any]  # (outer, inner), or with several numbers for each row (outer, inner, k)
+    rows: list[Any]  # likewise
+    row_results: list[Array | None]
+    outputs: list[Any]  # (outer, classes, inner)
+    results: list[Any]
+    copies: list[tuple[Array, Array]]  # from the memory of a kernel to the result, where they are not the same
 
 
-def as_stored(array: Array) -> Array:
-    """An array as kernels take it: half precision as its bits."""
-    name = half_name(array.dtype) if array.itemsize == 2 else None
-    return array if name is None else array.view(_HALF_BITS[name])
+def lay_out(
+    shape: Shape,
+    inputs: Sequence[Array | None],
+    row_inputs: Sequence[Array | None] = (),
+    *,
+    rows: Sequence[RowMemory] = (),
+    outputs: Sequence[bool] = (),
+    result_dtype: np.dtype[Any] | None = None,
+    dtype: np.dtype[Any] | None = None,
+    out: Array | None = None,
+    in_place: int = 1,
+    read_later: Sequence[Array | None] = (),
+) -> Laid:
+    """Lay out all arrays of a call, as the first of the inputs lies in memory.
+
+    Parameters
+    ----------
+    shape : Shape
+        Of the inputs.
+    inputs, row_inputs : sequence of ndarray or None
+        In that shape, and in that of its rows, or with an axis more.
+    rows : sequence of RowMemory
+        What a kernel writes for each row.
+    outputs : sequence of bool
+        What it may write in the shape of the inputs, and whether that is wanted.
+    result_dtype, dtype : dtype
+        The dtype of these results, and the one in which the kernel writes them, if it is another.
+    out : ndarray, optional
+        Where the first of them is to be put. The kernel writes there if it can, and if `out` overlaps no input or is
+        exactly one that may be overwritten.
+    in_place : int
+        How many of the inputs, the first, may be: of these a kernel reads every element before it writes it.
+    read_later : sequence of ndarray or None
+        What else it reads.
+    """
+    # (Loops, since a small call has no time for the frames of comprehensions.)
+    layout: Layout = _layout(shape, inputs[0].strides)  # type: ignore[union-attr]  # the first is an array
+    dtype = result_dtype if dtype is None else dtype
+    past_caches = dtype is not None and layout.size * dtype.itemsize >= _CACHE_BYTES
+    laid = Laid(out, past_caches, [], [], [], [], [], [], [])
+    for a in inputs:
+        if a is not None:
+            a = layout.view(a)
+            a = kernels.stored(a) if a.itemsize <= 2 else a
+        laid.inputs.append(a)
+    for a in row_inputs:
+        laid.row_inputs.append(None if a is None else layout.row_view(a))
+    for of_row in rows:
+        memory, result = (None, None) if of_row is None else layout.row_memory(of_row)
+        laid.rows.append(memory)
+        laid.row_results.append(result)
+    for is_wanted in outputs:
+        if not is_wanted:
+            laid.outputs.append(None)
+            laid.results.append(None)
+            continue
+        others = () if out is None else (*inputs[in_place:], *row_inputs, *read_later)
+        if out is None or not _is_safe(out, dtype, inputs[:in_place], others):
+            memory = np.empty(layout.view_shape, dtype)
+        else:
+            memory = layout.view(np.asarray(out))
+        result = in_axes = layout.of_view(memory)
+        if out is not None or dtype is not result_dtype:
+            result = np.empty_like(in_axes, result_dtype) if out is None else out
+            if not np.may_share_memory(memory, result):
+                laid.copies.append((in_axes, result))
+        laid.outputs.append(kernels.stored(memory) if memory.itemsize <= 2 else memory)
+        laid.results.append(result)
+        out = None  # the others have memory of their own
+    return laid
 
 
-def layout_of(x: Array, axis: Axis) -> Layout:
-    """The layout of an array, whose axes are checked."""
-    return _layout(x.shape, x.strides, axis if type(axis) is int else class_axes_of(axis, x.ndim))
+def _is_safe(
+    out: Array, dtype: np.dtype[Any] | None, in_place: Sequence[Array | None], others: Sequence[Array | None]
+) -> bool:
+    """Whether a kernel can write there while it reads these."""
+    return (
+        out.dtype == dtype
+        and out.flags.aligned
+        and all(a is None or not np.may_share_memory(out, a) or _is_same(out, a) for a in in_place)
+        and not any(a is not None and np.may_share_memory(out, a) for a in others)
+    )
 
 
-def exceeds_cache(result: Array) -> bool:
-    """Whether a result is so large that the CPU's caches would not hold it: kernels then write it past them."""
-    return result.nbytes >= _CACHE_BYTES
-
-
-class _Order:
-    """An order of the axes of a shape."""
-
-    def __init__(self, shape: tuple[int, ...], axes: list[int]) -> None:
-        self._axes = axes
-        self._shape = [shape[a] for a in axes]
-        self._inverse = sorted(range(len(axes)), key=axes.__getitem__)
-        self._is_natural = axes == self._inverse == sorted(axes)
-
-    def apply(self, array: Array, shape: tuple[int, ...]) -> Array:
-        """The array with its axes in this order, and then in `shape`; axes beyond these stay at the end."""
-        n = len(self._axes)
-        shape += array.shape[n:]
-        return array.reshape(shape) if self._is_natural else _first_axes(array, self._axes).reshape(shape)
-
-    def undo(self, array: Array, ndim: int) -> Array:
-        """The inverse of `apply`, of what has `ndim` dimensions now, and axes beyond these."""
-        array = array.reshape((*self._shape, *array.shape[ndim:]))
-        return array if self._is_natural else _first_axes(array, self._inverse)
-
-
-def _first_axes(array: Array, axes: list[int]) -> Array:
-    """The array with its first axes in this order."""
-    return array.transpose((*axes, *range(len(axes), array.ndim)))
+def _is_same(a: Array, b: Array) -> bool:
+    """Whether two arrays have the same elements at the same addresses."""
+    return a is b or (
+        a.__array_interface__["data"] == b.__array_interface__["data"]
+        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
+    )
 
 
 class Layout:
@@ -84,94 +140,61 @@ class Layout:
     C order, in F order, or with its axes transposed is seen without a copy.
     """
 
-    def __init__(self, shape: tuple[int, ...], strides: tuple[int, ...], axis: int | tuple[int, ...]) -> None:
-        class_axes = class_axes_of(axis, len(shape))
+    def __init__(self, shape: Shape, strides: tuple[int, ...]) -> None:
+        whole, class_axes = shape.whole, shape.class_axes
 
         def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
             return abs(strides[a]) or math.inf
 
         def size(axes: list[int]) -> int:
-            return math.prod(shape[a] for a in axes)
+            return math.prod(whole[a] for a in axes)
 
-        axes = sorted(range(len(shape)), key=distance, reverse=True)
+        axes = sorted(range(len(whole)), key=distance, reverse=True)
         classes = [a for a in axes if a in class_axes]
         nearest = min(map(distance, classes), default=0)
         outer = [a for a in axes if a not in class_axes and distance(a) >= nearest]
         inner = [a for a in axes if a not in class_axes and distance(a) < nearest]
         row_axes = sorted(outer + inner)
 
-        self.shape = shape
-        self.class_axes = class_axes
-        self.row_shape = tuple(shape[a] for a in row_axes)
-        self.keepdims_shape = tuple(1 if a in class_axes else n for a, n in enumerate(shape))
-        self.classes = size(classes)
-        self.row_count = size(row_axes)
-        self._view_shape = (size(outer), size(classes), size(inner))
-        self._row_view_shape = self._view_shape[::2]
-        self._order = _Order(shape, outer + classes + inner)
-        self._row_order = _Order(self.row_shape, [row_axes.index(a) for a in outer + inner])
+        self.size = size(axes)
+        self.view_shape = (size(outer), size(classes), size(inner))
+        self._row_view_shape = self.view_shape[::2]
+        self._axes = [*outer, *classes, *inner]
+        self._row_axes = [row_axes.index(a) for a in outer + inner]
+        self._shape_in_order = tuple(whole[a] for a in self._axes)
+        self._rows_in_order = tuple(shape.rows[a] for a in self._row_axes)
+        self._inverse = _inverse(self._axes)
+        self._row_inverse = _inverse(self._row_axes)
 
     def view(self, array: Array) -> Array:
         """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
-        return self._order.apply(array, self._view_shape)
+        return (array if self._inverse is None else array.transpose(self._axes)).reshape(self.view_shape)
+
+    def of_view(self, view: Array) -> Array:
+        """The inverse."""
+        array = view.reshape(self._shape_in_order)
+        return array if self._inverse is None else array.transpose(self._inverse)
 
     def row_view(self, array: Array) -> Array:
         """An array of the rows' shape as ``(outer, inner)``; with k numbers for each row, ``(outer, inner, k)``."""
-        return self._row_order.apply(array, self._row_view_shape)
+        several = array.shape[len(self._row_axes) :]
+        if self._row_inverse is not None:
+            array = array.transpose(*self._row_axes, *range(len(self._row_axes), array.ndim))
+        return array.reshape(self._row_view_shape + several)
 
-    def empty_row_results(self, dtype: DTypeLike, *count: int) -> Array:
-        """Memory for one result per row, as ``(outer, inner)``, or for `count` as ``(outer, inner, count)``."""
-        return np.empty(self._row_view_shape + count, dtype)
-
-    def row_results(self, row_view: Array) -> RowResults:
-        """What the caller gets of one result per row, or of several; a scalar for a row without other axes."""
-        results = self._row_order.undo(row_view, 2)
-        return results if results.ndim else results[()]
-
-    def output(
-        self,
-        out: Array | None,
-        dtype: np.dtype[Any],
-        in_place: Sequence[Array],
-        read_later: Sequence[Array] = (),
-        computed: np.dtype[Any] | None = None,
-    ) -> Array:
-        """Memory for a kernel's result, as ``(outer, classes, inner)``: that of `out` where it is safe to write there.
-
-        It is of `dtype`, or of the one that the kernel computes, from which `result` converts it.
-
-        It is safe if kernels can write there, and if it overlaps no input or is exactly one of `in_place`, of which the
-        kernel reads every element before it writes it. It reads those of `read_later` after it has written others.
-        """
-        computed = dtype if computed is None else computed
-        if out is None:
-            return np.empty(self._view_shape, computed)
-        check_out(out, self.shape, dtype)
-        out = np.asarray(out)
-        safe = (
-            out.dtype == computed
-            and out.flags.aligned
-            and all(not np.may_share_memory(out, a) or _is_same(out, a) for a in in_place)
-            and not any(np.may_share_memory(out, a) for a in read_later)
-        )
-        return self.view(out) if safe else np.empty(self._view_shape, computed)
-
-    def result(self, output: Array, out: Array | None, dtype: np.dtype[Any]) -> Array:
-        """What the caller gets of a kernel's output: `out`, if given; a scalar without axes."""
-        if out is None:
-            array = narrowed(self._order.undo(output, 3), dtype)
-            return array if array.ndim else array[()]
-        if not np.may_share_memory(output, out):
-            out[...] = narrowed(self._order.undo(output, 3), dtype)
-        return out
+    def row_memory(self, wanted: DTypeLike | tuple[DTypeLike, int]) -> tuple[Array, Array]:
+        """Memory for results of each row, and the same in the rows' shape."""
+        dtype, several = (wanted[0], wanted[1:]) if isinstance(wanted, tuple) else (wanted, ())
+        memory = np.empty(self._row_view_shape + several, dtype)
+        array = memory.reshape(self._rows_in_order + several)
+        if self._row_inverse is not None:
+            array = array.transpose(*self._row_inverse, *range(len(self._row_axes), array.ndim))
+        return memory, array
 
 
-def _is_same(a: Array, b: Array) -> bool:
-    """Whether two arrays have the same elements at the same addresses."""
-    return a is b or (
-        a.__array_interface__["data"] == b.__array_interface__["data"]
-        and (a.shape, a.strides, a.dtype) == (b.shape, b.strides, b.dtype)
-    )
+def _inverse(order: list[int]) -> list[int] | None:
+    """The inverse of an order of axes; None if it changes nothing."""
+    return None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
 
 
 # A layout depends on these few integers alone, and costs more than the kernel of a small call.

@@ -5,39 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
-from typing import Any, NamedTuple, SupportsIndex, Unpack, overload
+from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import as_stored, layout_of
-from ._losses import CheckedLoss, checked_loss
-from ._scoring import ScoreArrays, TokenLogprobs
+from ._arrays import Layer, layer_and
+from ._layout import lay_out
+from ._loss import weighted
+from ._options import LayerOptions, layer_options
+from ._results import loss_of, rows_of
+from ._scoring import TokenLogprobs, score_rows
+from ._targets import checked_ids, checked_targets
 from ._types import (
     Array,
-    Combined,
-    LinearMaybeLse,
-    LinearNoLse,
-    LinearWithLse,
-    PerRow,
     Progress,
     Real,
     Reduction,
     RowResults,
-    Scalar,
-)
-from ._validation import (
-    LossOptions,
-    checked_ids,
-    class_weights,
-    computed_dtype,
-    floating_array,
-    integer_in_range,
-    loss_options,
-    positive_integer,
-    require_classes,
-    thread_count,
 )
 
 _CHUNK_BYTES = 48 << 20
@@ -52,49 +38,6 @@ class LinearGradients(NamedTuple):
     bias: Array | None
 
 
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearNoLse],
-) -> Scalar: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearNoLse],
-) -> RowResults: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearWithLse],
-) -> tuple[Scalar, RowResults]: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearWithLse],
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def linear_cross_entropy(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    **options: Unpack[LinearMaybeLse],
-) -> Any: ...
 def linear_cross_entropy(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -184,57 +127,14 @@ def linear_cross_entropy(
     >>> print(cross_entropy(hidden @ weight.T, [0, 1, 4]).round(6))
     1.897553
     """
-    threads = thread_count(workers)
-    options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
-    loss = layer.checked_loss(target, class_weight, sample_weight, options)
-    results = layer.loss(loss, return_lse, with_grad=False)
-    return results if return_lse else results[0]
+    options = layer_options(
+        chunk_bytes, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature
+    )
+    arrays = layer_and(hidden, weight, bias, target=target, class_weight=class_weight, sample_weight=sample_weight)
+    loss, _, lse = _loss_of_layer(arrays, options, progress, return_lse=return_lse, with_grad=False)
+    return (loss, lse) if return_lse else loss
 
 
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearNoLse],
-) -> tuple[Scalar, LinearGradients]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearNoLse],
-) -> tuple[RowResults, LinearGradients]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: Combined = "mean",
-    **options: Unpack[LinearWithLse],
-) -> tuple[Scalar, LinearGradients, RowResults]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    *,
-    reduction: PerRow,
-    **options: Unpack[LinearWithLse],
-) -> tuple[RowResults, LinearGradients, RowResults]: ...
-@overload
-def linear_cross_entropy_with_grad(
-    hidden: ArrayLike,
-    weight: ArrayLike,
-    target: ArrayLike,
-    **options: Unpack[LinearMaybeLse],
-) -> tuple[Any, ...]: ...
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike,
     weight: ArrayLike,
@@ -303,12 +203,12 @@ def linear_cross_entropy_with_grad(
     ((3, 4), (5, 4), None)
     >>> weight -= 0.1 * gradients.weight
     """
-    threads = thread_count(workers)
-    options = loss_options(-1, reduction, ignore_index, label_smoothing, temperature, z_loss, softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
-    loss = layer.checked_loss(target, class_weight, sample_weight, options)
-    total, *lse = layer.loss(loss, return_lse, with_grad=True)
-    return (total, layer.gradients(), *lse)
+    options = layer_options(
+        chunk_bytes, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature
+    )
+    arrays = layer_and(hidden, weight, bias, target=target, class_weight=class_weight, sample_weight=sample_weight)
+    loss, gradients, lse = _loss_of_layer(arrays, options, progress, return_lse=return_lse, with_grad=True)
+    return (loss, gradients, lse) if return_lse else (loss, gradients)
 
 
 def linear_token_logprobs(
@@ -360,20 +260,78 @@ def linear_token_logprobs(
     >>> linear_token_logprobs(hidden, weight, [0, 1, 4]).rank
     array([5, 4, 1])
     """
-    threads = thread_count(workers)
-    options = loss_options(-1, "sum", ignore_index, temperature=temperature, softcap=softcap)
-    layer = _Layer(hidden, weight, bias, chunk_bytes, progress, threads)
-    layout = layout_of(layer.stand_in, -1)
-    require_classes(layout, -1, "logits")
-    checked = checked_ids(ids, layout, options.ignore_index)
-    several = np.ndim(ids) > 1
-    k = integer_in_range(top_k, "top_k", layout.classes)
-    scores = ScoreArrays.empty(layout, layer.dtype, checked.view.shape[2], k)
-    given = (checked.ignored, options.softcap, options.temperature)
-    kernel = kernels.serving.of(layer.dtype).token_logprobs
-    for rows, _, _, logits in layer.chunks(layer.rows_at_once()):
-        kernel(logits[:, :, np.newaxis], checked.view[rows], given, *scores.part(rows), threads)
-    return scores.results(layout, several)
+    options = layer_options(
+        chunk_bytes, "sum", ignore_index, workers, softcap=softcap, temperature=temperature, top_k=top_k
+    )
+    arrays = layer_and(hidden, weight, bias, ids=ids)
+    outputs, given = arrays.outputs, options.loss
+    candidates, several = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
+    rows = score_rows(outputs.dtype, several, options.top_k)
+    laid = lay_out(outputs.shape, [outputs.x], [candidates], rows=rows)
+    (ids_view,) = laid.row_inputs
+    kernel = kernels.serving.of(outputs.dtype).token_logprobs
+    of_kernel = kernels.ScoreOptions(given.ignore_index, given.softcap, given.temperature)
+    layer = _Layer(arrays, options, progress)
+    for chunk in layer.chunks(layer.rows_at_once()):
+        logits = chunk.logits[:, :, np.newaxis]
+        memory = [None if a is None else a[chunk.rows] for a in laid.rows]
+        kernel(logits, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
+    return TokenLogprobs(*rows_of(laid))
+
+
+def _loss_of_layer(
+    arrays: Layer, options: LayerOptions, progress: Progress, *, return_lse: bool, with_grad: bool
+) -> tuple[RowResults, LinearGradients | None, RowResults]:
+    """The loss of a layer's outputs, the gradients, and the logsumexps, if they are wanted.
+
+    Only rows that count are computed, for those that do not may be no numbers. If logsumexps are wanted, the others
+    follow, and take no part in the products of the gradients.
+    """
+    outputs, given = arrays.outputs, options.loss
+    shape, dtype = outputs.shape, outputs.dtype
+    labels, probabilities, by_class, by_row, _ = checked_targets(outputs, given.ignore_index, "class_weight")
+    laid = lay_out(
+        shape, [outputs.x, probabilities], [labels, by_row],
+        rows=[dtype if given.reduction == "none" else None, dtype if return_lse else None],
+    )  # fmt: skip
+    _, probabilities = laid.inputs
+    labels, by_row = laid.row_inputs
+    losses, lse = laid.rows
+    by_class, by_row, for_kernel = weighted(given, shape, dtype, labels, by_class, by_row)
+    target = probabilities if labels is None else labels
+    kernel = kernels.serving.of(dtype).cross_entropy
+    layer = _Layer(arrays, options, progress)
+
+    counted = np.ones(shape.rows, np.bool_)
+    if labels is not None and given.ignore_index is not None:
+        counted &= labels[:, 0] != given.ignore_index
+    if by_row is not None:
+        counted &= by_row[:, 0] != 0
+    order: Array | None = None
+    if not counted.all():
+        order = np.argsort(~counted, kind="stable") if return_lse else np.flatnonzero(counted)
+        if losses is not None:
+            losses[...] = 0
+    step = layer.rows_at_once(order, copies_target=labels is None, with_grad=with_grad)
+    if len(counted if order is None else order) <= step:
+        layer.sum_dtype = arrays.weight.dtype
+    total = 0.0
+    for chunk in layer.chunks(step, order, int(np.count_nonzero(counted))):
+        # (If there is an order, these are copies.)
+        weights, *memory = (None if a is None else a[chunk.rows] for a in (by_row, losses, lse))
+        logits = chunk.logits[:, :, np.newaxis]
+        grad = logits if with_grad else None
+        total += kernel(
+            logits, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
+        )
+        if order is not None:
+            for rows, computed in zip(laid.rows, memory, strict=True):
+                if rows is not None:
+                    rows[chunk.rows] = computed
+        if with_grad and chunk.counted:
+            layer.add_gradients(chunk)
+    results, _ = loss_of(laid, total, for_kernel.divisor, dtype)
+    return results[0], layer.gradients() if with_grad else None, results[1]
 
 
 class _Chunk(NamedTuple):
@@ -397,88 +355,22 @@ class _Layer:
     the memory that is also that of a part of their gradient.
     """
 
-    def __init__(
-        self,
-        hidden: ArrayLike,
-        weight: ArrayLike,
-        bias: ArrayLike | None,
-        chunk_bytes: SupportsIndex,
-        progress: Progress,
-        threads: int,
-    ) -> None:
-        self.hidden = floating_array(hidden, "hidden")
-        self.weight = floating_array(weight, "weight")
-        if self.hidden.ndim != 2:
-            raise ValueError(f"hidden must have shape (N, D), got {self.hidden.shape}")
-        n, d = self.hidden.shape
-        if self.weight.ndim != 2 or self.weight.shape[1] != d:
-            raise ValueError(
-                f"weight must have shape (V, {d}) for hidden of shape {(n, d)}, got {self.weight.shape}; "
-                "V is the number of classes"
-            )
-        classes = self.weight.shape[0]
-        self.bias = None if bias is None else floating_array(bias, "bias")
-        if self.bias is not None and self.bias.shape != (classes,):
-            raise ValueError(f"bias must have shape {(classes,)}, got {self.bias.shape}")
-        self.dtype: np.dtype[Any] = np.result_type(computed_dtype(self.hidden.dtype), computed_dtype(self.weight.dtype))
-        self.threads = threads
-        self._chunk_bytes = positive_integer(chunk_bytes, "chunk_bytes")
+    def __init__(self, arrays: Layer, options: LayerOptions, progress: Progress) -> None:
+        self.hidden, self.weight, self.bias, outputs = arrays
+        self.dtype = outputs.dtype
+        self.sum_dtype = self.dtype  # of the gradient of the weights; nothing is added to that of a single chunk
+        self._threads = options.loss.threads
+        self._chunk_bytes = options.chunk_bytes
         self._progress = progress
         self._has_gradients = False
-        self._sum_dtype = self.dtype  # of the gradient of the weights; nothing is added to that of a single chunk
+        classes, d = self.weight.shape
         block = max(1, _BLOCK_BYTES // (max(1, d) * self.dtype.itemsize))
         self._blocks = [slice(start, start + block) for start in range(0, classes, block)]
-        # In place of the logits, where their shape and dtype count.
-        self.stand_in: Array = np.broadcast_to(np.zeros((), self.dtype), (n, classes))
-
-    def checked_loss(
-        self,
-        target: ArrayLike,
-        class_weight: ArrayLike | None,
-        sample_weight: ArrayLike | None,
-        options: LossOptions,
-    ) -> CheckedLoss:
-        """A loss of the outputs."""
-        if class_weight is not None:
-            class_weight = class_weights(class_weight, len(self.weight), self.dtype, "class_weight")
-        return checked_loss(self.stand_in, "logits", target, class_weight, sample_weight, options)
-
-    def loss(self, loss: CheckedLoss, return_lse: bool, *, with_grad: bool) -> tuple[RowResults, ...]:
-        """The loss of the outputs, and the logsumexps, if they are wanted; gradients are added up.
-
-        Only rows that count are computed, for those that do not may be no numbers. If logsumexps are wanted, the others
-        follow, and take no part in the products of the gradients.
-        """
-        lse = loss.layout.empty_row_results(loss.dtype) if return_lse else None
-        counted = loss.counted()[:, 0]
-        order: Array | None = None
-        if not counted.all():
-            order = np.argsort(~counted, kind="stable") if return_lse else np.flatnonzero(counted)
-            if loss.row_losses is not None:
-                loss.row_losses[...] = 0
-        total = 0.0
-        step = self.rows_at_once(order, copies_target=loss.target.ndim == 3, with_grad=with_grad)
-        if len(counted if order is None else order) <= step:
-            self._sum_dtype = self.weight.dtype
-        for chunk in self.chunks(step, order, int(np.count_nonzero(counted))):
-            part = loss.of_rows(chunk.rows)
-            part_lse = None if lse is None else lse[chunk.rows]
-            logits = chunk.logits[:, :, np.newaxis]
-            total += part.compute(logits, self.threads, lse=part_lse, grad=logits if with_grad else None)
-            if order is not None:  # then these are copies
-                if loss.row_losses is not None:
-                    loss.row_losses[chunk.rows] = part.row_losses
-                if lse is not None:
-                    lse[chunk.rows] = part_lse
-            if with_grad and chunk.counted:
-                rows, hidden, g = chunk.that_count()
-                self._add_gradients(rows, hidden, g)
-        return (loss.reduced(total),) if lse is None else (loss.reduced(total), loss.layout.row_results(lse))
 
     def rows_at_once(self, order: Array | None = None, *, copies_target: bool = False, with_grad: bool = False) -> int:
         """How many rows fit a chunk, with what sums of gradients take beside these if it is no more than half of it."""
-        n, classes = self.stand_in.shape
-        d = self.hidden.shape[1]
+        n, d = self.hidden.shape
+        classes = len(self.weight)
         width = classes  # how many numbers of each row are in memory
         if order is not None or self.hidden.dtype != self.dtype or self.weight.dtype != self.dtype:
             width += 3 * d  # those of hidden, of its gradient, and of a part of this
@@ -496,7 +388,7 @@ class _Layer:
 
         The memory is used again for the next chunk.
         """
-        n, classes = self.stand_in.shape
+        n, classes = len(self.hidden), len(self.weight)
         total = n if order is None else len(order)
         counted = n if counted is None else counted
         memory = np.empty((min(total, step), classes), self.dtype)
@@ -523,8 +415,9 @@ class _Layer:
             logits += self.bias.astype(self.dtype, copy=False)
 
     @np.errstate(all="ignore")
-    def _add_gradients(self, rows: slice | Array, hidden: Array, g: Array) -> None:
-        """Of rows whose gradient with respect to the logits is g."""
+    def add_gradients(self, chunk: _Chunk) -> None:
+        """Those of the rows that count of a chunk, in which the logits have become their gradient."""
+        rows, hidden, g = chunk.that_count()
         by_hidden, by_weight, by_bias = self._sums
         for classes in self._blocks:
             if not self._has_gradients and by_weight.dtype == self.dtype:
@@ -554,7 +447,7 @@ class _Layer:
         """The gradients so far. That of hidden, of which no row is added to, has its dtype."""
         return (
             np.zeros_like(self.hidden, order="C"),
-            np.zeros(self.weight.shape, self._sum_dtype),
+            np.zeros(self.weight.shape, self.sum_dtype),
             None if self.bias is None else np.zeros(self.bias.shape, self.dtype),
         )
 
@@ -575,8 +468,8 @@ class _Layer:
     def _convert(self, array: Array, out: Array) -> Array:
         """`out`, with the numbers of an array of another dtype."""
         if array.size and {array.itemsize, out.itemsize} == {2, 4}:
-            views = (as_stored(a)[:, :, np.newaxis] for a in (array, out))
-            kernels.serving.float32.convert(*views, self.threads)
+            views = (kernels.stored(a)[:, :, np.newaxis] for a in (array, out))
+            kernels.serving.float32.convert(*views, self._threads)
         else:
             out[...] = array
         return out

@@ -9,18 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import Layout, as_stored, layout_of
-from ._losses import CheckedLoss
+from ._arrays import logits_and
+from ._layout import RowMemory, lay_out
+from ._options import loss_options, score_options
+from ._results import rows_of
+from ._targets import checked_ids
 from ._types import Array, Real, RowResults
-from ._validation import (
-    checked_ids,
-    computed_dtype,
-    floating_array,
-    integer_in_range,
-    loss_options,
-    require_classes,
-    thread_count,
-)
 
 
 class TokenLogprobs(NamedTuple):
@@ -51,39 +45,11 @@ class Perplexity(NamedTuple):
     """``exp(nll / tokens)``."""
 
 
-class ScoreArrays(NamedTuple):
-    """Memory for these results, as kernels take it."""
-
-    logprob: Array
-    rank: Array
-    entropy: Array
-    lse: Array
-    top_id: Array | None
-    top_logprob: Array | None
-    state: Array | None = None  # of a part of the classes
-
-    @classmethod
-    def empty(cls, layout: Layout, dtype: np.dtype[Any], candidates: int, top_k: int) -> ScoreArrays:
-        return cls(
-            layout.empty_row_results(dtype, candidates),
-            layout.empty_row_results(np.int64, candidates),
-            layout.empty_row_results(dtype),
-            layout.empty_row_results(dtype),
-            layout.empty_row_results(np.int64, top_k) if top_k else None,
-            layout.empty_row_results(dtype, top_k) if top_k else None,
-        )
-
-    def part(self, rows: slice) -> ScoreArrays:
-        """That for some rows."""
-        parts: list[Any] = [None if array is None else array[rows] for array in self]
-        return ScoreArrays(*parts)
-
-    def results(self, layout: Layout, several: bool) -> TokenLogprobs:
-        """What the caller gets; of one candidate a row, or of several."""
-        logprob, rank, *others, _ = self
-        if not several:
-            logprob, rank = logprob[:, :, 0], rank[:, :, 0]
-        return TokenLogprobs(*(None if a is None else layout.row_results(a) for a in (logprob, rank, *others)))
+def score_rows(dtype: np.dtype[Any], candidates: int | None, top_k: int) -> list[RowMemory]:
+    """The results of a scoring kernel: of the id of each row, or of several; of each row; and of the top k."""
+    of_ids: list[RowMemory] = [dtype, np.int64] if candidates is None else [(dtype, candidates), (np.int64, candidates)]
+    top: list[RowMemory] = [(np.int64, top_k), (dtype, top_k)] if top_k else [None, None]
+    return [*of_ids, dtype, dtype, *top]
 
 
 def token_logprobs(
@@ -181,29 +147,19 @@ def token_logprobs(
     array([[-0.40760596, -1.40760596],
            [-0.0359763 , -4.0359763 ]])
     """
-    threads = thread_count(workers)
-    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
-    for module in kernels.serving[1:]:
-        found = module.plain_token_logprobs(logits, ids, options, top_k, threads)
-        if found is not None:
-            return TokenLogprobs(*found)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, options.axis)
-    require_classes(layout, options.axis, "logits")
-    checked = checked_ids(ids, layout, options.ignore_index)
-    several = np.ndim(ids) > len(layout.row_shape)
-    k = integer_in_range(top_k, "top_k", layout.classes)
-
-    scores = ScoreArrays.empty(layout, computed_dtype(x.dtype), checked.view.shape[2], k)
-    if layout.row_count:
-        kernels.serving.of(x.dtype).token_logprobs(
-            as_stored(layout.view(x)),
-            checked.view,
-            (checked.ignored, options.softcap, options.temperature),
-            *scores,
-            threads,
-        )
-    return scores.results(layout, several)
+    options, k = score_options(axis, top_k, ignore_index, workers, softcap, temperature)
+    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, options, k, options.threads)
+    if found is not None:
+        return TokenLogprobs(*found)
+    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    shape, dtype = arrays.shape, arrays.dtype
+    candidates, several = checked_ids(arrays, options.ignore_index, top_k=k)
+    laid = lay_out(shape, [arrays.x], [candidates], rows=score_rows(dtype, several, k))
+    if shape.row_count:
+        given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
+        kernel = kernels.serving.of(dtype).token_logprobs
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, options.threads)
+    return TokenLogprobs(*rows_of(laid))
 
 
 def perplexity(
@@ -257,16 +213,17 @@ def perplexity(
     >>> round(value, 6)
     50.0
     """
-    threads = thread_count(workers)
-    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
-    x = floating_array(logits, "logits")
-    layout = layout_of(x, options.axis)
-    require_classes(layout, options.axis, "logits")
-    checked = checked_ids(ids, layout, options.ignore_index, several=False)
-    labels = checked.view[:, :, 0]
-    given = (checked.ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
-    loss = CheckedLoss(layout, computed_dtype(x.dtype), labels, None, None, given, None)
-    nll = loss.compute(as_stored(layout.view(x)), threads) if layout.row_count else 0.0
-    tokens = labels.size if checked.ignored is None else int(np.count_nonzero(labels != checked.ignored))
+    options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
+    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    shape, ignored = arrays.shape, options.ignore_index
+    labels, _ = checked_ids(arrays, ignored, several=False)
+    laid = lay_out(shape, [arrays.x], [labels[..., 0]])
+    nll = 0.0
+    if shape.row_count:
+        given = kernels.Options(ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
+        nothing = [None] * 4
+        kernel = kernels.serving.of(arrays.dtype).cross_entropy
+        nll = kernel(*laid.inputs, *laid.row_inputs, None, None, given, *nothing, False, options.threads)
+    tokens = labels.size if ignored is None else int(np.count_nonzero(labels != ignored))
     mean = np.float64(nll / tokens if tokens else math.nan)
     return Perplexity(nll, tokens, float(kernels.serving.evaluate("exp_any", mean)))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, SupportsIndex, overload
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._layout import Layout, as_stored, exceeds_cache, layout_of, narrowed, widened
+from ._arrays import Arrays, exponents_and_factors, gradients_and_results, logits_and
+from ._layout import lay_out
+from ._options import Axes, axes_and_threads, single_axis
+from ._results import result_of, rows_of
+from ._targets import checked_mask
 from ._types import Array, Axis, Out, RowResults
-from ._validation import common_dtype, computed_dtype, floating_array, mask_like, single_axis, thread_count
 
 
 def softmax(
@@ -88,12 +91,9 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    threads = thread_count(workers)
-    for module in kernels.serving[1:]:
-        result: Array | None = module.plain_softmax(x, axis, where, out, threads)
-        if result is not None:
-            return result
-    return _like_logits("softmax", x, axis, where, out, threads)
+    axes, threads = axes_and_threads(axis, workers)
+    result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
+    return _like_logits("softmax", x, axes, where, out, threads) if result is None else result
 
 
 def log_softmax(
@@ -154,47 +154,11 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    threads = thread_count(workers)
-    for module in kernels.serving[1:]:
-        result: Array | None = module.plain_log_softmax(x, axis, where, out, threads)
-        if result is not None:
-            return result
-    return _like_logits("log_softmax", x, axis, where, out, threads)
+    axes, threads = axes_and_threads(axis, workers)
+    result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
+    return _like_logits("log_softmax", x, axes, where, out, threads) if result is None else result
 
 
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: Literal[False] = False,
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> RowResults: ...
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: Literal[True],
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> tuple[RowResults, RowResults]: ...
-@overload
-def logsumexp(
-    x: ArrayLike,
-    axis: Axis = -1,
-    *,
-    keepdims: bool = False,
-    b: ArrayLike | None = None,
-    return_sign: bool,
-    where: ArrayLike | None = None,
-    workers: SupportsIndex | None = None,
-) -> Any: ...
 def logsumexp(
     x: ArrayLike,
     axis: Axis = -1,
@@ -260,26 +224,25 @@ def logsumexp(
     >>> print(lse.round(8), sign)
     1.54132485 -1.0
     """
-    threads = thread_count(workers)
-    if b is not None:
-        return _logsumexp_with_factors(x, b, axis, where, keepdims, return_sign, threads)
-    if where is None and not keepdims and not return_sign:
-        for module in kernels.serving[1:]:
-            result: Array | None = module.plain_logsumexp(x, axis, threads)
-            if result is not None:
-                return result
-    x = floating_array(x, "x")
-    mask = mask_like(x, where)
-    layout = layout_of(x, axis)
-    sums = layout.empty_row_results(computed_dtype(x.dtype))
-    if layout.classes > 0:
-        kernel = kernels.serving.of(x.dtype).logsumexp
-        kernel(as_stored(layout.view(x)), _mask_view(mask, layout), sums, threads)
-    else:
-        sums.fill(-np.inf)
-    rows = layout.row_results(sums)
-    rows = rows.reshape(layout.keepdims_shape) if keepdims else rows
-    return (rows, _sign(rows)) if return_sign else rows
+    axes, threads = axes_and_threads(axis, workers)
+    if b is None and where is None and not keepdims and not return_sign:
+        result: RowResults | None = kernels.for_plain(x).plain_logsumexp(x, axes, threads)
+        if result is not None:
+            return result
+    arrays = logits_and("x", x, axes, where=where) if b is None else exponents_and_factors(x, b, axes, where)
+    mask = None if where is None else checked_mask(arrays.where, arrays.x.shape)
+    lse, sign = _logsumexp(arrays, mask, threads) if b is None else _logsumexp_with_factors(arrays, mask, threads)
+    if sign is not None and not return_sign:
+        lse = np.where(sign < 0, np.nan, lse)[()]
+    if sign is not None:
+        with np.errstate(all="ignore"):
+            lse, sign = lse.astype(arrays.result_dtype), sign.astype(arrays.result_dtype)
+    elif return_sign:  # 0 where the logarithm is -inf
+        sign = np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
+    if keepdims:
+        shape = [1 if a in arrays.shape.class_axes else n for a, n in enumerate(arrays.shape.whole)]
+        lse, sign = np.reshape(lse, shape), None if sign is None else np.reshape(sign, shape)
+    return (lse, sign) if return_sign else lse
 
 
 def softmax_backward(
@@ -321,7 +284,11 @@ def softmax_backward(
     >>> softmax_backward([1.0, 0.0, 0.0], p)
     array([ 0.08192507, -0.02203304, -0.05989202])
     """
-    return _backward("softmax_backward", grad_output, output, axis, out, thread_count(workers))
+    axes, threads = axes_and_threads(axis, workers)
+    result: Array | None = kernels.for_plain(grad_output).plain_softmax_backward(
+        grad_output, output, axes, out, threads
+    )
+    return _backward("softmax_backward", grad_output, output, axes, out, threads) if result is None else result
 
 
 def log_softmax_backward(
@@ -363,7 +330,11 @@ def log_softmax_backward(
     >>> log_softmax_backward([-1.0, 0.0, 0.0], log_p)
     array([-0.90996943,  0.24472847,  0.66524096])
     """
-    return _backward("log_softmax_backward", grad_output, output, axis, out, thread_count(workers))
+    axes, threads = axes_and_threads(axis, workers)
+    result: Array | None = kernels.for_plain(grad_output).plain_log_softmax_backward(
+        grad_output, output, axes, out, threads
+    )
+    return _backward("log_softmax_backward", grad_output, output, axes, out, threads) if result is None else result
 
 
 def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
@@ -397,99 +368,72 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
            [-0.125 ,  0.1875, -0.0625],
            [-0.125 , -0.0625,  0.1875]])
     """
-    for module in kernels.serving[1:]:
-        result: Array | None = module.plain_softmax_jacobian(p, axis)
-        if result is not None:
-            return result
-    given = floating_array(p, "p")
     class_axis = single_axis(axis)
-    layout_of(given, class_axis)  # raises if there is no such axis
-    if given.ndim == 64:
+    result: Array | None = kernels.for_plain(p).plain_softmax_jacobian(p, class_axis)
+    if result is not None:
+        return result
+    arrays = logits_and("p", p, class_axis, widened=True)
+    if arrays.x.ndim == 64:
         raise ValueError("p has 64 dimensions; accepted are at most 63, since the Jacobian has one more")
-    rows = widened(given)
-    if class_axis not in (-1, given.ndim - 1):
-        rows = np.moveaxis(rows, class_axis, -1)
+    rows = np.moveaxis(arrays.x, class_axis, -1)
     with np.errstate(all="ignore"):
         jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]
         classes = rows.shape[-1]
         diagonals = jacobian.reshape(*rows.shape[:-1], classes * classes)[..., :: classes + 1]
         diagonals[...] = rows * (1 - rows)
-    return narrowed(jacobian, given.dtype)
+        return jacobian.astype(arrays.result_dtype, copy=False)
 
 
-def _like_logits(
-    function: str, x: ArrayLike, axis: Axis, where: ArrayLike | None, out: Array | None, threads: int
-) -> Array:
+def _like_logits(function: str, x: ArrayLike, axes: Axes, where: ArrayLike | None, out: Out, threads: int) -> Array:
     """What a kernel makes of logits, in their shape."""
-    x = floating_array(x, "x")
-    mask = mask_like(x, where)
-    layout = layout_of(x, axis)
-    results = layout.output(out, x.dtype, in_place=[x], read_later=[] if mask is None else [mask])
-    if results.size:
-        kernel = getattr(kernels.serving.of(x.dtype), function)
-        views = as_stored(layout.view(x)), _mask_view(mask, layout), as_stored(results)
-        kernel(*views, exceeds_cache(results), threads)
-    return layout.result(results, out, x.dtype)
+    arrays = logits_and("x", x, axes, where=where, out=out)
+    shape = arrays.shape
+    mask = None if where is None else checked_mask(arrays.where, shape.whole)
+    laid = lay_out(shape, [arrays.x, mask], outputs=[True], result_dtype=arrays.result_dtype, out=out)
+    if shape.classes and shape.row_count:
+        kernel = getattr(kernels.serving.of(arrays.dtype), function)
+        kernel(*laid.inputs, *laid.outputs, laid.past_caches, threads)
+    return cast(Array, result_of(laid))
 
 
-def _mask_view(mask: Array | None, layout: Layout) -> Array | None:
-    return None if mask is None else layout.view(mask).view(np.uint8)
+def _logsumexp(arrays: Arrays, mask: Array | None, threads: int) -> tuple[RowResults, RowResults]:
+    """The logsumexp of each row, and no sign."""
+    laid = lay_out(arrays.shape, [arrays.x, mask], rows=[arrays.dtype, None])
+    lse, _ = laid.rows
+    if arrays.shape.classes:
+        kernels.serving.of(arrays.dtype).logsumexp(*laid.inputs, lse, threads)
+    else:
+        lse.fill(-np.inf)
+    lse, sign = rows_of(laid)
+    return lse, sign
 
 
-def _logsumexp_with_factors(
-    x: ArrayLike, b: ArrayLike, axis: Axis, where: ArrayLike | None, keepdims: bool, return_sign: bool, threads: int
-) -> RowResults:
-    """log(sum(b * exp(x))), in float64."""
-    terms, factors = floating_array(x, "x"), floating_array(b, "b")
-    mask = mask_like(terms, where)
-    dtype = computed_dtype(common_dtype(x, terms, b, factors))
-    terms, factors = terms.astype(np.float64), factors.astype(np.float64)
-    try:
-        factors = factors if mask is None else np.where(mask, factors, 0)
-        terms = np.where(factors == 0, -np.inf, terms)
-    except ValueError:
-        shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {terms.shape}"
-        raise ValueError(shapes) from None
-    if factors.shape != terms.shape:
-        factors = np.broadcast_to(factors, terms.shape)
-    layout = layout_of(terms, axis)
-    lse, sign = (layout.empty_row_results(np.float64) for _ in range(2))
-    if layout.classes > 0:
-        kernel = kernels.serving.float64.logsumexp_factors
-        kernel(layout.view(terms), layout.view(factors), lse, sign, threads)
+def _logsumexp_with_factors(arrays: Arrays, mask: Array | None, threads: int) -> tuple[RowResults, RowResults]:
+    """The logarithm of the magnitude of sum(b * exp(x)), and the sign of that, in float64."""
+    x, b = arrays.x, arrays.beside
+    assert b is not None
+    b = b if mask is None else np.where(mask, b, 0)
+    x = np.where(b == 0, -np.inf, x)
+    laid = lay_out(arrays.shape, [x, np.broadcast_to(b, arrays.shape.whole)], rows=[arrays.dtype, arrays.dtype])
+    lse, sign = laid.rows
+    if arrays.shape.classes:
+        kernels.serving.float64.logsumexp_factors(*laid.inputs, lse, sign, threads)
     else:
         lse.fill(-np.inf)
         sign.fill(0)
-    if not return_sign:
-        lse[sign < 0] = np.nan
-    with np.errstate(all="ignore"):
-        lse, sign = (layout.row_results(array.astype(dtype)) for array in (lse, sign))
-    if keepdims:
-        lse, sign = (array.reshape(layout.keepdims_shape) for array in (lse, sign))
-    return (lse, sign) if return_sign else lse
+    lse, sign = rows_of(laid)
+    return lse, sign
 
 
-def _sign(lse: RowResults) -> RowResults:
-    """The sign of a sum of exponentials: 0 if its logarithm is -inf."""
-    return np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
-
-
-def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axis: Axis, out: Out, threads: int) -> Array:
+def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axes: Axes, out: Out, threads: int) -> Array:
     """The gradient that a backward kernel computes; in half precision from float32 copies."""
-    for module in kernels.serving[1:]:
-        result: Array | None = getattr(module, f"plain_{function}")(grad_output, output, axis, out, threads)
-        if result is not None:
-            return result
-    g = floating_array(grad_output, "grad_output")
-    y = floating_array(output, "output")
-    if g.shape != y.shape:
-        raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
-    dtype = common_dtype(grad_output, g, output, y)
-    computed = computed_dtype(dtype)
-    g, y = (a.astype(computed, copy=False) for a in (g, y))
-    layout = layout_of(y, axis)
-    grad = layout.output(out, dtype, in_place=[g, y], computed=computed)
-    if grad.size:
-        kernel = getattr(kernels.serving.of(computed), function)
-        kernel(layout.view(g), layout.view(y), grad, threads)
-    return layout.result(grad, out, dtype)
+    arrays = gradients_and_results(grad_output, output, axes, out)
+    shape = arrays.shape
+    laid = lay_out(
+        shape, [arrays.x, arrays.beside], outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.dtype, out=out,
+        in_place=2,
+    )  # fmt: skip
+    if shape.classes and shape.row_count:
+        y, g = laid.inputs
+        getattr(kernels.serving.of(arrays.dtype), function)(g, y, *laid.outputs, threads)
+    return cast(Array, result_of(laid))

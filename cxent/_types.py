@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Required, SupportsIndex, TypeAlias, TypedDict
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
 """An array of one of the floating dtypes; that of ml_dtypes' bfloat16 is known to no checker."""
@@ -29,102 +29,16 @@ Out: TypeAlias = Array | None
 Progress: TypeAlias = Callable[[int, int], object] | bool | None
 """What is told how many rows are done, and of how many; True: a bar."""
 
-Combined: TypeAlias = Literal["mean", "sum"]
-PerRow: TypeAlias = Literal["none"]
-Reduction: TypeAlias = Combined | PerRow
+# (Unions of single words, since stubtest takes an alias of several for a wrong one.)
+
+Combined: TypeAlias = Literal["mean"] | Literal["sum"]
+Reduction: TypeAlias = Combined | Literal["none"]
 """How the losses of the rows are combined, if they are."""
 
-Direction: TypeAlias = Literal["forward", "reverse"]
-"""Of a divergence: of p from q, or of q from p."""
+Direction: TypeAlias = Literal["forward"] | Literal["reverse"]
+"""Of a divergence: KL(p, q), or KL(q, p)."""
 
-Convention: TypeAlias = Literal["xgboost", "lightgbm", "exact"]
-
-
-# The keyword arguments that the overloads of a function have in common.
-
-
-class WeightOptions(TypedDict, total=False):
-    """Those of every loss."""
-
-    axis: SupportsIndex
-    weight: ArrayLike | None
-    sample_weight: ArrayLike | None
-    ignore_index: SupportsIndex | None
-    workers: SupportsIndex | None
-
-
-class HessianOptions(WeightOptions, total=False):
-    """Those of the losses of logits that have a Hessian."""
-
-    label_smoothing: Real
-    temperature: Real
-
-
-class LogitOptions(HessianOptions, total=False):
-    """Those of the losses of logits."""
-
-    z_loss: Real
-    softcap: Real | None
-
-
-class NoLse(LogitOptions, total=False):
-    return_lse: Literal[False]
-
-
-class WithLse(LogitOptions, total=False):
-    return_lse: Required[Literal[True]]
-
-
-class MaybeLse(LogitOptions, total=False):
-    return_lse: Required[bool]
-    reduction: Reduction
-
-
-class DivergenceOptions(TypedDict, total=False):
-    """Those of both divergences."""
-
-    axis: SupportsIndex
-    temperature: Real
-    sample_weight: ArrayLike | None
-    where: ArrayLike | None
-    workers: SupportsIndex | None
-
-
-class KlOptions(DivergenceOptions, total=False):
-    direction: Direction
-
-
-class JsOptions(DivergenceOptions, total=False):
-    beta: Real
-
-
-class LinearOptions(TypedDict, total=False):
-    """Those of the losses of a linear layer's outputs."""
-
-    bias: ArrayLike | None
-    class_weight: ArrayLike | None
-    sample_weight: ArrayLike | None
-    ignore_index: SupportsIndex | None
-    label_smoothing: Real
-    z_loss: Real
-    softcap: Real | None
-    temperature: Real
-    chunk_bytes: SupportsIndex
-    progress: Progress
-    workers: SupportsIndex | None
-
-
-class LinearNoLse(LinearOptions, total=False):
-    return_lse: Literal[False]
-
-
-class LinearWithLse(LinearOptions, total=False):
-    return_lse: Required[Literal[True]]
-
-
-class LinearMaybeLse(LinearOptions, total=False):
-    return_lse: Required[bool]
-    reduction: Reduction
+Convention: TypeAlias = Literal["xgboost"] | Literal["lightgbm"] | Literal["exact"]
 
 
 # What `show_config` returns.

@@ -8,9 +8,10 @@ from typing import Protocol, SupportsIndex, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ._arrays import scores_and_labels
 from ._cross_entropy import cross_entropy_with_hess
+from ._options import CONVENTIONS, one_of, thread_count
 from ._types import Array, Convention
-from ._validation import floating_array, one_of, plain_array, thread_count, whole_labels
 
 __all__ = ["softmax_objective"]
 
@@ -74,8 +75,7 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex | None =
     array([[0.33333333, 0.33333333, 0.33333333],
            [0.33333333, 0.33333333, 0.33333333]])
     """
-    conventions: tuple[Convention, ...] = ("xgboost", "lightgbm", "exact")
-    chosen = one_of(conventions, convention, "convention")
+    chosen: Convention = one_of(CONVENTIONS, convention, "convention")
     thread_count(workers)
     return _SoftmaxObjective(chosen, workers)
 
@@ -101,8 +101,7 @@ class _SoftmaxObjective:
     def _derivatives(
         self, given_scores: ArrayLike, given_labels: ArrayLike, given_weight: ArrayLike | None
     ) -> tuple[Array, Array]:
-        scores, labels = floating_array(given_scores, "scores"), whole_labels(given_labels)
-        weight = None if given_weight is None else plain_array(given_weight, "sample_weight")
+        scores, labels, weight = scores_and_labels(given_scores, given_labels, given_weight)
         rows, is_flat = len(labels), scores.ndim == 1
         if not rows or not (scores.size % rows == 0 if is_flat else scores.ndim == 2 and len(scores) == rows):
             raise ValueError(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 import cxent
-from cxent import partial
+from cxent import sharded
 
 VOCABULARY = 8192
 HALF = VOCABULARY // 2
@@ -88,11 +88,11 @@ def train_half(process: int, other: Connection, memory: SharedMemory, layout: np
         before, target = shared["pairs"][step].T
         hidden = embeddings[before]
         logits = hidden @ weight.T
-        whole = partial.merge(
-            *exchange(process, other, partial.reduce(logits, target, first_class=first, classes=VOCABULARY))
+        whole = sharded.merge(
+            *exchange(process, other, sharded.part(logits, target, first_class=first, classes=VOCABULARY))
         )
-        loss = shared["losses"][step] = partial.loss(whole)
-        grad = partial.grad(logits, whole, target, first_class=first, out=logits)
+        loss = shared["losses"][step] = sharded.loss(whole)
+        grad = sharded.grad(logits, whole, target, first_class=first, out=logits)
         weight_grad[:] = grad.T @ hidden
         shared["hidden_grads"][process] = grad @ weight
         weight -= rate * weight_grad
@@ -162,7 +162,7 @@ def main() -> None:
     record = start(load(), parser.parse_args().steps)
 
     in_two = train_in_two(record)
-    row = partial.reduce(np.zeros(HALF, np.float32), 0)
+    row = sharded.part(np.zeros(HALF, np.float32), 0)
     sent = sum(number.nbytes for number in row[:5])  # the maximum, two sums and their roundings, the target's logit
     print(f"each process sent {sent} bytes of each row, whose logits have {4 * VOCABULARY:,}")
     in_one = train_in_one(record)

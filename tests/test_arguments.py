@@ -122,7 +122,7 @@ ARRAYS = {
     "logits_q": lambda a: cxent.js_divergence_with_grad(X, a),
     "where of kl_divergence": lambda a: cxent.kl_divergence(X, X, where=a),
     "sample_weight of js_divergence": lambda a: cxent.js_divergence(X, X, sample_weight=a),
-    "logits of a part": cxent.partial.reduce,
+    "logits of a part": cxent.sharded.part,
     "labels": lambda a: cxent.boosting.softmax_objective("exact")(a, X),
     "scores": lambda a: cxent.boosting.softmax_objective("exact")(LABELS, a),
 }
@@ -322,7 +322,7 @@ def test_every_function_shares_its_rows(kernels, share_small_calls):
         pytest.skip("the pure kernels know no threads")
     share_small_calls(10)
     x, labels = np.ones((100, 3)), np.zeros(100, int)
-    part = cxent.partial.reduce(x, labels)
+    part = cxent.sharded.part(x, labels)
     for call in (
         lambda: cxent.softmax(x, workers=3),
         lambda: cxent.softmax(x.T, 0, workers=3),
@@ -340,9 +340,9 @@ def test_every_function_shares_its_rows(kernels, share_small_calls):
         lambda: cxent.perplexity(x, labels, workers=3),
         lambda: cxent.kl_divergence(x, x, workers=3),
         lambda: cxent.js_divergence_with_grad(x, x, workers=3),
-        lambda: cxent.partial.reduce(x, labels, workers=3),
-        lambda: cxent.partial.softmax(x, part, workers=3),
-        lambda: cxent.partial.grad(x, part, labels, workers=3),
+        lambda: cxent.sharded.part(x, labels, workers=3),
+        lambda: cxent.sharded.softmax(x, part, workers=3),
+        lambda: cxent.sharded.grad(x, part, labels, workers=3),
     ):
         before = threads.shared_jobs()
         call()

@@ -1,6 +1,7 @@
 """The snippets of the README and of the pages, every docstring's example; every public name is documented and typed."""
 
 import doctest
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import cxent
-from cxent import _config, _cross_entropy, _divergence, _from_probs, _linear, _scoring, _softmax, boosting, partial
+from cxent import _config, _cross_entropy, _divergence, _from_probs, _linear, _scoring, _softmax, boosting, sharded
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
@@ -17,7 +18,18 @@ WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
 
 @pytest.mark.parametrize(
     "module",
-    [_softmax, _cross_entropy, _from_probs, _linear, _scoring, _divergence, _config, boosting, partial],
+    [
+        _softmax,
+        _cross_entropy,
+        _from_probs,
+        _linear,
+        _scoring,
+        _divergence,
+        _config,
+        boosting,
+        sharded._part,
+        sharded._whole,
+    ],
     ids=lambda m: m.__name__,
 )
 def test_docstrings(module):
@@ -42,8 +54,8 @@ def test_links_between_files_lead_somewhere(page):
         assert (page.parent / target).exists(), target
 
 
-FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name.islower() and name not in ("boosting", "partial")]
-FUNCTIONS += [boosting.softmax_objective, *(getattr(partial, name) for name in partial.__all__ if name.islower())]
+FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name.islower() and name not in ("boosting", "sharded")]
+FUNCTIONS += [boosting.softmax_objective, *(getattr(sharded, name) for name in sharded.__all__ if name.islower())]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
@@ -55,3 +67,15 @@ def test_public_functions(function):
     for parameter in signature.parameters.values():
         assert parameter.annotation is not parameter.empty
         assert re.search(rf"^[*\w, ]*\b{parameter.name}\b[\w, ]*( : .+)?$", doc, re.MULTILINE)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["cxent", "cxent.sharded", "cxent.dask"])
+def test_public_names(name):
+    """What is not private is public: `dir` of a package shows no other names, but for packages in it."""
+    if name == "cxent.dask":
+        pytest.importorskip("dask")
+    package = importlib.import_module(name)
+    shown = {n for n, value in vars(package).items() if n[0] != "_" and not inspect.ismodule(value)}
+    assert shown == {n for n in package.__all__ if not inspect.ismodule(getattr(package, n))}
+    assert list(package.__all__) == sorted(package.__all__)

@@ -235,8 +235,8 @@ def test_weights_that_are_too_large_for_a_gradient_of_0():
         cxent.cross_entropy_with_grad(x, [0], **options),
     ):
         assert not np.isnan(grad).any()
-    part = cxent.partial.reduce(x, [0], temperature=1e-30)
-    assert not np.isnan(cxent.partial.grad(x, part, [0], sample_weight=[1e10], reduction="sum")).any()
+    part = cxent.sharded.part(x, [0], temperature=1e-30)
+    assert not np.isnan(cxent.sharded.grad(x, part, [0], sample_weight=[1e10], reduction="sum")).any()
 
 
 OPPOSITES = [

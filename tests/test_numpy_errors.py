@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import cxent
-from cxent import boosting, partial
+from cxent import boosting, sharded
 
 SMALL = 1e-300  # 0 in float32
 
@@ -13,7 +13,7 @@ SMALL = 1e-300  # 0 in float32
 def calls(x, y, labels, weight, q):
     n = len(x)
     linear = cxent.linear_cross_entropy_with_grad
-    state = partial.reduce(x, labels)
+    state = sharded.part(x, labels)
     given = {"sample_weight": np.full(n, SMALL)}
     return {
         "linear": lambda: linear(x, weight, labels, bias=np.full(len(weight), SMALL), **given),
@@ -31,9 +31,9 @@ def calls(x, y, labels, weight, q):
         "logsumexp": lambda: (cxent.logsumexp(x), cxent.logsumexp(x, b=np.full(x.shape, SMALL))),
         "scores": lambda: (cxent.token_logprobs(x, labels, top_k=3), cxent.perplexity(x, labels)),
         "boosting": lambda: boosting.softmax_objective("xgboost")(labels, x, given["sample_weight"]),
-        "partial loss": lambda: partial.loss(state, **given),
-        "partial softmax": lambda: (partial.softmax(x, state), partial.log_softmax(x, state)),
-        "partial grad": lambda: partial.grad(x, state, labels, **given),
+        "sharded loss": lambda: sharded.loss(state, **given),
+        "sharded softmax": lambda: (sharded.softmax(x, state), sharded.log_softmax(x, state)),
+        "sharded grad": lambda: sharded.grad(x, state, labels, **given),
     }
 
 

@@ -1,14 +1,12 @@
 """The shorter way of plain arrays gives what the general way gives, and leaves to that all that is not plain."""
 
-from dataclasses import replace
-
 import ml_dtypes
 import numpy as np
 import pytest
 from helpers import FLOATS, HALVES, assert_same_bits
 
 import cxent
-from cxent._validation import loss_options
+from cxent._options import loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
 SHAPES += [(2, 3, 4), (2, 1, 5, 7), (700, 100)]
@@ -142,8 +140,8 @@ def test_losses_too_large_for_the_dtype(way, close_the_short_way):
 def short_loss(kernels, x, target, weight=None, row_weight=None, axis=-1, out=None, with_grad=True, **options):
     """What the short way gives of a loss, and of its gradient; None where it leaves a call to the general way."""
     kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
-    checked = loss_options(-1, options.pop("reduction", "mean"), options.pop("ignore_index", None), **options)
-    given = x, target, weight, row_weight, replace(checked, axis=axis), out
+    checked = loss_options(-1, options.pop("reduction", "mean"), options.pop("ignore_index", None), 1, **options)
+    given = x, target, weight, row_weight, checked._replace(axis=axis), out
     results = kernels.plain_cross_entropy(*given, 1, False, with_grad, False)
     return None if results is None else results[:2]
 
@@ -362,7 +360,7 @@ def test_plain_options_go_the_short_way(kernels, options, labels):
     out = np.empty_like(PLAIN)
     loss, grad = short_loss(kernels, PLAIN, LABELS.astype(labels), out=out, **options)
     assert np.isfinite(loss).all() and grad is out
-    given = PLAIN, LABELS, options.get("weight"), options.get("row_weight"), loss_options(-1, "mean", None)
+    given = PLAIN, LABELS, options.get("weight"), options.get("row_weight"), loss_options(-1, "mean", None, 1)
     assert kernels.float32.plain_from_probs(*given, out, 1, True)[1] is out
 
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import assert_same_bits
 
 import cxent
-from cxent import boosting, partial
+from cxent import boosting, sharded
 
 N = 9
 LEFT_OUT = [2, 5, 8]
@@ -64,13 +64,12 @@ def losses_of_parts(x, vector, target, given, reduction):
     parts = np.array_split(x, 2, axis)
     first = parts[0].shape[axis]
     left, right = (
-        partial.reduce(part, target, axis=axis, first_class=start)
-        for part, start in zip(parts, (0, first), strict=True)
+        sharded.part(part, target, axis=axis, first_class=start) for part, start in zip(parts, (0, first), strict=True)
     )
-    whole = partial.merge(left, right)
-    yield partial.loss(whole, reduction=reduction, **given)
-    yield partial.grad(parts[0], whole, target, axis=axis, reduction=reduction, **given)
-    yield partial.grad(parts[1], whole, target, axis=axis, first_class=first, reduction=reduction, **given)
+    whole = sharded.merge(left, right)
+    yield sharded.loss(whole, reduction=reduction, **given)
+    yield sharded.grad(parts[0], whole, target, axis=axis, reduction=reduction, **given)
+    yield sharded.grad(parts[1], whole, target, axis=axis, first_class=first, reduction=reduction, **given)
 
 
 def objectives(x, vector, target, given, reduction):

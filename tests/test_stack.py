@@ -31,8 +31,8 @@ def call_all(x, y):
     cxent.kl_divergence_with_grad(x, -x, **given)
     cxent.kl_divergence_with_grad(x, -x, direction="reverse", **given)
     cxent.js_divergence_with_grad(x, -x, where=x > -1, **given)
-    parts = [cxent.partial.reduce(x, y, axis=1, top_k=3, first_class=n) for n in (0, x.shape[1])]
-    cxent.partial.grad(x, cxent.partial.merge(*parts), y, axis=1)
+    parts = [cxent.sharded.part(x, y, axis=1, top_k=3, first_class=n) for n in (0, x.shape[1])]
+    cxent.sharded.grad(x, cxent.sharded.merge(*parts), y, axis=1)
 
 
 for dtype in (np.float64, np.float32, np.float16):

@@ -154,8 +154,8 @@ def test_words_of_any_type_of_string(string):
     y = np.arange(4) % 3
     assert cxent.cross_entropy(x, y, reduction=string("none")).shape == (4,)
     assert cxent.cross_entropy_from_probs(x, y, reduction=string("none")).shape == (4,)
-    part = cxent.partial.reduce(x, y)
-    assert cxent.partial.loss(part, reduction=string("none")).shape == (4,)
+    part = cxent.sharded.part(x, y)
+    assert cxent.sharded.loss(part, reduction=string("none")).shape == (4,)
     reverse = cxent.kl_divergence(x, -x, direction=string("reverse"), reduction=string("none"))
     assert_same_bits(reverse, cxent.kl_divergence(x, -x, direction="reverse", reduction="none"))
     assert cxent.boosting.softmax_objective(string("exact"))(y, x)[0].shape == (4, 3)

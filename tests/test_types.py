@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import cxent
-from cxent import partial
+from cxent import sharded
 from cxent._types import Config, Reduction
 
 Array = NDArray[Any]
@@ -53,16 +53,16 @@ def test_divergences() -> None:
 
 
 def test_parts() -> None:
-    left = partial.reduce(X[:, :2], Y, top_k=np.int64(1))
-    whole = partial.merge(left, partial.reduce(X[:, 2:], Y, first_class=2, top_k=1))
-    assert_type(whole, partial.Partial)
+    left = sharded.part(X[:, :2], Y, top_k=np.int64(1))
+    whole = sharded.merge(left, sharded.part(X[:, 2:], Y, first_class=2, top_k=1))
+    assert_type(whole, sharded.Part)
     assert_type(whole.top_ids, Array | None)
-    assert_type(partial.loss(whole), Scalar)
-    assert_type(partial.loss(whole, reduction="none"), Any)
-    assert_type(partial.logsumexp(whole), Any)
-    assert_type(partial.softmax(X[:, :2], whole), Array)
-    assert_type(partial.grad(X[:, :2], whole, Y, sample_weight=[1, 2]), Array)
-    assert isinstance(partial.loss(whole), np.floating)
+    assert_type(sharded.loss(whole), Scalar)
+    assert_type(sharded.loss(whole, reduction="none"), Any)
+    assert_type(sharded.logsumexp(whole), Any)
+    assert_type(sharded.softmax(X[:, :2], whole), Array)
+    assert_type(sharded.grad(X[:, :2], whole, Y, sample_weight=[1, 2]), Array)
+    assert isinstance(sharded.loss(whole), np.floating)
 
 
 def test_linear_layers() -> None:

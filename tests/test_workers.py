@@ -13,7 +13,7 @@ import pytest
 from helpers import FLOATS, assert_all_same_bits, assert_same_bits
 
 import cxent
-from cxent import _validation, _workers
+from cxent import _options, _workers
 from cxent.kernels import threads
 
 usable_cpus = _workers.usable_cpus  # (which the fixture below replaces)
@@ -144,7 +144,7 @@ def test_not_a_number(workers):
     ("workers", "threads"), [(1, 1), (3, 3), (4, 4), (5, 4), (100, 4), (-1, 4), (-2, 3), (-4, 1)], ids=str
 )
 def test_thread_count(workers, threads):
-    assert _validation.thread_count(workers) == threads
+    assert _options.thread_count(workers) == threads
     with cxent.set_workers(workers):
         assert cxent.get_workers() == threads
 

@@ -47,7 +47,7 @@ def calls() -> Iterator[Callable[[], Any]]:
         lambda: cxent.perplexity(x, labels, ignore_index=1),
         lambda: cxent.kl_divergence_with_grad(x, x[::-1], where=x > -4, reduction="none"),
         lambda: cxent.js_divergence(x, x[::-1].astype(np.float16)),
-        lambda: cxent.partial.grad(x, cxent.partial.reduce(x, labels, top_k=2), labels),
+        lambda: cxent.sharded.grad(x, cxent.sharded.part(x, labels, top_k=2), labels),
         lambda: cxent.softmax([[1.0, 2.0], [3.0, 4.0]], workers=2),
     ]
     bad = [

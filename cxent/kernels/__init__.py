@@ -8,12 +8,38 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+
+_ndarray = np.ndarray
+_FLOAT64 = np.dtype(np.float64)
+_STORAGE = {"float16": np.dtype(np.uint16), "bfloat16": np.dtype(np.int16), "bool": np.dtype(np.uint8)}
+
+
+class Options(NamedTuple):
+    """The options of a loss, in the order in which kernels take them."""
+
+    ignored: int | None  # the label of rows that do not count
+    label_smoothing: float
+    z_loss: float
+    softcap: float  # 0: none
+    temperature: float
+    divisor: float  # of the sum of the losses
+    z_divisor: float  # of that of the z terms
+
+
+class ScoreOptions(NamedTuple):
+    """Those of scores, likewise."""
+
+    ignored: int | None
+    softcap: float
+    temperature: float
 
 
 class Kernels(NamedTuple):
@@ -35,6 +61,27 @@ class Kernels(NamedTuple):
         result = np.empty_like(x)
         self.of(x.dtype).evaluate(function, x.reshape(-1), result.reshape(-1))
         return result
+
+
+def _half_name(dtype: np.dtype[Any]) -> str | None:
+    """The name of half precision; None for any other dtype. (NumPy takes its time to name one.)"""
+    return dtype.name if dtype.name in ("float16", "bfloat16") else None
+
+
+half_name: Callable[[np.dtype[Any]], str | None] = lru_cache(maxsize=8)(_half_name)
+
+
+def stored(array: Any) -> Any:
+    """An array as kernels take it: half precision and booleans as their bits."""
+    name = half_name(array.dtype) if array.itemsize == 2 else "bool" if array.dtype.kind == "b" else None
+    return array if name is None else array.view(_STORAGE[name])
+
+
+def for_plain(x: Any) -> ModuleType:
+    """The module whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
+    and return None for what is none. (An array is plain if it is in C order, of few axes, and smaller than the caches.)
+    """
+    return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
 
 
 # Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.

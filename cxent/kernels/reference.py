@@ -201,6 +201,7 @@ def token_logprobs(
     threads: int,
 ) -> None:
     ignored, cap, temperature = options
+    logprob, rank = logprob.reshape(ids.shape), rank.reshape(ids.shape)  # (views: memory in C order)
     u = rows_of(x)
     m, shifted, lost, _ = _capped(u, cap, temperature)
     e, rest = exponentials(shifted, lost)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mpmath import mp, mpf
 
 import cxent
-from cxent import partial
-from cxent._partial import logprob_of
+from cxent import sharded
+from cxent.sharded._whole import logprob_of
 
 CLASSES = [1, 2, 3, 10, 33, 100, 257, 1000]
 
@@ -30,7 +30,7 @@ def cut(logits, parts, axis=-1):
 
 def reduced(parts, target=None, **options):
     return functools.reduce(
-        partial.merge, [partial.reduce(x, target, first_class=first, **options) for x, first in parts]
+        sharded.merge, [sharded.part(x, target, first_class=first, **options) for x, first in parts]
     )
 
 
@@ -52,22 +52,22 @@ def test_what_the_whole_gives(dtype, axis, parts):
             p = reduced(pieces, y, axis=axis)
         close = functools.partial(np.testing.assert_allclose, rtol=tolerance(dtype), atol=tolerance(dtype))
         scores = cxent.token_logprobs(x, y, axis=axis)
-        close(partial.logsumexp(p), scores.logsumexp)
-        close(partial.entropy(p), scores.entropy)
-        close(partial.logprob(p), scores.logprob)
-        rank = 1 + sum(partial.larger(part, p, axis=axis) for part, _ in pieces)
+        close(sharded.logsumexp(p), scores.logsumexp)
+        close(sharded.entropy(p), scores.entropy)
+        close(sharded.logprob(p), scores.logprob)
+        rank = 1 + sum(sharded.count_larger(part, p, axis=axis) for part, _ in pieces)
         np.testing.assert_array_equal(rank, scores.rank)
         loss, grad = cxent.cross_entropy_with_grad(x, y, axis=axis)
-        close(partial.loss(p), loss)
-        assert partial.loss(p).dtype == loss.dtype
-        close(partial.loss(p, reduction="none"), -scores.logprob)
-        parts_of_grad = [partial.grad(part, p, y, axis=axis, first_class=first) for part, first in pieces]
+        close(sharded.loss(p), loss)
+        assert sharded.loss(p).dtype == loss.dtype
+        close(sharded.loss(p, reduction="none"), -scores.logprob)
+        parts_of_grad = [sharded.grad(part, p, y, axis=axis, first_class=first) for part, first in pieces]
         found = np.concatenate(parts_of_grad, axis=axis)
         assert found.dtype == grad.dtype
         rough = 1e-2 if x.itemsize == 2 else tolerance(dtype)
         np.testing.assert_allclose(found.astype(float), grad.astype(float), rtol=rough, atol=rough / 100)
         for function in ("softmax", "log_softmax"):
-            found = np.concatenate([getattr(partial, function)(part, p, axis=axis) for part, _ in pieces], axis=axis)
+            found = np.concatenate([getattr(sharded, function)(part, p, axis=axis) for part, _ in pieces], axis=axis)
             expected = getattr(cxent, function)(x, axis)
             assert found.dtype == expected.dtype
             np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=rough, atol=rough)
@@ -84,7 +84,7 @@ def test_the_largest(classes, parts):
         expected = cxent.token_logprobs(x, np.zeros(11, int), top_k=k)
         np.testing.assert_array_equal(p.top_ids, expected.top_ids)
         np.testing.assert_array_equal(p.top_logits, np.take_along_axis(x, expected.top_ids, axis=-1))
-    few = partial.reduce(x[:, :2], top_k=4)
+    few = sharded.part(x[:, :2], top_k=4)
     np.testing.assert_array_equal(few.top_ids[:, 2:], -1)
     np.testing.assert_array_equal(few.top_logits[:, 2:], -np.inf)
 
@@ -100,23 +100,23 @@ def test_temperature(dtype, temperature):
     scores = cxent.token_logprobs(x, y, top_k=3, temperature=temperature)
     rtol = 1e-12 if dtype is np.float64 else 2e-6
     for found, expected in (
-        (partial.logsumexp(p), scores.logsumexp),
-        (partial.entropy(p), scores.entropy),
-        (partial.logprob(p), scores.logprob),
+        (sharded.logsumexp(p), scores.logsumexp),
+        (sharded.entropy(p), scores.entropy),
+        (sharded.logprob(p), scores.logprob),
         (logprob_of(p.top_logits, p), scores.top_logprobs),
     ):
         assert found.dtype == expected.dtype
         np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
     np.testing.assert_array_equal(p.top_ids, scores.top_ids)
     _, grad = cxent.cross_entropy_with_grad(x, y, temperature=temperature)
-    found = np.hstack([partial.grad(part, p, y, first_class=first) for part, first in pieces])
+    found = np.hstack([sharded.grad(part, p, y, first_class=first) for part, first in pieces])
     rough = 2e-3 if dtype is np.float16 else 10 * rtol
     np.testing.assert_allclose(found.astype(float), grad.astype(float), rtol=rough, atol=rough / 1000)
     if dtype is not np.float16:
         wide = cxent.log_softmax(x.astype(float) / temperature)
-        found = np.hstack([partial.log_softmax(part, p) for part, _ in pieces])
+        found = np.hstack([sharded.log_softmax(part, p) for part, _ in pieces])
         np.testing.assert_allclose(found, wide, rtol=rough, atol=rough)
-        found = np.hstack([partial.softmax(part, p) for part, _ in pieces])
+        found = np.hstack([sharded.softmax(part, p) for part, _ in pieces])
         np.testing.assert_allclose(found, np.exp(wide), rtol=100 * rough, atol=1e-30)
 
 
@@ -127,8 +127,8 @@ def test_candidates():
     pieces = cut(x, 4)
     p = reduced(pieces, ids)
     expected = cxent.token_logprobs(x, ids)
-    np.testing.assert_allclose(partial.logprob(p), expected.logprob, rtol=1e-13)
-    np.testing.assert_array_equal(1 + sum(partial.larger(part, p) for part, _ in pieces), expected.rank)
+    np.testing.assert_allclose(sharded.logprob(p), expected.logprob, rtol=1e-13)
+    np.testing.assert_array_equal(1 + sum(sharded.count_larger(part, p) for part, _ in pieces), expected.rank)
 
 
 @given(st.data())
@@ -138,17 +138,17 @@ def test_any_order_of_merging(data):
         st.sampled_from([0.0, 1e8])
     )
     y = rng.integers(0, 60, 5)
-    parts = [partial.reduce(part, y, first_class=first, top_k=3) for part, first in cut(x, 6)]
+    parts = [sharded.part(part, y, first_class=first, top_k=3) for part, first in cut(x, 6)]
     order = data.draw(st.permutations(range(6)))
-    a = functools.reduce(partial.merge, [parts[i] for i in order])
+    a = functools.reduce(sharded.merge, [parts[i] for i in order])
     left, right = order[:3], order[3:]
-    b = partial.merge(
-        functools.reduce(partial.merge, [parts[i] for i in right]),
-        functools.reduce(partial.merge, [parts[i] for i in left]),
+    b = sharded.merge(
+        functools.reduce(sharded.merge, [parts[i] for i in right]),
+        functools.reduce(sharded.merge, [parts[i] for i in left]),
     )
-    for name in set(partial.Partial._fields) - {"lost", "classes"}:
+    for name in set(sharded.Part._fields) - {"lost", "classes"}:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-13, atol=1e-300)
-    np.testing.assert_allclose(partial.loss(a), cxent.cross_entropy(x, y), rtol=1e-13)
+    np.testing.assert_allclose(sharded.loss(a), cxent.cross_entropy(x, y), rtol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -157,21 +157,21 @@ def test_small_losses_keep_their_digits(dtype):
     y = [0, 1]
     p = reduced([(x[:, :1], 0), (x[:, 1:], 1)], y)
     loss, grad = cxent.cross_entropy_with_grad(x, y, reduction="none")
-    np.testing.assert_allclose(partial.loss(p, reduction="none"), loss, rtol=1e-6)
+    np.testing.assert_allclose(sharded.loss(p, reduction="none"), loss, rtol=1e-6)
     found = np.hstack(
-        [partial.grad(x[:, :1], p, y, reduction="none"), partial.grad(x[:, 1:], p, y, first_class=1, reduction="none")]
+        [sharded.grad(x[:, :1], p, y, reduction="none"), sharded.grad(x[:, 1:], p, y, first_class=1, reduction="none")]
     )
     np.testing.assert_allclose(found, grad, rtol=1e-6)
-    np.testing.assert_allclose(partial.entropy(p), cxent.token_logprobs(x, y).entropy, rtol=1e-6)
+    np.testing.assert_allclose(sharded.entropy(p), cxent.token_logprobs(x, y).entropy, rtol=1e-6)
 
 
 def test_a_large_offset():
     x = np.array([[0.0, -1.0, -2.0, -3.0]])
     p = reduced(cut(x + 1e8, 3), [2])
-    np.testing.assert_allclose(partial.loss(p), cxent.cross_entropy(x, [2]), rtol=1e-15)
+    np.testing.assert_allclose(sharded.loss(p), cxent.cross_entropy(x, [2]), rtol=1e-15)
     x = np.array([[0, 64, 128, 0]], np.float32)
     p = reduced(cut(x + np.float32(1e9), 2), [2])
-    assert partial.loss(p) == cxent.cross_entropy(x, [2])
+    assert sharded.loss(p) == cxent.cross_entropy(x, [2])
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -191,15 +191,15 @@ def test_special_values(dtype, classes):
     for some in itertools.permutations(pieces):
         p = reduced(some, y, top_k=2)
         scores = cxent.token_logprobs(x, y, top_k=2)
-        np.testing.assert_allclose(partial.logsumexp(p), scores.logsumexp, rtol=1e-6)
-        np.testing.assert_allclose(partial.logprob(p), scores.logprob, rtol=1e-6)
-        np.testing.assert_allclose(partial.entropy(p), scores.entropy, rtol=1e-6)
+        np.testing.assert_allclose(sharded.logsumexp(p), scores.logsumexp, rtol=1e-6)
+        np.testing.assert_allclose(sharded.logprob(p), scores.logprob, rtol=1e-6)
+        np.testing.assert_allclose(sharded.entropy(p), scores.entropy, rtol=1e-6)
         np.testing.assert_array_equal(p.top_ids[[0, 1, 2, 4, 5, 6]], scores.top_ids[[0, 1, 2, 4, 5, 6]])
         _, grad = cxent.cross_entropy_with_grad(x, y, reduction="none")
-        found = np.hstack([partial.grad(part, p, y, first_class=a, reduction="none") for part, a in pieces[:2]])
+        found = np.hstack([sharded.grad(part, p, y, first_class=a, reduction="none") for part, a in pieces[:2]])
         np.testing.assert_allclose(found, grad, rtol=1e-5, atol=1e-7)
         for function in ("softmax", "log_softmax"):
-            found = np.hstack([getattr(partial, function)(part, p) for part, _ in pieces[:2]])
+            found = np.hstack([getattr(sharded, function)(part, p) for part, _ in pieces[:2]])
             np.testing.assert_allclose(found, getattr(cxent, function)(x), rtol=1e-5, atol=1e-7)
 
 
@@ -214,13 +214,13 @@ def test_rows_that_do_not_count(reduction):
     p = reduced(pieces, y)
     options = {"reduction": reduction, "sample_weight": s}
     loss, grad = cxent.cross_entropy_with_grad(x, y, ignore_index=-100, **options)
-    np.testing.assert_allclose(partial.loss(p, **options), loss, rtol=1e-5)
-    found = np.hstack([partial.grad(part, p, y, first_class=first, **options) for part, first in pieces])
+    np.testing.assert_allclose(sharded.loss(p, **options), loss, rtol=1e-5)
+    found = np.hstack([sharded.grad(part, p, y, first_class=first, **options) for part, first in pieces])
     np.testing.assert_allclose(found, grad, rtol=1e-5, atol=1e-7)
     assert not found[s == 0].any()
     if reduction == "mean":
-        assert np.isnan(partial.loss(p, sample_weight=0 * s))
-        assert not partial.grad(pieces[0][0], p, y, sample_weight=0 * s).any()
+        assert np.isnan(sharded.loss(p, sample_weight=0 * s))
+        assert not sharded.grad(pieces[0][0], p, y, sample_weight=0 * s).any()
 
 
 def test_in_place_and_with_workers(share_small_calls):
@@ -229,28 +229,28 @@ def test_in_place_and_with_workers(share_small_calls):
     y = rng.integers(0, 40, 300)
     left, right = x[:, :15].copy(), x[:, 15:].copy()
     p = reduced([(left, 0), (right, 15)], y, top_k=2)
-    grad = partial.grad(right, p, y, first_class=15)
-    probabilities = partial.softmax(left, p)
+    grad = sharded.grad(right, p, y, first_class=15)
+    probabilities = sharded.softmax(left, p)
     share_small_calls(200)
     again = reduced([(left, 0), (right, 15)], y, top_k=2, workers=4)
     for found, expected in zip(again, p, strict=True):
         assert_same_bits(found, expected)
-    assert_same_bits(partial.softmax(left, p, workers=4), probabilities)
-    assert partial.grad(right, p, y, first_class=15, out=right, workers=4) is right
+    assert_same_bits(sharded.softmax(left, p, workers=4), probabilities)
+    assert sharded.grad(right, p, y, first_class=15, out=right, workers=4) is right
     assert_same_bits(right, grad)
-    assert partial.log_softmax(left, p, out=left) is left
+    assert sharded.log_softmax(left, p, out=left) is left
 
 
 def test_parts_of_several_dtypes():
     a, b = np.array([[2.0**24 + 1]]), np.array([[2.0**24]], np.float32)
-    p = partial.merge(partial.reduce(a, [1]), partial.reduce(b, [1], first_class=1))
+    p = sharded.merge(sharded.part(a, [1]), sharded.part(b, [1], first_class=1))
     share = cxent.softmax([1.0, 0.0])
     for part, expected in ((a, share[0]), (b, share[1])):
-        found = partial.softmax(part, p)
+        found = sharded.softmax(part, p)
         assert found.dtype == part.dtype
         np.testing.assert_allclose(found, [[expected]], rtol=1e-6)
-        np.testing.assert_allclose(partial.log_softmax(part, p), [[np.log(expected)]], rtol=1e-6)
-    np.testing.assert_allclose(partial.grad(b, p, [1], first_class=1, out=b), [[-share[0]]], rtol=1e-6)
+        np.testing.assert_allclose(sharded.log_softmax(part, p), [[np.log(expected)]], rtol=1e-6)
+    np.testing.assert_allclose(sharded.grad(b, p, [1], first_class=1, out=b), [[-share[0]]], rtol=1e-6)
 
 
 def parts_in_orders(n, dtype):
@@ -267,8 +267,8 @@ def parts_in_orders(n, dtype):
 @pytest.mark.parametrize("n", [100, pytest.param(1000, marks=pytest.mark.slow)])
 def test_many_parts_are_as_accurate_as_one(n, dtype, at_once):
     for x in parts_in_orders(n, dtype):
-        parts = [partial.reduce(x[3 * k : 3 * k + 3], 0, first_class=3 * k) for k in range(n)]
-        p = partial.merge(*parts) if at_once else functools.reduce(partial.merge, parts)
+        parts = [sharded.part(x[3 * k : 3 * k + 3], 0, first_class=3 * k) for k in range(n)]
+        p = sharded.merge(*parts) if at_once else functools.reduce(sharded.merge, parts)
         exact = exact_row(x)
         y = mpf(float(x[0]))
         m_y = exact.max - y
@@ -276,22 +276,22 @@ def test_many_parts_are_as_accurate_as_one(n, dtype, at_once):
         for found, expected, unit in (
             (p.sumexp_m1, exact.rest, exact.rest),
             (p.shifted, shifted, shifted),
-            (partial.loss(p), m_y + exact.log_sum, m_y + exact.log_sum),
-            (partial.logsumexp(p), exact.lse, max(abs(exact.max), exact.log_sum)),
-            (partial.entropy(p), exact.log_sum - shifted / exact.sum, exact.log_sum - shifted / exact.sum),
+            (sharded.loss(p), m_y + exact.log_sum, m_y + exact.log_sum),
+            (sharded.logsumexp(p), exact.lse, max(abs(exact.max), exact.log_sum)),
+            (sharded.entropy(p), exact.log_sum - shifted / exact.sum, exact.log_sum - shifted / exact.sum),
         ):
             assert ulps_off(found, expected, unit, dtype) <= 4
 
 
 def test_parts_know_their_classes():
     x = np.random.default_rng(8).standard_normal((3, 12))
-    parts = [partial.reduce(x[:, a:b], first_class=a, classes=12) for a, b in ((8, 12), (0, 3), (3, 3), (3, 8))]
-    p = partial.merge(*parts[:3])
+    parts = [sharded.part(x[:, a:b], first_class=a, classes=12) for a, b in ((8, 12), (0, 3), (3, 3), (3, 8))]
+    p = sharded.merge(*parts[:3])
     assert (p.ranges, p.classes) == (((0, 3), (8, 12)), 12)
-    p = partial.merge(p, parts[3])
+    p = sharded.merge(p, parts[3])
     assert p.ranges == ((0, 12),)
-    np.testing.assert_allclose(partial.logsumexp(p), cxent.logsumexp(x), rtol=1e-15)
-    assert partial.merge(p) == p
+    np.testing.assert_allclose(sharded.logsumexp(p), cxent.logsumexp(x), rtol=1e-15)
+    assert sharded.merge(p) == p
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
@@ -300,9 +300,9 @@ def test_out_that_overlaps_the_state(dtype):
     rows, classes = 300, 150
     x, y = rng.standard_normal((rows, classes)).astype(dtype), rng.integers(0, classes, rows)
     s = rng.random(rows)
-    p = partial.reduce(x, y)
-    expected = partial.softmax(x, p), partial.log_softmax(x, p), partial.grad(x, p, y, sample_weight=s)
-    calls = (partial.softmax, partial.log_softmax, lambda x, p, out: partial.grad(x, p, y, sample_weight=s, out=out))
+    p = sharded.part(x, y)
+    expected = sharded.softmax(x, p), sharded.log_softmax(x, p), sharded.grad(x, p, y, sample_weight=s)
+    calls = (sharded.softmax, sharded.log_softmax, lambda x, p, out: sharded.grad(x, p, y, sample_weight=s, out=out))
     for call, result in zip(calls, expected, strict=True):
         for name in ("maximum", "sumexp_m1", "shifted", "target_logit"):
             out = np.zeros((rows, classes), dtype)
@@ -316,22 +316,22 @@ def test_out_that_overlaps_the_state(dtype):
 def test_numpy_raises_nothing_half_way():
     with np.errstate(all="raise"):
         x = np.array([[0, -12, 3], [1, 2, -np.inf]], np.float16)
-        left, right = partial.reduce(x[:, :2], [0, 1]), partial.reduce(x[:, 2:], [0, 1], first_class=2)
-        for p in (partial.merge(left, right), partial.merge(right, left)):
+        left, right = sharded.part(x[:, :2], [0, 1]), sharded.part(x[:, 2:], [0, 1], first_class=2)
+        for p in (sharded.merge(left, right), sharded.merge(right, left)):
             for s in ([1e-8, 1], [1e-44, 1e-44], [1e-44, 0], [3e38, 1]):
                 for reduction in ("sum", "mean", "none"):
                     options = {"sample_weight": s, "reduction": reduction}
                     _, grad = cxent.cross_entropy_with_grad(x, [0, 1], **options)
-                    assert not np.isnan(partial.loss(p, **options)).any()
-                    found = [partial.grad(x[:, :2], p, [0, 1], **options),
-                             partial.grad(x[:, 2:], p, [0, 1], first_class=2, **options)]  # fmt: skip
+                    assert not np.isnan(sharded.loss(p, **options)).any()
+                    found = [sharded.grad(x[:, :2], p, [0, 1], **options),
+                             sharded.grad(x[:, 2:], p, [0, 1], first_class=2, **options)]  # fmt: skip
                     np.testing.assert_allclose(np.hstack(found).astype(float), grad.astype(float), 2e-3, 1e-7)
         x = np.array([[1.0, -800.0, 3e308], [-3e308, 0, 1]])
-        p = partial.merge(partial.reduce(x[:, :2], [0, 1]), partial.reduce(x[:, 2:], [0, 1], first_class=2))
+        p = sharded.merge(sharded.part(x[:, :2], [0, 1]), sharded.part(x[:, 2:], [0, 1], first_class=2))
         for s in ([1e-300, 1e-300], [1e308, 1e308]):
-            partial.loss(p, sample_weight=s)
-            partial.grad(x[:, :2], p, [0, 1], sample_weight=s)
-        partial.logsumexp(p), partial.entropy(p), partial.softmax(x[:, :2], p)
+            sharded.loss(p, sample_weight=s)
+            sharded.grad(x[:, :2], p, [0, 1], sample_weight=s)
+        sharded.logsumexp(p), sharded.entropy(p), sharded.softmax(x[:, :2], p)
 
 
 @pytest.mark.parametrize("weight", [3e38, 1e-44, 1e308])
@@ -339,19 +339,19 @@ def test_extreme_weights(weight):
     dtype = np.float64 if weight > 1e300 else np.float32
     x = np.array([[1, 2], [1, 2]], dtype)
     s = np.full(2, weight, dtype)
-    p = partial.reduce(x, [0, 0])
+    p = sharded.part(x, [0, 0])
     loss, grad = cxent.cross_entropy_with_grad(x, [0, 0], sample_weight=s)
-    np.testing.assert_allclose(partial.loss(p, sample_weight=s), loss, rtol=1e-6)
-    np.testing.assert_allclose(partial.grad(x, p, [0, 0], sample_weight=s), grad, rtol=1e-6)
+    np.testing.assert_allclose(sharded.loss(p, sample_weight=s), loss, rtol=1e-6)
+    np.testing.assert_allclose(sharded.grad(x, p, [0, 0], sample_weight=s), grad, rtol=1e-6)
 
 
 @pytest.mark.once
 def test_one_row_has_scalars():
-    p = partial.merge(partial.reduce([1.0, 2.0], 2), partial.reduce([3.0], 2, first_class=2))
+    p = sharded.merge(sharded.part([1.0, 2.0], 2), sharded.part([3.0], 2, first_class=2))
     assert isinstance(p.maximum, np.float64)
-    assert isinstance(partial.loss(p, reduction="none"), np.float64)
-    np.testing.assert_allclose(partial.logsumexp(p), cxent.logsumexp([1.0, 2.0, 3.0]), rtol=1e-15)
-    np.testing.assert_allclose(partial.grad([3.0], p, 2, first_class=2), [cxent.softmax([1.0, 2, 3])[2] - 1])
+    assert isinstance(sharded.loss(p, reduction="none"), np.float64)
+    np.testing.assert_allclose(sharded.logsumexp(p), cxent.logsumexp([1.0, 2.0, 3.0]), rtol=1e-15)
+    np.testing.assert_allclose(sharded.grad([3.0], p, 2, first_class=2), [cxent.softmax([1.0, 2, 3])[2] - 1])
 
 
 @pytest.mark.once
@@ -359,13 +359,13 @@ def test_no_rows():
     p = reduced(cut(np.ones((0, 6)), 2), np.zeros(0, int), top_k=2)
     assert p.maximum.shape == (0,)
     assert p.top_ids.shape == (0, 2)
-    assert np.isnan(partial.loss(p))
-    assert partial.grad(np.ones((0, 3)), p, np.zeros(0, int)).shape == (0, 3)
+    assert np.isnan(sharded.loss(p))
+    assert sharded.grad(np.ones((0, 3)), p, np.zeros(0, int)).shape == (0, 3)
 
 
 @pytest.mark.once
-def test_a_partial_can_be_sent():
-    p = partial.reduce(np.ones((3, 4), np.float32), [0, 1, 9], top_k=2)
+def test_a_part_can_be_sent():
+    p = sharded.part(np.ones((3, 4), np.float32), [0, 1, 9], top_k=2)
     for found, expected in zip(pickle.loads(pickle.dumps(p)), p, strict=True):
         assert_same_bits(found, expected)
 
@@ -378,140 +378,140 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: partial.reduce(PART, [0]), ValueError, "target has shape (1,); accepted for logits of shape (2, 3)"),
-        (lambda: partial.reduce(PART, [0.0, 1.0]), TypeError, "target must have an integer dtype"),
+        (lambda: sharded.part(PART, [0]), ValueError, "target has shape (1,); accepted for logits of shape (2, 3)"),
+        (lambda: sharded.part(PART, [0.0, 1.0]), TypeError, "target must have an integer dtype"),
         (
-            lambda: partial.reduce(PART, first_class=-1),
+            lambda: sharded.part(PART, first_class=-1),
             ValueError,
             "first_class is -1; accepted is an integer from 0 to",
         ),
-        (lambda: partial.reduce(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 to"),
-        (lambda: partial.reduce(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 to"),
-        (lambda: partial.reduce(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
-        (lambda: partial.reduce(PART, workers=0), ValueError, "workers must be a positive number"),
+        (lambda: sharded.part(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 to"),
+        (lambda: sharded.part(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 to"),
+        (lambda: sharded.part(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
+        (lambda: sharded.part(PART, workers=0), ValueError, "workers must be a positive number"),
         (
-            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART[:1])),
+            lambda: sharded.merge(sharded.part(PART), sharded.part(PART[:1])),
             ValueError,
             "parts must have rows of one shape, got (2,) and (1,)",
         ),
         (
-            lambda: partial.merge(partial.reduce(PART, [0, 1]), partial.reduce(PART)),
+            lambda: sharded.merge(sharded.part(PART, [0, 1]), sharded.part(PART)),
             ValueError,
             "parts must have targets of one shape, got (2,) and None",
         ),
         (
-            lambda: partial.merge(partial.reduce(PART, top_k=1), partial.reduce(PART, top_k=2)),
+            lambda: sharded.merge(sharded.part(PART, top_k=1), sharded.part(PART, top_k=2)),
             ValueError,
             "parts must have largest logits of one shape, got (2, 1) and (2, 2)",
         ),
-        (lambda: partial.reduce(PART, temperature=0), ValueError, "temperature is 0; accepted is a number from 1e-30"),
+        (lambda: sharded.part(PART, temperature=0), ValueError, "temperature is 0; accepted is a number from 1e-30"),
         (
-            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART, temperature=2)),
+            lambda: sharded.merge(sharded.part(PART), sharded.part(PART, temperature=2)),
             ValueError,
             "parts must be reduced with the same temperature, got 1.0 and 2.0",
         ),
         (
-            lambda: partial.merge(partial.reduce(PART), PART),
+            lambda: sharded.merge(sharded.part(PART), PART),
             TypeError,
-            "parts must be Partials, of partial.reduce, got ndarray",
+            "parts must be Parts, of sharded.part, got ndarray",
         ),
-        (lambda: partial.merge(), TypeError, "merge needs parts, got none"),
+        (lambda: sharded.merge(), TypeError, "merge needs parts, got none"),
         (
-            lambda: partial.merge(partial.reduce(PART, classes=6), partial.reduce(PART, first_class=3)),
+            lambda: sharded.merge(sharded.part(PART, classes=6), sharded.part(PART, first_class=3)),
             ValueError,
             "parts must be reduced with the same classes, got 6 and None",
         ),
         (
-            lambda: partial.merge(partial.reduce(PART), partial.reduce(PART, first_class=2)),
+            lambda: sharded.merge(sharded.part(PART), sharded.part(PART, first_class=2)),
             ValueError,
             "parts must be of different classes, got class 2 in two of them",
         ),
         (
-            lambda: partial.merge(*(partial.reduce(PART, first_class=first) for first in (3, 6, 4))),
+            lambda: sharded.merge(*(sharded.part(PART, first_class=first) for first in (3, 6, 4))),
             ValueError,
             "parts must be of different classes, got classes 4 to 5 in two of them",
         ),
         (
-            lambda: partial.logsumexp(partial.reduce(PART, first_class=2)),
+            lambda: sharded.logsumexp(sharded.part(PART, first_class=2)),
             ValueError,
             "p must be of all classes, got one without classes 0 to 1: merge it with their parts",
         ),
         (
-            lambda: partial.entropy(partial.merge(partial.reduce(PART), partial.reduce(PART, first_class=4))),
+            lambda: sharded.entropy(sharded.merge(sharded.part(PART), sharded.part(PART, first_class=4))),
             ValueError,
             "p must be of all classes, got one without class 3: merge it with their parts",
         ),
         (
-            lambda: partial.loss(partial.reduce(PART, [0, 1], first_class=1, classes=7)),
+            lambda: sharded.loss(sharded.part(PART, [0, 1], first_class=1, classes=7)),
             ValueError,
             "p must be of all classes, got one without classes 0, 4 to 6: merge it with their parts",
         ),
         (
-            lambda: partial.softmax(PART, partial.reduce(PART, classes=4)),
+            lambda: sharded.softmax(PART, sharded.part(PART, classes=4)),
             ValueError,
             "p must be of all classes, got one without class 3: merge it with their parts",
         ),
         (
-            lambda: partial.grad(PART, partial.reduce(PART, [0, 1], classes=4), [0, 1]),
+            lambda: sharded.grad(PART, sharded.part(PART, [0, 1], classes=4), [0, 1]),
             ValueError,
             "p must be of all classes, got one without class 3: merge it with their parts",
         ),
         (
-            lambda: partial.reduce(PART, first_class=2, classes=4),
+            lambda: sharded.part(PART, first_class=2, classes=4),
             ValueError,
             "first_class must be at most 1 for 3 of 4 classes, got 2",
         ),
         (
-            lambda: partial.reduce(PART, classes=2),
+            lambda: sharded.part(PART, classes=2),
             ValueError,
             "classes must be at least 3 for logits of 3 classes, got 2",
         ),
-        (lambda: partial.loss(partial.reduce(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),
+        (lambda: sharded.loss(sharded.part(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),
         (
-            lambda: partial.loss(partial.reduce(PART, [[0, 1], [1, 2]])),
+            lambda: sharded.loss(sharded.part(PART, [[0, 1], [1, 2]])),
             ValueError,
             "p has targets of shape (2, 2); accepted is one for each row",
         ),
         (
-            lambda: partial.loss(partial.reduce(PART, [0, 7])),
+            lambda: sharded.loss(sharded.part(PART, [0, 7])),
             ValueError,
             "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
         ),
         (
-            lambda: partial.loss(partial.reduce(PART, [0, 1]), reduction="median"),
+            lambda: sharded.loss(sharded.part(PART, [0, 1]), reduction="median"),
             ValueError,
             "reduction is 'median'; accepted are 'mean', 'sum' and 'none'",
         ),
         (
-            lambda: partial.grad(PART, partial.reduce(PART), [0, 1]),
+            lambda: sharded.grad(PART, sharded.part(PART), [0, 1]),
             ValueError,
             "p has no target_logit; accepted is what was reduced with a target",
         ),
-        (lambda: partial.reduce(PART, first_class=2**63), ValueError, "first_class is 9223372036854775808; accepted"),
-        (lambda: partial.logsumexp((1.0, 0.0)), TypeError, "p is a tuple; accepted is a Partial, of partial.reduce"),
-        (lambda: partial.softmax(PART, 1.0), TypeError, "p is a float; accepted is a Partial, of partial.reduce"),
+        (lambda: sharded.part(PART, first_class=2**63), ValueError, "first_class is 9223372036854775808; accepted"),
+        (lambda: sharded.logsumexp((1.0, 0.0)), TypeError, "p is a tuple; accepted is a Part, of sharded.part"),
+        (lambda: sharded.softmax(PART, 1.0), TypeError, "p is a float; accepted is a Part, of sharded.part"),
         (
-            lambda: partial.grad(PART, partial.reduce(PART, [0, 7]), [0, 7]),
+            lambda: sharded.grad(PART, sharded.part(PART, [0, 7]), [0, 7]),
             ValueError,
             "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
         ),
         (
-            lambda: partial.grad(UNEQUAL, partial.reduce(UNEQUAL, [0, 1]), [0, 2]),
+            lambda: sharded.grad(UNEQUAL, sharded.part(UNEQUAL, [0, 1]), [0, 2]),
             ValueError,
             "target is another than that with which p was reduced; accepted is the same, one for each row",
         ),
         (
-            lambda: partial.grad(UNEQUAL, partial.reduce(UNEQUAL, [[0, 1], [1, 2]]), [0, 2], out=UNEQUAL),
+            lambda: sharded.grad(UNEQUAL, sharded.part(UNEQUAL, [[0, 1], [1, 2]]), [0, 2], out=UNEQUAL),
             ValueError,
             "p has targets of shape (2, 2); accepted is one for each row",
         ),
         (
-            lambda: partial.softmax(PART, partial.reduce(PART[:1])),
+            lambda: sharded.softmax(PART, sharded.part(PART[:1])),
             ValueError,
             "p has rows of shape (1,), and logits of shape (2, 3) have (2,); accepted are equal rows",
         ),
         (
-            lambda: partial.larger(PART, partial.reduce(PART)),
+            lambda: sharded.count_larger(PART, sharded.part(PART)),
             ValueError,
             "p has no target_logit; accepted is what was reduced with a target",
         ),

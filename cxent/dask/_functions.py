@@ -1,13 +1,4 @@
-"""The functions of cxent for Dask arrays, chunked along rows, along classes, or both.
-
-Everything is lazy. Where each row is in one chunk, the functions of `cxent` compute chunk by chunk, and results of each
-row have the same bits as on the whole array; a mean or a sum over rows, and the gradient of a mean with weights, may
-differ in the last bits, since they are added chunk by chunk. Where classes are in several chunks, each is reduced to a
-few numbers a row (see `cxent.partial`) and these are merged: no row is ever gathered, and results are the same within
-the bounds of the functions. Errors are those of the functions of `cxent`.
-
-It needs Dask: ``pip install cxent[dask]``.
-"""
+"""The functions of `cxent.dask`: the graphs of tasks that they put together."""
 
 from __future__ import annotations
 
@@ -21,28 +12,13 @@ from numpy.typing import ArrayLike
 
 import cxent
 
-from . import _dask_chunks as chunk
-from . import partial
-from ._layout import Layout
-from ._scoring import TokenLogprobs
-from ._types import Array, Real, Reduction
-from ._validation import (
-    checked_ids,
-    checked_target,
-    class_axes_of,
-    class_weights,
-    computed_dtype,
-    floating_array,
-    integer_in_range,
-    loss_options,
-    plain_array,
-    real_array,
-    require_classes,
-    row_weights,
-    single_axis,
-)
-
-__all__ = ["cross_entropy", "cross_entropy_with_grad", "log_softmax", "logsumexp", "softmax", "token_logprobs"]
+from .. import sharded
+from .._arrays import computed_dtype, logits_and, plain_array, shape_of
+from .._options import LossOptions, loss_options, score_options, single_axis
+from .._scoring import TokenLogprobs
+from .._targets import checked_ids, checked_targets
+from .._types import Array, Real, Reduction
+from . import _chunks as chunk
 
 DaskArray: TypeAlias = Any
 """A Dask array, which has no types of its own."""
@@ -84,7 +60,7 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([[0.25, 0.25, 0.25, 0.25],
            [0.25, 0.25, 0.25, 0.25]])
     """
-    return _of_every_class(cxent.softmax, partial.softmax, x, axis)
+    return _of_every_class(cxent.softmax, sharded.softmax, x, axis)
 
 
 def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
@@ -114,7 +90,7 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     >>> log_softmax(da.zeros((1, 2), chunks=1)).compute()
     array([[-0.69314718, -0.69314718]])
     """
-    return _of_every_class(cxent.log_softmax, partial.log_softmax, x, axis)
+    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis)
 
 
 def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
@@ -149,7 +125,7 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
         return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
     return _blocks(
         chunk.finish_rows, _rows(x, axis), (_reduced(x, axis), _all(x)), dtype=computed_dtype(dtype),
-        of_whole=partial.logsumexp,
+        of_whole=sharded.logsumexp,
     )  # fmt: skip
 
 
@@ -200,11 +176,8 @@ def cross_entropy(
     >>> print(cross_entropy(da.zeros((2, 4), chunks=(1, 2)), [0, 3]).compute().round(6))
     1.386294
     """
-    return _cross_entropy(
-        logits, target, weight, sample_weight, False,
-        axis=axis, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        temperature=temperature, z_loss=z_loss, softcap=softcap,
-    )[0]  # fmt: skip
+    options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
+    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=False)[0]
 
 
 def cross_entropy_with_grad(
@@ -257,11 +230,8 @@ def cross_entropy_with_grad(
     array([[-0.25,  0.25],
            [ 0.25, -0.25]])
     """
-    return _cross_entropy(
-        logits, target, weight, sample_weight, True,
-        axis=axis, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        temperature=temperature, z_loss=z_loss, softcap=softcap,
-    )  # fmt: skip
+    options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
+    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=True)
 
 
 def token_logprobs(
@@ -310,13 +280,12 @@ def token_logprobs(
     >>> rank, top_ids
     (array([2]), array([[3, 0]]))
     """
-    options = loss_options(axis, "sum", ignore_index, temperature=temperature, softcap=softcap)
+    options, k = score_options(axis, top_k, ignore_index, 1, softcap, temperature)
     x, axis, dtype = _logits(logits, axis, "logits")
-    require_classes(_layout_of(x, axis), options.axis, "logits")
     given_ids = _given(ids, "ids")
-    checked_ids(_stand_in(given_ids), _layout_of(x, axis), options.ignore_index)
+    in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, ids=_stand_in(given_ids))
+    checked_ids(in_memory, options.ignore_index, top_k=k)
     labels = _labels(given_ids, "ids", x, axis, options.ignore_index)
-    k = integer_in_range(top_k, "top_k", x.shape[axis])
     rows, dtype = _rows(x, axis), computed_dtype(dtype)
     of_ids = _labels_of(labels, x, axis)
     candidates = {-2: labels.shape[-1]} if -2 in of_ids else {}
@@ -327,7 +296,7 @@ def token_logprobs(
         _refuse(x, axis, softcap=softcap)
         whole = _reduced(x, axis, labels, top_k=k, temperature=options.temperature)
         larger = _blocks(
-            chunk.larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
+            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
             axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
         ).sum(axis=axis)  # fmt: skip
         scores = _blocks(
@@ -361,13 +330,13 @@ def _logits(x: Any, axis: SupportsIndex, name: str) -> tuple[DaskArray, int, np.
     if not _is_lazy(x):
         raise TypeError(f"{name} is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
     _check_chunks(x, name)
-    (axis,) = class_axes_of(single_axis(axis), x.ndim)
-    return x, axis, floating_array(np.empty(0, x.dtype), name).dtype
+    (class_axis,) = shape_of(x.shape, single_axis(axis)).class_axes
+    return x, class_axis, logits_and(name, np.empty(0, x.dtype), -1).result_dtype
 
 
-def _layout_of(x: DaskArray, axis: int) -> Layout:
-    """As of an array that has the same number everywhere: with it arguments are checked as in memory."""
-    return Layout(x.shape, (0,) * x.ndim, axis)
+def _zeros(dtype: Any, shape: tuple[int, ...]) -> Array:
+    """What takes no memory, and with which arguments are checked in the place of a Dask array."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _check_chunks(array: DaskArray, name: str) -> None:
@@ -416,12 +385,12 @@ def _reduced(
     top_k: int = 0,
     temperature: float = 1.0,
 ) -> DaskArray:
-    """A `Partial` for each block of rows, of all their classes."""
+    """A `Part` for each block of rows, of all their classes."""
     arrays = [(x, _all(x)), _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
-        chunk.reduce, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
+        chunk.part, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
         temperature=temperature, classes=x.shape[axis],
     )  # fmt: skip
     return da.reduction(
@@ -455,7 +424,7 @@ def _stand_in(array: Any) -> Array:
     if not _is_lazy(array):
         checked: Array = array
         return checked
-    return np.broadcast_to(np.zeros((), array.dtype.newbyteorder("=")), array.shape)
+    return _zeros(array.dtype.newbyteorder("="), array.shape)
 
 
 def _in_chunks(array: Any, x: DaskArray, axes: tuple[int, ...]) -> DaskArray:
@@ -478,15 +447,21 @@ def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None
 
 def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> DaskArray:
     """Weights of rows in chunks as the rows have them. NumPy's are checked at once, those of Dask in each chunk."""
-    layout, rows = _layout_of(x, axis), _rows(x, axis)
+    rows = _rows(x, axis)
+    row_shape = tuple(x.shape[a] for a in rows)
+
+    def checked(weights: Array, shape: tuple[int, ...]) -> Any:
+        logits = _zeros(dtype, (*shape, 1))
+        return checked_targets(logits_and("logits", logits, -1, sample_weight=weights), None)[3]
+
     given = _given(value, "sample_weight")
     if not _is_lazy(given):
-        return _in_chunks(np.asarray(layout.row_results(row_weights(given, layout, dtype))), x, rows)
-    row_weights(np.ones(0, given.dtype), Layout((0, 1), (0, 0), 1), dtype)
+        return _in_chunks(checked(given, row_shape), x, rows)
+    checked(np.ones(0, given.dtype), (0,))
     try:
-        array = da.broadcast_to(given, layout.row_shape)
+        array = da.broadcast_to(given, row_shape)
     except ValueError:
-        row_weights(np.ones(given.shape), layout, dtype)  # raises what says why
+        checked(np.ones(given.shape), row_shape)  # raises what says why
         raise
     return _blocks(chunk.checked_weights, rows, (_in_chunks(array, x, rows), rows), dtype=dtype, computed=dtype)
 
@@ -584,28 +559,23 @@ def _weights(
 
 
 def _cross_entropy(
-    logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, with_grad: bool, **given: Any
+    logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, options: LossOptions, with_grad: bool
 ) -> tuple[DaskArray, DaskArray]:
     """The loss, and the gradient, if it is wanted."""
-    options = loss_options(**given)
-    x, axis, dtype = _logits(logits, given["axis"], "logits")
-    given["axis"] = axis
-    computed = computed_dtype(dtype)
-    layout, rows = _layout_of(x, axis), _rows(x, axis)
-    require_classes(layout, options.axis, "logits")
+    x, axis, dtype = _logits(logits, options.axis, "logits")
+    options = options._replace(axis=axis)
+    computed, rows = computed_dtype(dtype), _rows(x, axis)
     in_parts = x.numblocks[axis] > 1
     # A target of the logits' shape is class probabilities, as in memory; what is wrong with numbers of a Dask array
     # is found where each chunk is computed.
     target = _given(target, "target")
     soft = target.shape == x.shape
-    stand_in = np.broadcast_to(computed.type(0), x.shape) if soft and _is_lazy(target) else _stand_in(target)
-    real_array(
-        np.empty(0, target.dtype),
-        "target",
-        "accepted are integers (class indices) and real numbers (class probabilities)",
-    )
-    checked_target(stand_in, layout, "logits", computed, options.ignore_index)
-    by_class = None if weight is None else class_weights(weight, x.shape[axis], computed)
+    stand_in = _stand_in(target)
+    if soft and _is_lazy(target):
+        logits_and("logits", np.empty((0, 1), dtype), -1, target=np.empty((0, 1), target.dtype))
+        stand_in = _zeros(computed, x.shape)
+    in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, target=stand_in, weight=weight)
+    by_class = checked_targets(in_memory, options.ignore_index)[2]
     by_row = None if sample_weight is None else _row_weights(sample_weight, x, axis, computed)
     if in_parts:
         _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
@@ -643,7 +613,7 @@ def _cross_entropy(
         both = _blocks(
             chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights.divisor, ()),
             (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype, with_grad=with_grad,
-            weight=by_class, **given,
+            weight=by_class, options=options,
         )  # fmt: skip
         loss = _blocks(
             chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),

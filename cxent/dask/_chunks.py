@@ -15,13 +15,15 @@ import numpy as np
 
 import cxent
 
-from . import partial
-from ._cross_entropy import loss_of_part
-from ._layout import Layout, narrowed
-from ._partial import logprob_of, sum_of, weighted_grad, weighted_losses
-from ._scoring import TokenLogprobs
-from ._types import Array
-from ._validation import first_outside, row_weights
+from .. import sharded
+from .._arrays import logits_and
+from .._cross_entropy import loss_of_part
+from .._options import LossOptions, part_options
+from .._results import narrowed
+from .._scoring import TokenLogprobs
+from .._targets import checked_targets, first_outside, targets_of_part
+from .._types import Array
+from ..sharded._whole import logprob_of, sum_of, weighted_grad, weighted_losses
 
 quietly = np.errstate(all="ignore")
 """As kernels compute, whatever NumPy is to do about overflows here."""
@@ -41,34 +43,34 @@ def logsumexp(x: list[Array], axis: int) -> Any:
     return cxent.logsumexp(x[0], axis)
 
 
-def reduce(
+def part(
     x: Array,
     first: Array,
     labels: Any = None,
     *,
     axis: int,
     **options: Any,
-) -> partial.Partial:
-    return partial.reduce(x, alone(labels), axis=axis, first_class=first[0], **options)
+) -> sharded.Part:
+    return sharded.part(x, alone(labels), axis=axis, first_class=first[0], **options)
 
 
-def merge(parts: list[partial.Partial], axis: Any, keepdims: bool) -> partial.Partial:
-    return partial.merge(*parts)
+def merge(parts: list[sharded.Part], axis: Any, keepdims: bool) -> sharded.Part:
+    return sharded.merge(*parts)
 
 
 def same(part: Any, axis: Any, keepdims: bool) -> Any:
     return part
 
 
-def finish_rows(whole: list[partial.Partial], *, of_whole: Callable[..., Any]) -> Any:
+def finish_rows(whole: list[sharded.Part], *, of_whole: Callable[..., Any]) -> Any:
     return of_whole(whole[0])
 
 
-def finish_classes(x: Array, whole: partial.Partial, *, of_whole: Callable[..., Array], axis: int) -> Array:
+def finish_classes(x: Array, whole: sharded.Part, *, of_whole: Callable[..., Array], axis: int) -> Array:
     return of_whole(x, whole, axis=axis)
 
 
-def losses(whole: list[partial.Partial], weights: Array, shares: Array, *, combined: bool) -> Any:
+def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined: bool) -> Any:
     """The losses of rows, weighted; what is to be combined as one number in float64."""
     weighted = weighted_losses(whole[0], weights != 0, shares)
     if combined:
@@ -77,34 +79,37 @@ def losses(whole: list[partial.Partial], weights: Array, shares: Array, *, combi
 
 
 def grad(
-    x: Array, first: Array, whole: partial.Partial, labels: Array, weights: Array, shares: Array, *, axis: int
+    x: Array, first: Array, whole: sharded.Part, labels: Array, weights: Array, shares: Array, *, axis: int
 ) -> Array:
-    return weighted_grad(x, whole, labels, weights != 0, shares, axis=axis, first_class=first[0])
+    options = part_options(axis, None, first[0])
+    arrays = logits_and("logits", x, axis, ids=labels, ids_name="target", at_least=np.asarray(whole.maximum).dtype)
+    ids, _ = targets_of_part(arrays)
+    return weighted_grad(arrays, whole, ids, weights != 0, shares, options.first_class, threads=options.threads)
 
 
-def larger(x: Array, whole: partial.Partial, *, axis: int) -> Array:
-    return np.expand_dims(partial.larger(x, whole, axis=axis), axis)
+def count_larger(x: Array, whole: sharded.Part, *, axis: int) -> Array:
+    return np.expand_dims(sharded.count_larger(x, whole, axis=axis), axis)
 
 
 def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogprobs:
     return cxent.token_logprobs(x, alone(ids), axis=axis, **given)
 
 
-def scores_of_whole(whole: partial.Partial, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
+def scores_of_whole(whole: sharded.Part, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
     """The same of what is known of rows whose classes are in several chunks."""
     larger, ids = alone(larger), alone(ids)
-    logprob = np.asarray(partial.logprob(whole))
+    logprob = np.asarray(sharded.logprob(whole))
     logprob = np.where(are(ids, ignored), np.zeros_like(logprob), logprob)
     rank = np.where(are(ids, ignored) | np.isnan(logprob), np.iinfo(np.int64).max, 1 + larger)
     row_is_ignored = are(ids, ignored)
     if ids.ndim > np.ndim(whole.maximum):  # several candidates a row, or none
         row_is_ignored = row_is_ignored.all(axis=-1) & (ids.shape[-1] > 0)
-    entropy = np.where(row_is_ignored, 0, partial.entropy(whole)).astype(logprob.dtype)
+    entropy = np.where(row_is_ignored, 0, sharded.entropy(whole)).astype(logprob.dtype)
     top_ids = top_logprobs = None
     if whole.top_ids is not None:
         top_logprobs = logprob_of(whole.top_logits, whole)
         top_ids = np.where(np.isnan(top_logprobs), -1, whole.top_ids)
-    return TokenLogprobs(logprob[()], rank[()], entropy[()], partial.logsumexp(whole), top_ids, top_logprobs)
+    return TokenLogprobs(logprob[()], rank[()], entropy[()], sharded.logsumexp(whole), top_ids, top_logprobs)
 
 
 def field(scores: list[TokenLogprobs], *, number: int) -> Any:
@@ -123,8 +128,9 @@ def checked_labels(labels: Array, *, label_name: str, classes: int, ignored: int
 
 def checked_weights(weights: Array, *, computed: np.dtype[Any]) -> Array:
     """The weights of rows in the dtype in which their logits are computed."""
-    layout = Layout((*weights.shape, 1), (0,) * (weights.ndim + 1), weights.ndim)
-    return np.asarray(layout.row_results(row_weights(weights, layout, computed)))
+    logits = np.broadcast_to(np.zeros((), computed), (*weights.shape, 1))
+    checked = checked_targets(logits_and("logits", logits, -1, sample_weight=weights), None)[3]
+    return np.asarray(checked)
 
 
 def counted_weights(weights: Array, labels: Array, *, ignored: int | None) -> Array:
@@ -182,11 +188,11 @@ def total(x: Array, axis: Any, keepdims: bool) -> Any:
 
 def loss_and_grad(
     x: Array, target: Array, divisor: Array, z_divisor: Array, class_exponent: Array, sample_weight: Any = None,
-    *, with_grad: bool, weight: Array | None, **options: Any,
+    *, with_grad: bool, weight: Array | None, options: LossOptions,
 ) -> tuple[Any, Any]:  # fmt: skip
-    options["weight"] = None if weight is None else scaled(weight, class_exponent)
-    options["sample_weight"] = sample_weight
-    return loss_of_part(x, target, (float(divisor), float(z_divisor)), with_grad, **options)
+    by_class = None if weight is None else scaled(weight, class_exponent)
+    divisors = float(divisor), float(z_divisor)
+    return loss_of_part(x, target, by_class, sample_weight, options, divisors, with_grad=with_grad)
 
 
 def loss_of(both: list[tuple[Any, Any]], *, axes: int, combined: bool) -> Any:

@@ -1,0 +1,362 @@
+"""Arrays: what is taken for one, the rules of dtypes, and where results may be put.
+
+The second step of a call: what was given becomes NumPy arrays, in native byte order, aligned, and as far as they are
+computed with in the right dtype. Of their meaning nothing is known here, and no array is laid out.
+
+The rules of dtypes are these. float32 and float64 are computed as such, half precision in float32, integers and
+booleans in float64. Where logits meet a target or weights, these are converted to the dtype in which the logits are
+computed. Where two arrays meet as equals, the wider dtype is computed, and Python's numbers, having no dtype, follow
+the other (NEP 50).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+from numpy.exceptions import AxisError
+from numpy.typing import ArrayLike, DTypeLike
+
+from . import kernels
+from ._options import Axes
+from ._types import Array
+
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+_REAL = "fiub"
+_NUMBERS_OF_PYTHON = (bool, int, float)
+MISSING: Any = object()
+"""In place of a target that is not asked for; None is one that was given, and is wrong."""
+_ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
+
+
+class Shape(NamedTuple):
+    """The shape of logits: which axes have the classes, and what the others make of rows."""
+
+    whole: tuple[int, ...]
+    class_axes: tuple[int, ...]  # in ascending order, none of them negative
+    rows: tuple[int, ...]  # without the class axes
+    classes: int
+    row_count: int
+
+
+class Arrays(NamedTuple):
+    """The arrays of a call."""
+
+    name: str  # of the argument that is x
+    x: Array
+    shape: Shape  # of x
+    dtype: np.dtype[Any]  # in which x is computed
+    result_dtype: np.dtype[Any]  # of results in the shape of x
+    beside: Array | None = None  # another of that shape, in `dtype`
+    target: Array | None = None
+    class_weights: Array | None = None  # in `dtype`
+    row_weights: Array | None = None  # in `dtype`
+    where: Array | None = None
+
+
+class Layer(NamedTuple):
+    """The arrays of a linear layer; those of its outputs have an array in place of the logits."""
+
+    hidden: Array
+    weight: Array
+    bias: Array | None
+    outputs: Arrays
+
+
+def logits_and(
+    name: str,
+    x: ArrayLike,
+    axis: Axes,
+    *,
+    target: ArrayLike = MISSING,
+    ids: ArrayLike = MISSING,
+    ids_name: str = "ids",
+    weight: ArrayLike | None = None,
+    weight_name: str = "weight",
+    sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None,
+    vector: ArrayLike | None = None,
+    out: Array | None = None,
+    widened: bool = False,
+    at_least: np.dtype[Any] | None = None,
+) -> Arrays:
+    """Logits, and what belongs to them.
+
+    They are converted where they are computed in a wider dtype that is `at_least` needed, or, if they are to be
+    `widened`, where half precision is computed in float32.
+    """
+    given = _floating(x, name)
+    shape = shape_of(given.shape, axis)
+    dtype = computed_dtype(given.dtype)
+    if at_least is not None and at_least != dtype:
+        dtype = np.result_type(dtype, at_least)
+        widened = widened or dtype != computed_dtype(given.dtype)
+    beside = None
+    if vector is not None:
+        beside = _converted(_floating(vector, "v"), dtype)
+        if beside.shape != given.shape:
+            raise ValueError(f"v has shape {beside.shape}; accepted is that of {name}, {given.shape}")
+    checked = None
+    if target is not MISSING:
+        checked = _target(target, shape, dtype)
+    elif ids is not MISSING:
+        checked = _native(ids, ids_name)
+    arrays = Arrays(
+        name,
+        _converted(given, dtype) if widened else given,
+        shape,
+        dtype,
+        given.dtype,
+        beside,
+        checked,
+        None if weight is None else _weights(weight, weight_name, dtype, "one for each class"),
+        None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row"),
+        None if where is None else plain_array(where, "where"),
+    )
+    if out is not None:
+        _check_out(out, given.shape, given.dtype)
+    return arrays
+
+
+def gradients_and_results(grad_output: ArrayLike, output: ArrayLike, axis: Axes, out: Array | None) -> Arrays:
+    """What backward kernels take, in the dtype in which they compute it."""
+    g, y = _floating(grad_output, "grad_output"), _floating(output, "output")
+    if g.shape != y.shape:
+        raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
+    result_dtype = _common_dtype(grad_output, g, output, y)
+    dtype = computed_dtype(result_dtype)
+    if out is not None:
+        _check_out(out, y.shape, result_dtype)
+    shape = shape_of(y.shape, axis)
+    return Arrays("output", _converted(y, dtype), shape, dtype, result_dtype, _converted(g, dtype))
+
+
+def logits_of_two(
+    logits_p: ArrayLike,
+    logits_q: ArrayLike,
+    axis: Axes,
+    sample_weight: ArrayLike | None,
+    where: ArrayLike | None,
+    out: Array | None,
+) -> Arrays:
+    """The logits that a divergence compares, q as x and p beside it; half precision stays as it is."""
+    p, q = _floating(logits_p, "logits_p"), _floating(logits_q, "logits_q")
+    if p.shape != q.shape:
+        raise ValueError(f"logits_p has shape {p.shape} and logits_q {q.shape}; accepted are equal shapes")
+    dtype = computed_dtype(_common_dtype(logits_p, p, logits_q, q))
+    p, q = (a if computed_dtype(a.dtype) == dtype else a.astype(dtype) for a in (p, q))
+    shape = shape_of(q.shape, axis)
+    mask = None if where is None else plain_array(where, "where")
+    weights = None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row")
+    if out is not None:
+        _check_out(out, q.shape, q.dtype)
+    return Arrays("logits_q", q, shape, dtype, q.dtype, p, row_weights=weights, where=mask)
+
+
+def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLike | None) -> Arrays:
+    """x, and b beside it, in float64; the shape is that of both, broadcast, and results have the dtype of both."""
+    exponents, factors = _floating(x, "x"), _floating(b, "b")
+    dtype = computed_dtype(_common_dtype(x, exponents, b, factors))
+    try:
+        # (NumPy 1 and 2 broadcast 32 dimensions here, where arrays have up to 64.)
+        same = exponents.shape == factors.shape
+        shape = exponents.shape if same else np.broadcast(exponents, factors).shape
+    except ValueError:
+        shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {exponents.shape}"
+        raise ValueError(shapes) from None
+    exponents, factors = exponents.astype(np.float64), factors.astype(np.float64)
+    mask = None if where is None else plain_array(where, "where")
+    return Arrays("x", exponents, shape_of(shape, axis), _FLOAT64, dtype, factors, where=mask)
+
+
+def layer_and(
+    hidden: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    *,
+    target: ArrayLike = MISSING,
+    ids: ArrayLike = MISSING,
+    class_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> Layer:
+    """A linear layer, and what belongs to its outputs."""
+    h, w = _floating(hidden, "hidden"), _floating(weight, "weight")
+    if h.ndim != 2:
+        raise ValueError(f"hidden must have shape (N, D), got {h.shape}")
+    n, d = h.shape
+    if w.ndim != 2 or w.shape[1] != d:
+        raise ValueError(
+            f"weight must have shape (V, {d}) for hidden of shape {(n, d)}, got {w.shape}; V is the number of classes"
+        )
+    b = None if bias is None else _floating(bias, "bias")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"bias must have shape {w.shape[:1]}, got {b.shape}")
+    dtype = np.result_type(computed_dtype(h.dtype), computed_dtype(w.dtype))
+    in_place_of_logits = np.broadcast_to(np.zeros((), dtype), (n, len(w)))
+    outputs = logits_and(
+        "logits",
+        in_place_of_logits,
+        -1,
+        target=target,
+        ids=ids,
+        weight=class_weight,
+        weight_name="class_weight",
+        sample_weight=sample_weight,
+    )
+    return Layer(h, w, b, outputs)
+
+
+def scores_and_labels(
+    scores: ArrayLike, labels: ArrayLike, weight: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
+    """What a boosting library gives to an objective."""
+    return (
+        _floating(scores, "scores"),
+        _whole_labels(labels),
+        None if weight is None else plain_array(weight, "sample_weight"),
+    )
+
+
+def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
+    """A shape with these class axes."""
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    for a in axes:
+        if not -len(shape) <= a < len(shape):
+            raise AxisError(a, len(shape))
+    class_axes = tuple(sorted({a % len(shape) for a in axes}))
+    if len(class_axes) < len(axes):
+        raise ValueError(f"axis is {axis!r}; accepted is each axis at most once")
+    rows = tuple(n for a, n in enumerate(shape) if a not in class_axes)
+    return Shape(shape, class_axes, rows, math.prod(shape[a] for a in class_axes), math.prod(rows))
+
+
+# The axes of a call are these few integers, and take longer to tell apart than the kernel of a small call.
+shape_of: Callable[[tuple[int, ...], Axes], Shape] = lru_cache(maxsize=256)(_shape_of)
+
+
+def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
+    return _FLOAT32 if dtype.itemsize == 2 else dtype
+
+
+def _common_dtype(given_a: ArrayLike, a: Array, given_b: ArrayLike, b: Array) -> np.dtype[Any]:
+    """The dtype of what is computed of two arrays, and of what they were made of."""
+    if a.dtype == b.dtype or type(given_b) in _NUMBERS_OF_PYTHON:
+        return a.dtype
+    if type(given_a) in _NUMBERS_OF_PYTHON:
+        return b.dtype
+    return np.result_type(computed_dtype(a.dtype), computed_dtype(b.dtype))
+
+
+def _floating(value: ArrayLike, name: str) -> Array:
+    """`value` as an array that kernels can read: in its floating dtype, or else in float64."""
+    if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
+        return value  # what small calls bring, which are short of time
+    array = _real(value, name, _ACCEPTED)
+    if array.dtype.kind in "iub":
+        return array.astype(np.float64)
+    if array.dtype.itemsize not in (2, 4, 8):
+        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert it with astype")
+    return _converted(array, array.dtype.newbyteorder("="))
+
+
+def _target(value: ArrayLike, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Class indices, and integers of one-hot rows, in their dtype; class probabilities in that of the logits."""
+    if _is_native(value):
+        return value
+    target = plain_array(value, "target")
+    if target.shape != shape.rows or target.dtype.kind not in "Of":  # (of these it is said what is wrong with labels)
+        target = _real(target, "target", "accepted are integers (class indices) and real numbers (class probabilities)")
+    is_soft = target.shape == shape.whole and target.dtype.kind not in "iub"
+    return _converted(target, dtype) if is_soft else _native(target, "target")
+
+
+def _native(value: ArrayLike, name: str) -> Array:
+    """`value` as an array that kernels can read, if it is of integers."""
+    if _is_native(value):
+        return value
+    array = plain_array(value, name)
+    return _converted(array, array.dtype.newbyteorder("=")) if array.dtype.kind in "iu" else array
+
+
+def _is_native(value: ArrayLike) -> TypeGuard[Array]:
+    """Whether it is an array of integers that kernels can read."""
+    return type(value) is np.ndarray and value.dtype.kind in "iu" and value.dtype.isnative and value.flags.aligned
+
+
+def _whole_labels(value: ArrayLike) -> Array:
+    """Class indices that may be given as floating-point numbers, as those of boosting libraries are."""
+    labels = _real(value, "labels", "accepted are whole numbers")
+    if labels.dtype.kind == "b":
+        raise TypeError("labels has dtype bool; accepted are whole numbers")
+    if labels.ndim != 1:
+        raise ValueError(f"labels has shape {labels.shape}; accepted is one label for each row, in one dimension")
+    with np.errstate(invalid="ignore"):
+        indices = labels.astype(np.int64)
+    are_classes = (indices == labels) & (indices >= 0)
+    if not are_classes.all():
+        raise ValueError(f"label {labels[~are_classes][0]} is no class; accepted are whole numbers from 0 on")
+    return indices
+
+
+def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
+    """Finite numbers in C order."""
+    given = _real(value, name, f"accepted are real numbers, {meaning}")
+    weights = np.asarray(_converted(given, dtype), order="C")
+    if not kernels.serving.of(dtype).are_finite(weights if weights.ndim == 1 else weights.reshape(-1)):
+        wrong = given[~np.isfinite(weights)].flat[0]
+        raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {dtype}")
+    return weights
+
+
+def plain_array(value: ArrayLike, name: str) -> Array:
+    """`value` as an array, whatever its dtype."""
+    if type(value) is np.ndarray:
+        return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
+    try:
+        return np.asarray(value)
+    except MemoryError:
+        raise
+    except Exception as error:  # lists of unequal length, tensors that need a gradient, whatever an __array__ raises
+        found = ValueError if isinstance(error, ValueError) else TypeError
+        message = f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}"
+        raise found(f"{message}; accepted is what np.asarray makes one of") from error
+
+
+def _real(value: ArrayLike, name: str, accepted: str) -> Array:
+    """`value` as an array of real numbers."""
+    array = value if type(value) is np.ndarray else plain_array(value, name)
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{name} must have a numeric dtype, got object: convert it with astype(float), or, of a data frame with "
+            "nullable columns, with to_numpy(float)"
+        )
+    if array.dtype.kind not in _REAL and kernels.half_name(array.dtype) is None:
+        raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
+    return array
+
+
+def _converted(array: Array, dtype: DTypeLike) -> Array:
+    """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
+    if array.dtype == dtype and array.flags.aligned:
+        return array
+    with np.errstate(all="ignore"):
+        return array.astype(dtype)
+
+
+def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """An array of a kernel's results can be put there."""
+    if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
+        raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
+    if out.dtype != dtype and (out.dtype.char != dtype.char or out.dtype.newbyteorder("=") != dtype):
+        raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only; accepted is an array that can be written")

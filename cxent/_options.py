@@ -1,0 +1,286 @@
+"""Options: numbers and words, and which of them are accepted.
+
+The first step of a call, and one that it takes once: from then on its options are a plain record.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, SupportsIndex, TypeAlias, TypeVar
+
+import numpy as np
+
+from . import _workers
+from ._types import Axis, Convention, Direction, Real, Reduction
+
+REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
+CONVENTIONS: tuple[Convention, ...] = ("xgboost", "lightgbm", "exact")
+MOST_CLASSES = 2**62
+
+Axes: TypeAlias = int | tuple[int, ...] | None
+"""The class axes, checked but for their range, which depends on the array."""
+
+_Word = TypeVar("_Word", bound=str)
+
+
+class LossOptions(NamedTuple):
+    """The options of a loss, but for its weights, which are arrays."""
+
+    axis: int
+    reduction: Reduction
+    ignore_index: int | None
+    label_smoothing: float
+    z_loss: float
+    softcap: float  # 0: none
+    temperature: float
+    threads: int
+    is_plain: bool  # whether the loss is a sum or a mean without any option
+
+
+class DivergenceOptions(NamedTuple):
+    """Those of a divergence."""
+
+    comparison: str  # forward, reverse or jensen-shannon
+    beta: float
+    loss: LossOptions
+
+
+class LayerOptions(NamedTuple):
+    """Those of a linear layer's outputs."""
+
+    loss: LossOptions
+    chunk_bytes: int
+    top_k: int
+
+
+class PartOptions(NamedTuple):
+    """Those of a part of the classes."""
+
+    axis: int
+    first_class: int
+    top_k: int
+    temperature: float
+    classes: int | None  # of all parts
+    reduction: Reduction
+    threads: int
+
+
+def axes_and_threads(axis: Axis, workers: SupportsIndex | None) -> tuple[Axes, int]:
+    """The options of what has no others."""
+    if workers is None:
+        workers = _default_workers()
+    if type(axis) is int and type(workers) is int and workers == 1:  # in small calls every check counts
+        return axis, 1
+    return _axes(axis), thread_count(workers)
+
+
+def loss_options(
+    axis: SupportsIndex,
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
+) -> LossOptions:
+    """The options of a loss, of those that a public function is given."""
+    if workers is None:
+        workers = _default_workers()
+    threads = 1 if type(workers) is int and workers == 1 else thread_count(workers)
+    given = axis, reduction, ignore_index, threads, label_smoothing, z_loss, softcap, temperature
+    try:
+        return _known_options(*given)
+    except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
+        pass
+    return _checked_options(*given)
+
+
+def kl_options(
+    direction: Direction, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
+) -> DivergenceOptions:
+    """Those of a Kullback-Leibler divergence."""
+    options = loss_options(axis, reduction, None, workers, temperature=temperature)
+    return DivergenceOptions(one_of(("forward", "reverse"), direction, "direction"), 0.0, options)
+
+
+def js_options(
+    beta: Real, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
+) -> DivergenceOptions:
+    """Those of a Jensen-Shannon divergence."""
+    options = loss_options(axis, reduction, None, workers, temperature=temperature)
+    share = _real(beta, "beta", "a number between 0 and 1", lambda b: 0 < b < 1)
+    return DivergenceOptions("jensen-shannon", share, options)
+
+
+def score_options(
+    axis: SupportsIndex,
+    top_k: SupportsIndex,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    softcap: Real | None,
+    temperature: Real,
+) -> tuple[LossOptions, int]:
+    """Those of scores, and how many of the largest logits are wanted."""
+    options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
+    return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "accepted is an integer")
+
+
+def layer_options(
+    chunk_bytes: SupportsIndex,
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    softcap: Real | None = None,
+    temperature: Real = 1.0,
+    top_k: SupportsIndex = 0,
+) -> LayerOptions:
+    """Those of a loss or of scores of a linear layer's outputs."""
+    options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
+    accepted = "accepted is a positive integer"
+    size = _integer(chunk_bytes, "chunk_bytes", accepted)
+    if size < 1:
+        raise ValueError(f"chunk_bytes is {size}; {accepted}")
+    return LayerOptions(options, size, _integer(top_k, "top_k", "accepted is an integer"))
+
+
+def part_options(
+    axis: SupportsIndex,
+    workers: SupportsIndex | None,
+    first_class: SupportsIndex = 0,
+    top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
+    classes: SupportsIndex | None = None,
+    reduction: Reduction = "sum",
+) -> PartOptions:
+    """Those of logits whose other classes are elsewhere."""
+    threads = thread_count(workers)
+    return PartOptions(
+        single_axis(axis),
+        _integer_in_range(first_class, "first_class", MOST_CLASSES),
+        _integer_in_range(top_k, "top_k", MOST_CLASSES),
+        _temperature(temperature),
+        None if classes is None else _integer_in_range(classes, "classes", MOST_CLASSES),
+        one_of(REDUCTIONS, reduction, "reduction"),
+        threads,
+    )
+
+
+def _checked_options(
+    axis: SupportsIndex,
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    threads: int,
+    label_smoothing: Real,
+    z_loss: Real,
+    softcap: Real | None,
+    temperature: Real,
+) -> LossOptions:
+    reduction = one_of(REDUCTIONS, reduction, "reduction")
+    axis = single_axis(axis)
+    if ignore_index is not None:
+        ignore_index = _integer(ignore_index, "ignore_index", "accepted are an integer and None")
+    label_smoothing = _real(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
+    z_loss = _real(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf)
+    temperature = _temperature(temperature)
+    if softcap is not None:
+        accepted = "a number from 1e-30 to 1e30, or None"
+        softcap = _real(softcap, "softcap", accepted, lambda k: 1e-30 <= k <= 1e30)
+    is_plain = (reduction != "none" and ignore_index is None and softcap is None) and (
+        label_smoothing == 0 and z_loss == 0 and temperature == 1
+    )
+    return LossOptions(
+        axis, reduction, ignore_index, label_smoothing, z_loss, softcap or 0.0, temperature, threads, is_plain
+    )
+
+
+# The checks would be a third of a small call. Equal numbers of two types are two keys: False is no 0.0.
+_known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_checked_options)
+
+
+def _temperature(value: object) -> float:
+    return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
+
+
+def _real(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
+    """A number that is accepted, as a float."""
+    if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Real):
+        if getattr(value, "size", None) == 1 and not isinstance(value, np.generic):
+            raise TypeError(f"{name} must be {accepted}, got an array of one number: pass {name}.item()")
+        raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
+    try:
+        number = float(value)
+    except OverflowError:  # an integer too large
+        number = math.inf
+    if not accepts(number):
+        raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
+    return number
+
+
+def _integer_in_range(value: SupportsIndex, name: str, most: int) -> int:
+    """An integer from 0 to `most`."""
+    accepted = f"accepted is an integer from 0 to {most}"
+    number = _integer(value, name, accepted)
+    if not 0 <= number <= most:
+        raise ValueError(f"{name} is {number}; {accepted}")
+    return number
+
+
+def single_axis(axis: SupportsIndex) -> int:
+    """`axis` as one integer."""
+    return _integer(axis, "axis", "accepted is one integer")
+
+
+def _axes(axis: Axis) -> Axes:
+    if axis is None:
+        return None
+    accepted = "accepted are an integer, a tuple of integers, and None"
+    if isinstance(axis, tuple):
+        return tuple(_integer(a, "axis", accepted) for a in axis)
+    return _integer(axis, "axis", accepted)
+
+
+_default_workers = _workers.default.get  # (looked up once, for small calls)
+
+
+def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
+    """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1.
+
+    None is the default, which `set_workers` sets.
+    """
+    if workers is None:
+        workers = _default_workers()
+    if type(workers) is int and workers == 1:  # in small calls every check counts
+        return 1
+    count = _integer(workers, name, "accepted is an integer")
+    cpus = _workers.usable_cpus()
+    if count == 0 or count < -cpus:
+        raise ValueError(f"{name} must be a positive number, or from -1 (all CPUs) to {-cpus}, got {count}")
+    return min(count, cpus) if count > 0 else cpus + 1 + count
+
+
+def one_of(choices: tuple[_Word, ...], value: object, name: str) -> _Word:
+    """The one of several words that the value is: a string of any type, such as a member of a StrEnum."""
+    if isinstance(value, str):
+        for choice in choices:
+            if value == choice:
+                return choice
+    *first, last = map(repr, choices)
+    raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
+
+
+def _integer(value: SupportsIndex, name: str, accepted: str) -> int:
+    if type(value) is int:
+        return value
+    try:
+        if isinstance(value, bool | np.bool_ | np.timedelta64):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; {accepted}") from None

@@ -1,0 +1,198 @@
+"""Targets: class indices, class probabilities, ids, and the weights and masks of rows and classes.
+
+The third step of a call: their shapes fit the logits, and class indices are classes. They are still arrays in the
+shape that was given.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from . import kernels
+from ._arrays import Arrays, Shape
+from ._types import Array
+
+_INT64 = np.dtype(np.int64)
+
+
+Targets: TypeAlias = tuple[Array | None, Array | None, Array | None, Array | None, Array | None]
+"""Class indices, in the rows' shape; class probabilities, in the shape and dtype of the logits; the weights of classes;
+those of rows, broadcast to their shape; and the mask, broadcast to the shape of the logits. (A plain tuple, for small
+calls.)"""
+
+
+def checked_targets(arrays: Arrays, ignore_index: int | None, weight_name: str = "weight") -> Targets:
+    """Those of a loss; without a target, those of a divergence."""
+    shape, target = arrays.shape, arrays.target
+    if shape.classes == 0:
+        _require_classes(arrays)
+    labels = probabilities = None
+    if target is not None:
+        if target.shape == shape.whole:
+            probabilities = _probabilities(target, arrays, ignore_index)
+        else:
+            labels = _labels(target, arrays, ignore_index)
+    weights = arrays.class_weights
+    if weights is not None and weights.shape != (shape.classes,):
+        raise ValueError(f"{weight_name} must have shape {(shape.classes,)}, one for each class, got {weights.shape}")
+    rows = None if arrays.row_weights is None else _row_weights(arrays)
+    where = None if arrays.where is None else checked_mask(arrays.where, shape.whole)
+    return labels, probabilities, weights, rows, where
+
+
+def checked_ids(
+    arrays: Arrays, ignore_index: int | None, *, several: bool = True, top_k: int = 0
+) -> tuple[Array, int | None]:
+    """Ids of classes with an axis of candidates, and how many there are; None if the axis was not given.
+
+    `top_k` is no more than the classes.
+    """
+    _require_classes(arrays)
+    ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays.shape, ignore_index)
+    if not 0 <= top_k <= arrays.shape.classes:
+        raise ValueError(f"top_k is {top_k}; accepted is an integer from 0 to {arrays.shape.classes}")
+    if ids.ndim == len(arrays.shape.rows):
+        return ids[..., np.newaxis], None
+    return ids, ids.shape[-1]
+
+
+def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:
+    """Ids of classes that may be elsewhere, and the weights of rows."""
+    ids = None if arrays.target is None else _ids(arrays, "target").astype(_INT64)
+    return ids, _row_weights(arrays)
+
+
+def checked_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
+    """Which numbers take part of an array of this shape."""
+    if where is None:
+        return None
+    if where.dtype != np.bool_:
+        raise TypeError(f"where has dtype {where.dtype}; accepted are booleans")
+    return _broadcast(where, shape, "where", "")
+
+
+def first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:
+    """What is wrong with class indices of which one is no class."""
+    place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
+    found = target[tuple(place)]
+    if ignore_index is not None:
+        more = f", and {ignore_index}, the ignore_index"
+        if ignore_index < 0 and target.dtype.kind == "u":
+            more += f", which {target.dtype} cannot be: convert with astype(int) before filling"
+    else:
+        more = f" (rows that shall not count: ignore_index={found})" if found < 0 else ""
+    at = f"[{', '.join(map(str, place))}]" if target.ndim else ""
+    return f"{argument}{at} is {found}; accepted are class indices from 0 to {classes - 1}{more}"
+
+
+def _require_classes(arrays: Arrays) -> None:
+    """A row without classes has no label."""
+    shape = arrays.shape
+    if shape.classes == 0 and shape.row_count > 0:
+        axis = shape.class_axes[0]
+        raise ValueError(f"{arrays.name} has shape {shape.whole} and axis {axis}: no classes; accepted is at least one")
+
+
+def _probabilities(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
+    if ignore_index is not None:
+        raise ValueError(
+            f"ignore_index is {ignore_index} and target has shape {target.shape}, which is that of class "
+            "probabilities; accepted is an ignore_index with class indices alone"
+        )
+    if target.dtype.kind not in "iub":
+        return target
+    _require_one_hot(target, arrays)
+    return target.astype(arrays.dtype)
+
+
+def _labels(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
+    whole, rows = arrays.shape.whole, arrays.shape.rows
+    if target.shape != rows:
+        of_torch = whole[:1] + whole[2:]
+        hint = "; did you mean axis=1?" if target.shape == of_torch and len(whole) > 1 else ""
+        raise ValueError(
+            f"target has shape {target.shape}; accepted for {arrays.name} of shape {whole} are "
+            f"{rows} (class indices) and {whole} (class probabilities){hint}"
+        )
+    if target.dtype.kind not in "iu":
+        _require_integers(target, "target", "class indices")
+    return _classes(target, "target", arrays.shape, ignore_index)
+
+
+def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
+    """Ids, of one class or several for each row."""
+    ids, shape = arrays.target, arrays.shape
+    assert ids is not None
+    if ids.shape != shape.rows and not (several and ids.shape[:-1] == shape.rows and ids.ndim > len(shape.rows)):
+        more = ", and one axis more for several candidates of each row" if several else ""
+        raise ValueError(
+            f"{name} has shape {ids.shape}; accepted for logits of shape {shape.whole} are {shape.rows}{more}"
+        )
+    _require_integers(ids, name, "ids of classes")
+    return ids
+
+
+def _row_weights(arrays: Arrays) -> Array | None:
+    weights = arrays.row_weights
+    return None if weights is None else _broadcast(weights, arrays.shape.rows, "sample_weight", ", one for each row")
+
+
+def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -> Array:
+    """Labels, of which each is a class, or ignored."""
+    if labels.dtype.kind not in "iu":  # an empty list
+        labels = labels.astype(_INT64)
+    flat = labels if labels.ndim == 2 else labels.reshape(1, -1)
+    if not kernels.serving.float64.labels_in_range(flat, shape.classes, ignore_index):
+        raise IndexError(first_outside(labels, name, shape.classes, ignore_index))
+    return labels
+
+
+def _require_one_hot(target: Array, arrays: Arrays) -> None:
+    """Integers or booleans in the logits' shape have one 1 in each row, and 0 elsewhere."""
+    name, shape = arrays.name, arrays.shape
+    is_one_hot = np.count_nonzero(target, axis=shape.class_axes) == 1
+    if target.dtype.kind != "b":
+        is_one_hot &= np.count_nonzero(target == 1, axis=shape.class_axes) == 1
+    if is_one_hot.all():
+        return
+    row = np.argwhere(~is_one_hot)[0].tolist()
+    remedies = [
+        f"class indices must have shape {shape.rows}",
+        "class probabilities must have a floating dtype: target.astype(float)",
+    ]
+    if shape.classes == 1 or shape.row_count == 1:
+        both = "1 - probs, probs" if name == "probs" else f"0 * {name}, {name}"
+        remedies.append(
+            "labels 0 and 1 of a single score each belong to a binary cross-entropy: give both classes, as "
+            f"np.stack([{both}], axis=-1)"
+        )
+    raise ValueError(
+        f"target of dtype {target.dtype} in the shape of {name}, {shape.whole}, must be one-hot (one 1 in each row, 0 "
+        f"elsewhere), got a row{f' {row}' if row else ''} that is not; {'; '.join(remedies)}"
+    )
+
+
+def _require_integers(labels: Any, name: str, meaning: str) -> None:
+    """Labels have an integer dtype; an empty list, which is float64 to NumPy, may be labels too."""
+    dtype = labels.dtype
+    if dtype.kind in "iu" or not labels.size:
+        return
+    has_nan = dtype.kind == "f" and isinstance(labels, np.ndarray) and bool(np.isnan(labels).any())
+    if dtype.kind == "O" or has_nan:
+        raise TypeError(
+            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: convert with "
+            "astype(int), and fill missing labels before with a number that is no class, such as -100, giving "
+            "ignore_index=-100"
+        )
+    raise TypeError(f"{name} must have an integer dtype ({meaning}), got {dtype}: convert it with astype(int)")
+
+
+def _broadcast(array: Array, shape: tuple[int, ...], name: str, meaning: str) -> Array:
+    try:
+        return array if array.shape == shape else np.broadcast_to(array, shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}{meaning}"
+        ) from None

@@ -1,0 +1,29 @@
+"""The types of the public functions, as those of `cxent` itself."""
+
+# fmt: off
+from typing import overload
+
+from numpy.typing import ArrayLike
+
+from .._types import Combined, Reduction, RowResults, Scalar
+from ._part import Part, merge, part
+from ._whole import count_larger, entropy, grad, log_softmax, logprob, logsumexp, softmax
+
+__all__ = [
+    "Part",
+    "count_larger",
+    "entropy",
+    "grad",
+    "log_softmax",
+    "logprob",
+    "logsumexp",
+    "loss",
+    "merge",
+    "part",
+    "softmax",
+]
+
+@overload
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
+@overload
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults: ...

@@ -1,0 +1,327 @@
+"""A part of the classes: what is known of rows from it, and how parts are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import kernels
+from .._arrays import MISSING, Arrays, logits_and
+from .._layout import lay_out
+from .._options import part_options
+from .._results import rows_of
+from .._scoring import score_rows
+from .._targets import targets_of_part
+from .._types import Array, Real, RowResults
+
+
+class Part(NamedTuple):
+    """What is known of rows from a part of their classes. What has no other description is in the rows' shape."""
+
+    maximum: RowResults
+    """The largest logit m; -inf where there is none."""
+    sumexp_m1: RowResults
+    """The sum of ``exp(x - m)`` less its largest term, which is 1; so it is -1 where there is none."""
+    shifted: RowResults
+    """The sum of ``exp(x - m) * (x - m)``, for the entropy."""
+    lost: Array
+    """What rounding has taken from these two sums, in an axis more: so merging any number of parts adds no error."""
+    target_logit: RowResults | None
+    """The logit of the target, with several candidates in an axis more; NaN where it is in none of the parts. None
+    without a target."""
+    top_ids: Array | None
+    """The ids of the largest logits in descending order, in an axis more; -1 where there are no more classes. None if
+    they were not wanted."""
+    top_logits: Array | None
+    """Their logits."""
+    temperature: float
+    """What differences of logits are divided by."""
+    ranges: tuple[tuple[int, int], ...]
+    """The classes, as pairs of a first class and the one after the last, in ascending order."""
+    classes: int | None
+    """How many classes there are in all parts; None if that was not said."""
+
+
+def part(
+    logits: ArrayLike,
+    target: ArrayLike | None = None,
+    *,
+    axis: SupportsIndex = -1,
+    first_class: SupportsIndex = 0,
+    top_k: SupportsIndex = 0,
+    temperature: Real = 1.0,
+    classes: SupportsIndex | None = None,
+    workers: SupportsIndex | None = None,
+) -> Part:
+    """What `merge` needs to know of a part of the classes, in one pass over their logits.
+
+    With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
+    ``shifted = sum_j exp(d_j) * d_j``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits of the classes from `first_class` on, which may be none; dtypes as in `cxent.softmax`.
+    target : array_like of int, optional
+        The class index of each row, in the shape of the logits without the class axis, or several candidates for each
+        row in an axis more. They count from the first class of all parts, and may lie in any of these.
+    axis : int, default -1
+        The class axis.
+    first_class : int, default 0
+        The number of the first class of this part, the same in no two parts that have any.
+    top_k : int, default 0
+        How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
+    temperature : float, default 1
+        What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
+        target_logit nor the largest.
+    classes : int, optional
+        How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
+        that the last classes are missing.
+    workers : int, optional
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    Part
+        A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
+        target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
+        rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
+        classes; None if `top_k` is 0); the temperature; the ranges of the classes, and `classes`.
+
+    Raises
+    ------
+    TypeError
+        If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
+    ValueError
+        If shapes do not match, an option is negative, the part goes beyond `classes`, or `workers` is 0 or below -CPUs.
+    numpy.exceptions.AxisError
+        If `axis` is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from cxent import sharded
+    >>> logits = np.array([[2.0, 1.0, 0.0, 5.0]])
+    >>> left = sharded.part(logits[:, :2], [3])
+    >>> right = sharded.part(logits[:, 2:], [3], first_class=2)
+    >>> whole = sharded.merge(left, right)
+    >>> print(sharded.loss(whole).round(6))
+    0.072172
+    """
+    options = part_options(axis, workers, first_class, top_k, temperature, classes)
+    first, total, k = options.first_class, options.classes, options.top_k
+    arrays = logits_and("logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target")
+    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
+    ids, _ = targets_of_part(arrays)
+    end = first + shape.classes
+    if total is not None and total < shape.classes:
+        raise ValueError(f"classes must be at least {shape.classes} for logits of {shape.classes} classes, got {total}")
+    if total is not None and end > total:
+        most = total - shape.classes
+        raise ValueError(f"first_class must be at most {most} for {shape.classes} of {total} classes, got {first}")
+
+    rows = [*score_rows(dtype, 0, min(k, shape.classes)), (dtype, 3)]
+    laid = lay_out(shape, [x], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
+    if shape.row_count and shape.classes:
+        kernel = kernels.serving.of(dtype).token_logprobs
+        given = kernels.ScoreOptions(None, 0.0, options.temperature)
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, options.threads)
+    _, _, _, lse, top_id, _, state = rows_of(laid)
+    m, rest, shifted = (np.array(state[..., i]) for i in range(3))
+    lse = np.asarray(lse)
+    if not shape.classes:
+        m[...] = lse[...] = -np.inf
+    # Without a finite maximum: no sum where all are -inf, the largest term alone beside +inf, NaN beside NaN.
+    infinite = np.isinf(m) & ~np.isnan(lse)
+    rest[infinite] = np.where(m[infinite] < 0, -1, 0)
+    shifted[infinite] = 0
+    top_ids = top_logits = None
+    if k:
+        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, top_id, m, first, k))
+    target_logit = None
+    if ids is not None:
+        here = (ids >= first) & (ids < end)
+        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0)), dtype.type(np.nan))
+    return Part(
+        m[()],
+        rest[()],
+        shifted[()],
+        np.zeros((*m.shape, 2), dtype),
+        scalar_or_none(target_logit),
+        top_ids,
+        top_logits,
+        options.temperature,
+        ((first, end),) if shape.classes else (),
+        total,
+    )
+
+
+def merge(*parts: Part) -> Part:
+    """What is known of the same rows from the classes of several parts together.
+
+    Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
+    differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
+    roundings.
+
+    Parameters
+    ----------
+    *parts : Part
+        Of different classes of the same rows; one or more.
+
+    Returns
+    -------
+    Part
+        Of the classes of all.
+
+    Raises
+    ------
+    TypeError
+        If one is no `Part`, or there is none.
+    ValueError
+        If two have classes in common, their rows have different shapes, one has a target and another none, they keep
+        different numbers of largest logits, or their temperatures or `classes` differ.
+
+    Notes
+    -----
+    What rounding takes from a sum is kept beside it, and a factor near 1 changes no digits that it need not: thousands
+    of parts, merged in any order, at once or one after the other, are as accurate as two.
+
+    Examples
+    --------
+    >>> import functools
+    >>> import numpy as np
+    >>> from cxent import logsumexp, sharded
+    >>> logits = np.random.default_rng(0).standard_normal((3, 90))
+    >>> parts = [sharded.part(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
+    >>> whole = sharded.merge(*parts)
+    >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
+    True
+
+    One after the other, as they come:
+
+    >>> whole = functools.reduce(sharded.merge, parts)
+    """
+    if not parts:
+        raise TypeError("merge needs parts, got none")
+    check_same_rows(parts)
+    ranges = joined(pair for part in parts for pair in part.ranges)
+    whole, *others = parts
+    for part in others:
+        whole = merged(whole, part)
+    return whole._replace(ranges=ranges)
+
+
+def merged(a: Part, b: Part) -> Part:
+    """What is known from both parts of the same rows; the ranges are those of a."""
+    shape = np.shape(a.maximum)
+    dtype = np.result_type(a.maximum, b.maximum)
+    of_a, of_b = (
+        np.array([p.maximum, p.sumexp_m1, p.lost[..., 0], p.shifted, p.lost[..., 1]], dtype).reshape(5, -1)
+        for p in (a, b)
+    )
+    out = np.empty_like(of_a)
+    kernels.serving.of(dtype).merge_parts(of_a, of_b, a.temperature, out)
+    m, rest, lost_rest, shifted, lost_shifted = out.reshape(5, *shape)
+    target_logit: Array | None = None
+    if a.target_logit is not None and b.target_logit is not None:
+        target_logit = np.where(np.isnan(a.target_logit), b.target_logit, np.asarray(a.target_logit))
+    top_ids = top_logits = None
+    if a.top_ids is not None and a.top_logits is not None and b.top_ids is not None and b.top_logits is not None:
+        top_ids, top_logits = largest_of(
+            np.concatenate([a.top_ids, b.top_ids], axis=-1),
+            np.concatenate([a.top_logits, b.top_logits], axis=-1),
+            a.top_ids.shape[-1],
+        )
+        top_ids, top_logits = without_top(rest, m, top_ids, top_logits)
+    return a._replace(
+        maximum=m[()],
+        sumexp_m1=rest[()],
+        shifted=shifted[()],
+        lost=np.stack([lost_rest, lost_shifted], axis=-1),
+        target_logit=scalar_or_none(target_logit),
+        top_ids=top_ids,
+        top_logits=top_logits,
+    )
+
+
+def logits_at(arrays: Arrays, ids: Array) -> Array:
+    """The logits of classes of each row, in the dtype in which they are computed."""
+    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
+    if not shape.classes:
+        return np.zeros(ids.shape, dtype)
+    rows = np.moveaxis(x, shape.class_axes, (-1,))
+    several = ids if ids.ndim > len(shape.rows) else ids[..., np.newaxis]
+    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape).astype(dtype, copy=False)
+
+
+def top_of_part(arrays: Arrays, found: Array | None, m: Array, first: int, k: int) -> tuple[Array, Array]:
+    """The ids and logits of the largest of a part, and -1 and -inf for what there is no class for."""
+    shape = arrays.shape
+    ids = np.full((*shape.rows, k), -1, np.int64)
+    logits = np.full((*shape.rows, k), -np.inf, arrays.dtype)
+    if found is not None and shape.row_count:
+        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(found.shape[-1]), found)  # (the lower of equal ones)
+        ids[..., : here.shape[-1]] = first + here
+        logits[..., : here.shape[-1]] = logits_at(arrays, np.maximum(here, 0))
+    return ids, logits
+
+
+def without_top(rest: Array, m: Array, top_ids: Array, top_logits: Array) -> tuple[Array, Array]:
+    """No ids, and NaN, where a row has no probabilities."""
+    without = (np.isnan(rest) | (m == np.inf))[..., np.newaxis]
+    return np.where(without, -1, top_ids), np.where(without, top_logits.dtype.type(np.nan), top_logits)
+
+
+def largest_of(ids: Array, logits: Array, k: int) -> tuple[Array, Array]:
+    """The k largest, the lower id first among equals, and what is no class last."""
+    order = np.lexsort((ids.astype(np.uint64), -logits), axis=-1)[..., :k]  # (-1 is the largest there)
+    return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(logits, order, axis=-1)
+
+
+def scalar_or_none(array: Array | None) -> RowResults:
+    return None if array is None else array[()]
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges of classes in ascending order, neighbours as one; refuses those that overlap."""
+    found: list[tuple[int, int]] = []
+    for first, end in sorted(ranges):
+        if found and first < found[-1][1]:
+            common = in_words([(first, min(end, found[-1][1]))])
+            raise ValueError(f"parts must be of different classes, got {common} in two of them")
+        if found and first == found[-1][1]:
+            found[-1] = found[-1][0], end
+        else:
+            found.append((first, end))
+    return tuple(found)
+
+
+def in_words(ranges: list[tuple[int, int]]) -> str:
+    words = [f"{first}" if end == first + 1 else f"{first} to {end - 1}" for first, end in ranges]
+    return f"class{'' if len(words) == 1 and ' ' not in words[0] else 'es'} {', '.join(words)}"
+
+
+def check_same_rows(parts: Sequence[Part]) -> None:
+    """Parts of the same rows, reduced alike."""
+    for part in parts:
+        if not isinstance(part, Part):
+            raise TypeError(f"parts must be Parts, of sharded.part, got {type(part).__name__}")
+    a, *others = parts
+    for b in others:
+        for what, of_a, of_b in (
+            ("rows", np.shape(a.maximum), np.shape(b.maximum)),
+            ("targets", _shape(a.target_logit), _shape(b.target_logit)),
+            ("largest logits", _shape(a.top_ids), _shape(b.top_ids)),
+        ):
+            if of_a != of_b:
+                raise ValueError(f"parts must have {what} of one shape, got {of_a} and {of_b}")
+        for name, one, other in (("temperature", a.temperature, b.temperature), ("classes", a.classes, b.classes)):
+            if one != other:
+                raise ValueError(f"parts must be reduced with the same {name}, got {one} and {other}")
+
+
+def _shape(array: RowResults | None) -> tuple[int, ...] | None:
+    return None if array is None else np.shape(array)

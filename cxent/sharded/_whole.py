@@ -1,0 +1,494 @@
+"""All classes: what follows from parts that were merged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any, SupportsIndex, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .. import kernels
+from .._arrays import Arrays, Shape, logits_and
+from .._layout import lay_out
+from .._options import REDUCTIONS, one_of, part_options, single_axis
+from .._results import result_of, scalar
+from .._targets import targets_of_part
+from .._types import Array, Out, Reduction, RowResults
+from ._part import Part, in_words, logits_at
+
+WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
+
+
+def logsumexp(p: Part) -> RowResults:
+    """The logsumexp of each row: ``m / temperature + log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Part
+        Of all classes.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the rows' shape.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> sharded.logsumexp(sharded.part([[0.0, 0.0]]))
+    array([0.69314718])
+    """
+    check_whole(p)
+    with np.errstate(all="ignore"):
+        return in_dtype_of(p, p.maximum / temperature_of(p) + log_sum_of(p))
+
+
+def entropy(p: Part) -> RowResults:
+    """The entropy of each row's softmax in nats: ``log1p(sumexp_m1) - shifted / (1 + sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Part
+        Of all classes.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the rows' shape; NaN for rows without probabilities.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> sharded.entropy(sharded.part([[0.0, 0.0]]))
+    array([0.69314718])
+    """
+    check_whole(p)
+    with np.errstate(all="ignore"):
+        return in_dtype_of(p, log_sum_of(p) - p.shifted / (1 + p.sumexp_m1) + (p.maximum - p.maximum))
+
+
+def logprob(p: Part) -> RowResults:
+    """The log-probability of each row's target, or of each candidate: ``(x_y - m) / temperature - log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    p : Part
+        Of all classes, with a target.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        In the target's shape; NaN where the target is in none of the parts.
+
+    Raises
+    ------
+    ValueError
+        If `p` was reduced without a target.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> sharded.logprob(sharded.part([[0.0, 0.0]], [1]))
+    array([-0.69314718])
+    """
+    check_whole(p)
+    return logprob_of(require_target(p), p)
+
+
+def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
+    """The cross-entropy: ``(m - x_y) / temperature + log1p(sumexp_m1)`` of each row.
+
+    It comes from the distance to the maximum, not from the logsumexp, and keeps its digits where all logits have a
+    large offset in common.
+
+    Parameters
+    ----------
+    p : Part
+        Of all classes, with one target for each row.
+    sample_weight : array_like, optional
+        As in `cxent.cross_entropy`. Of a row of weight 0 the target may be in none of the parts: so rows do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        As in `cxent.cross_entropy`.
+
+    Returns
+    -------
+    float32 or float64, or ndarray
+        The loss; with ``reduction="none"`` that of each row.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `cxent.cross_entropy`, and if `p` was reduced without a target, or with several candidates, or if a row
+        that counts has its target in none of the parts.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> print(sharded.loss(sharded.part([[1e8, 1e8 - 2]], [1])).round(6))
+    2.126928
+    """
+    check_whole(p)
+    require_target(p)
+    chosen = one_of(REDUCTIONS, reduction, "reduction")
+    m = np.asarray(p.maximum)
+    arrays = logits_and("p", m[..., np.newaxis], -1, sample_weight=sample_weight)
+    weights, divisor = weights_and_divisor(p, targets_of_part(arrays)[1], chosen == "mean")
+    weighted = weighted_losses(p, weights != 0, weights)
+    if chosen == "none":
+        return in_dtype_of(p, weighted)
+    return scalar(sum_of(weighted) / divisor if divisor else math.nan, m.dtype)
+
+
+def softmax(
+    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+) -> Array:
+    """The probabilities of a part of the classes: ``exp((x - m) / temperature) / (1 + sumexp_m1)``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Part
+        Of all classes.
+    axis : int, default -1
+        The class axis.
+    out : ndarray, optional
+        Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
+    workers : int, optional
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `cxent.softmax`, and if `p` has other rows.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> sharded.softmax([[0.0]], whole)
+    array([[0.25]])
+    """
+    check_whole(p)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    return finished(arrays, p, share_of(p), False, out, options.threads)
+
+
+def log_softmax(
+    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+) -> Array:
+    """The log-probabilities of a part of the classes: ``(x - m) / temperature - log1p(sumexp_m1)``.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Part
+        Of all classes.
+    axis : int, default -1
+        The class axis.
+    out : ndarray, optional
+        As in `softmax`.
+    workers : int, optional
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> sharded.log_softmax([[0.0]], whole)
+    array([[-1.38629436]])
+    """
+    check_whole(p)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    with np.errstate(all="ignore"):
+        log_sum = log_sum_of(p) + (p.maximum - p.maximum)
+    return finished(arrays, p, log_sum, True, out, options.threads)
+
+
+def grad(
+    logits: ArrayLike,
+    p: Part,
+    target: ArrayLike,
+    *,
+    axis: SupportsIndex = -1,
+    first_class: SupportsIndex = 0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> Array:
+    """The gradient of the cross-entropy with respect to the logits of a part of the classes.
+
+    ``s / D * p_j``, less ``s / D`` at the target, where it is in this part, divided by the temperature; s is the row's
+    weight, and D what the mean divides by, or else 1.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Part
+        Of all classes, with the target.
+    target : array_like of int
+        As in `part`.
+    axis, first_class : int, optional
+        As in `part`.
+    sample_weight, reduction : optional
+        As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
+    out : ndarray, optional
+        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
+    workers : int, optional
+        As in `cxent.softmax`.
+
+    Returns
+    -------
+    ndarray
+        In the shape and dtype of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `part` and `loss`, and if `p` has other rows.
+
+    Notes
+    -----
+    At the target it is ``-s / D * (1 - p_y)``, with the digits of the sum of the others, as in
+    `cxent.cross_entropy_with_grad`.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> left, right = [[0.0]], [[0.0, 0.0, 0.0]]
+    >>> whole = sharded.merge(sharded.part(left, [2]), sharded.part(right, [2], first_class=1))
+    >>> sharded.grad(right, whole, [2], first_class=1)
+    array([[ 0.25, -0.75,  0.25]])
+    """
+    check_whole(p)
+    options = part_options(axis, workers, first_class, reduction=reduction)
+    arrays = logits_and(
+        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, out=out,
+        at_least=np.asarray(p.maximum).dtype,
+    )  # fmt: skip
+    ids, by_row = targets_of_part(arrays)
+    weights, divisor = weights_and_divisor(p, by_row, options.reduction == "mean")
+    with np.errstate(all="ignore"):
+        shares = weights / divisor if divisor else np.zeros_like(weights)
+    return weighted_grad(arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads)
+
+
+def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
+    """How many logits of a part are larger than the target's; summed over the parts, and 1 added, its rank.
+
+    Of a row without probabilities (see `logprob`, which is NaN then) the number means nothing.
+
+    Parameters
+    ----------
+    logits : array_like
+        Those of the part.
+    p : Part
+        Of all classes, with a target.
+    axis : int, default -1
+        The class axis.
+
+    Returns
+    -------
+    int64, or ndarray
+        In the target's shape.
+
+    Raises
+    ------
+    TypeError, ValueError, numpy.exceptions.AxisError
+        As in `softmax`, and if `p` was reduced without a target.
+
+    Examples
+    --------
+    >>> from cxent import sharded
+    >>> left, right = [[3.0]], [[1.0, 2.0, 5.0]]
+    >>> whole = sharded.merge(sharded.part(left, [2]), sharded.part(right, [2], first_class=1))
+    >>> 1 + sharded.count_larger(left, whole) + sharded.count_larger(right, whole)
+    array([3])
+    """
+    arrays = logits_and("logits", logits, single_axis(axis))
+    check_rows(p, arrays.shape)
+    targets = np.asarray(require_target(p))
+    several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
+    rows = np.moveaxis(arrays.x, arrays.shape.class_axes, (-1,))
+    counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
+    found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
+    return found.reshape(targets.shape)[()]
+
+
+def logprob_of(logits: RowResults, p: Part) -> RowResults:
+    """The log-probabilities of logits of each row, of one or of several."""
+    several = np.ndim(logits) > np.ndim(p.maximum)
+    m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
+    with np.errstate(all="ignore"):
+        return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
+
+
+def log_sum_of(p: Part) -> Array:
+    """``log1p(sumexp_m1)``, where the maximum is finite."""
+    result: Array = kernels.serving.evaluate("log1p", np.where(np.equal(p.sumexp_m1, -1), 0, p.sumexp_m1))
+    return result
+
+
+def sum_of(numbers: Array) -> float:
+    """The sum of an array of float64, whose bits depend on no CPU as those of NumPy's do."""
+    return float(kernels.serving.float64.total_of(np.ascontiguousarray(numbers).reshape(-1)))
+
+
+def in_dtype_of(p: Part, results: Any) -> RowResults:
+    """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
+    with np.errstate(all="ignore"):
+        return np.asarray(results).astype(np.asarray(p.maximum).dtype, copy=False)[()]
+
+
+def temperature_of(p: Part) -> Any:
+    """In the dtype of the state."""
+    return np.asarray(p.maximum).dtype.type(p.temperature)
+
+
+def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int) -> Array:
+    """What a kernel makes of a part, and of m and another number of each row."""
+    check_rows(p, arrays.shape)
+    shape, dtype = arrays.shape, arrays.dtype
+    with np.errstate(all="ignore"):
+        factor = np.asarray(factor).astype(dtype, copy=False)
+    laid = lay_out(
+        shape, [arrays.x], [np.asarray(p.maximum, dtype), factor],
+        outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.x.dtype, out=out,
+    )  # fmt: skip
+    if shape.classes and shape.row_count:
+        kernels.serving.of(dtype).finish_part(
+            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+        )
+    return cast(Array, result_of(laid))
+
+
+def weights_and_divisor(p: Part, sample_weight: Array | None, is_mean: bool) -> tuple[Array, float]:
+    """The rows' weights in float64, and what the sum of their losses is divided by."""
+    weights = np.ones(np.shape(p.maximum)) if sample_weight is None else sample_weight.astype(np.float64)
+    if not is_mean:
+        return weights, 1.0
+    largest = np.abs(weights).max(initial=0)
+    with np.errstate(all="ignore"):
+        weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
+    return weights, sum_of(weights)
+
+
+def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
+    """The weighted losses of rows in float64; 0 where a row does not count."""
+    losses = -np.asarray(logprob_of(require_target(p), p))
+    check_targets(p, counts)
+    with np.errstate(all="ignore"):
+        weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
+        return np.where(counts, weighted, 0)
+
+
+def weighted_grad(
+    arrays: Arrays,
+    p: Part,
+    ids: Array | None,
+    counts: Array,
+    weights: Array,
+    first: int,
+    out: Out = None,
+    threads: int = 1,
+) -> Array:
+    """The gradient of the weighted losses of the rows that count, with respect to the logits of a part."""
+    shape = arrays.shape
+    assert ids is not None
+    check_rows(p, shape)
+    check_targets(p, counts)
+    here = (ids >= first) & (ids < first + shape.classes)
+    if ids.shape == np.shape(p.maximum):
+        logit = logits_at(arrays, np.where(here, ids - first, 0))
+        others = here & (logit != p.target_logit) & ~np.isnan(logit)
+    else:
+        others = np.ones(1, np.bool_)
+    if others.any():
+        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
+    with np.errstate(all="ignore"):
+        m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
+        scale = weights / p.temperature
+        share = share_of(p)
+        distance = (np.asarray(p.target_logit) - m) / temperature_of(p)
+        e = kernels.serving.evaluate("exp", distance)
+        of_others = np.where(distance == 0, rest, 1 + (rest - e))
+        without = ~counts | ((scale == 0) & ~np.isnan(share))
+        at_target = np.where(without, 0, -scale * (of_others * share))
+        factor = np.where(without, 0, scale * share)
+    result = finished(arrays, p, factor, False, out, threads)
+    by_row, here, ids, at_target = (
+        array[np.newaxis] for array in (np.moveaxis(result, shape.class_axes, (-1,)), here, ids, at_target)
+    )  # (NumPy finds no places in an array without axes)
+    rows = np.nonzero(here)
+    with np.errstate(all="ignore"):
+        by_row[(*rows, ids[rows] - first)] = at_target[rows]
+    return result
+
+
+def share_of(p: Part) -> Array:
+    """The probability of the largest logit; NaN for rows without probabilities."""
+    with np.errstate(all="ignore"):
+        share: Array = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
+    return share
+
+
+def require_target(p: Part) -> RowResults:
+    if p.target_logit is None:
+        raise ValueError(WITHOUT_TARGET)
+    return p.target_logit
+
+
+def check_targets(p: Part, counts: Array) -> None:
+    """Each row that counts has one target, in one of the parts."""
+    targets = np.asarray(require_target(p))
+    if targets.shape != np.shape(p.maximum):
+        raise ValueError(f"p has targets of shape {targets.shape}; accepted is one for each row")
+    missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
+    if missing.any():
+        place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
+        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+
+
+def check(p: Part, name: str) -> None:
+    if not isinstance(p, Part):
+        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Part, of sharded.part")
+
+
+def check_whole(p: Part) -> None:
+    """No class is missing. (Whether the last ones are is known only if their number was said.)"""
+    check(p, "p")
+    ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
+    missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]
+    if missing:
+        raise ValueError(f"p must be of all classes, got one without {in_words(missing)}: merge it with their parts")
+
+
+def check_rows(p: Part, shape: Shape) -> None:
+    check_whole(p)
+    if np.shape(p.maximum) != shape.rows:
+        raise ValueError(
+            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {shape.whole} have {shape.rows}; "
+            "accepted are equal rows"
+        )
