@@ -1,8 +1,9 @@
-"""Digits that are right: the worst error of cxent and its peers on rows of float32, in units in the last place.
+"""The worst errors of cxent and its peers on some rows of float32, in units in the last place.
 
     pip install -e '.[bench]' && python benchmarks/accuracy.py
 
-Prints a table in Markdown. The exact results are computed in `numpy.longdouble` (on x86-64, 11 bits more than float64).
+Writes ``results/accuracy.md``, which ``docs/pictures.py`` draws. The exact results are computed in `numpy.longdouble`
+(on x86-64, 11 bits more than float64).
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 import numpy as np
 from cases import Case, Shape
 from formulations import installed
+from report import RESULTS, table
 
 OPERATIONS = ["softmax", "log_softmax", "loss", "loss+grad"]
 QUANTITIES = {
     "softmax": "probabilities",
     "log_softmax": "log-probabilities",
     "loss": "loss",
-    "loss+grad": "gradient at the true class",
+    "loss+grad": "gradient at the target",
 }
 ROWS = {
-    "[17, 0, 0], the first is true": (np.array([17.0, 0, 0]), 0),
+    "[17, 0, 0], target 0": (np.array([17.0, 0, 0]), 0),
     "10 classes, all near 10,000": (np.random.default_rng(0).standard_normal(10) + 10_000, 3),
     "10 classes of spread 20": (20 * np.random.default_rng(3).standard_normal(10), 3),
     "1,000 classes": (3 * np.random.default_rng(1).standard_normal(1_000), 7),
@@ -41,7 +43,7 @@ def exact(x: Any, label: int) -> dict[str, Any]:
 
 
 def ulps(found: Any, expected: Any) -> float:
-    """The worst error in units in the last place of the exact value; infinite where no digit is right."""
+    """The worst error in units in the last place of the exact value; infinite where no digit is correct."""
     found, expected = np.ravel(found).astype(np.longdouble), np.ravel(expected)
     unit = np.spacing(np.maximum(np.abs(expected), np.finfo(np.float32).tiny).astype(np.float32))
     wrong = np.abs(found - expected) >= np.abs(expected)
@@ -65,8 +67,23 @@ def errors(x: Any, label: int) -> dict[str, dict[str, float]]:
 
 def text(error: float | None) -> str:
     return (
-        "-" if error is None else "all digits" if np.isinf(error) else f"{error:.1f}" if error < 99 else f"{error:,.0f}"
+        "-"
+        if error is None
+        else "no correct digits"
+        if np.isinf(error)
+        else f"{error:.1f}"
+        if error < 99
+        else f"{error:,.0f}"
     )
+
+
+HEAD = """\
+# Errors
+
+The worst error in float32, in units in the last place of the exact result, by `python benchmarks/accuracy.py`. A dash:
+not computed. "No correct digits": the error is as large as the result, which is usually 0 then.
+
+"""
 
 
 def main() -> None:
@@ -76,10 +93,12 @@ def main() -> None:
         for operation, found in errors(x, label).items():
             names += [name for name in found if name not in names]
             lines.append((row, operation, found))
-    print("| row | | " + " | ".join(names) + " |")
-    print("|---|---|" + "---|" * len(names))
-    for row, operation, found in lines:
-        print(f"| {row} | {QUANTITIES[operation]} | " + " | ".join(text(found.get(name)) for name in names) + " |")
+    cells = [
+        [row, QUANTITIES[operation], *(text(found.get(name)) for name in names)] for row, operation, found in lines
+    ]
+    page = HEAD + "\n".join(table(["row", "result", *names], cells)) + "\n"
+    (RESULTS / "accuracy.md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Charts: speeds beside the best peer, and how time grows with rows and with classes."""
+"""Charts: speeds to that of the best peer, and how time grows with rows and with classes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
-from cases import CLASSES, LARGE, ROWS, SCALING_OPERATIONS
-from report import Results, Row, peers_of
+from cases import CLASSES, ROWS, SCALING_OPERATIONS
+from matplotlib.patches import Patch
+from rows import SHOWN_OPERATIONS, Results, Row, best_peer, peers_of, ratio_to_best, short, shown
 
-OURS, THEIRS = "#1f5fa8", "#b9bec6"
+OURS, LOST = "#1f5fa8", "#c4580a"
 COLOURS = ["#d9822b", "#3b8f5a", "#8a5aa8", "#8c8c8c"]
 BEST = 3  # peers in a panel of the second chart
 
@@ -23,7 +24,7 @@ def draw(results: Results, folder: Path, stem: str) -> dict[str, str]:
     matplotlib.rcParams["svg.hashsalt"] = "cxent"
     drawn = {}
     for name, (text, figure) in {
-        "speed": ("cxent and the fastest of its peers, float32, one core", speeds(results["rows"])),
+        "speed": ("cxent's speed to that of the fastest of its peers, float32, one core", speeds(results)),
         "scaling": ("time against rows and classes, float32, one core", scaling(results.get("scaling", []))),
     }.items():
         if figure is not None:
@@ -38,30 +39,34 @@ def of_one_core(rows: list[Row], group: str, operation: str) -> list[Row]:
     return [r for r in rows if (r["threads"], r["dtype"], r["group"], r["operation"]) == wanted and peers_of(r)]
 
 
-def speeds(rows: list[Row]) -> Any:
-    """cxent and its best peer at every shape past the caches."""
-    operations = ("softmax", "loss", "loss+grad")
-    panels = {operation: of_one_core(rows, LARGE, operation) for operation in operations}
-    count = len(panels["softmax"])
-    if count == 0 or any(len(panel) != count for panel in panels.values()):
+def speeds(results: Results) -> Any:
+    """cxent's speed to that of its best peer: a panel for each operation, a bar for each shape."""
+    rows = shown(results)
+    if not rows:
         return None
-    figure, axes = plt.subplots(1, 3, figsize=(10, 1 + 0.37 * count), sharey=True, layout="constrained")
-    for axis, (operation, panel) in zip(axes, panels.items(), strict=True):
-        for place, row in enumerate(reversed(panel)):
-            peers = peers_of(row)
-            best = min(peers, key=peers.__getitem__)
-            ours, theirs = (row["elements"] / t / 1e9 for t in (row["seconds"]["cxent"], peers[best]))
-            axis.barh(place + 0.2, ours, 0.38, color=OURS, label="cxent" if place == 0 else None)
-            axis.barh(place - 0.2, theirs, 0.38, color=THEIRS, label="best peer" if place == 0 else None)
-            axis.text(theirs, place - 0.2, f" {best}", va="center", fontsize=7)
-            axis.text(ours, place + 0.2, f" {ours / theirs:.2g}x", va="center", fontsize=7)
-        axis.set_title(operation, fontsize=10)
-        axis.set_xlabel("10⁹ elements a second", fontsize=8)
-        axis.margins(x=0.22)
+    shapes = list(dict.fromkeys(shape for shape, _ in rows))[::-1]
+    figure, axes = plt.subplots(2, 3, figsize=(10, 1.2 + 0.7 * len(shapes)), sharey=True, layout="constrained")
+    for axis, (operation, name) in zip(axes.flat, SHOWN_OPERATIONS.items(), strict=False):
+        for place, shape in enumerate(shapes):
+            if row := rows.get((shape, operation)):
+                ratio = ratio_to_best(row)
+                axis.barh(place, ratio, 0.7, color=LOST if ratio < 1 else OURS)
+                text = f" {short(ratio)}  ({best_peer(row)})"
+                axis.text(ratio, place, text, va="center", fontsize=7, color=LOST if ratio < 1 else "black")
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set_title(name, fontsize=10)
+        axis.set_xlim(0, 8)
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_yticks(range(count), [row["shape"] for row in reversed(panels["softmax"])])
-    axes[0].legend(fontsize=8, loc="lower right", frameon=False)
+    for axis in axes[:, 0]:
+        axis.set_yticks(range(len(shapes)), shapes)
+        axis.set_ylabel("rows x classes", fontsize=8)
+    figure.supxlabel("times as fast as the fastest peer (its name in parentheses): longer is better", fontsize=9)
+    axes.flat[-1].set_axis_off()
+    axes.flat[-1].legend(
+        handles=[Patch(color=OURS, label="cxent is faster"), Patch(color=LOST, label="the peer is faster")],
+        fontsize=8, loc="center", frameon=False,
+    )  # fmt: skip
     return figure
 
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 from cells import LOST, PEERS, Row
 from formulations import cxent_
 from machine import HERE, ask, machine
-from report import stem_of
+from rows import stem_of
 
 OPERATIONS = ["softmax", "log_softmax", "loss", "loss+grad"]
 ROWS = [1, 2, 4, 8, 16, 32, 64, 256, 1_024, 8_192]
@@ -44,9 +45,8 @@ def draw(rows: list[Row], title: str) -> Any:
     from matplotlib.colors import TwoSlopeNorm
 
     panels = list(dict.fromkeys((row["dtype"], row["operation"]) for row in rows))
-    figure, axes = plt.subplots(
-        len(panels), 1, figsize=(12, 0.6 + 2 * len(panels)), squeeze=False, layout="constrained"
-    )
+    size = (9, 0.6 + 1.7 * len(panels))
+    figure, axes = plt.subplots(len(panels), 1, figsize=size, squeeze=False, layout="constrained")
     norm = TwoSlopeNorm(0, math.log2(0.5), math.log2(8))
     for axis, panel in zip(axes[:, 0], panels, strict=True):
         image = np.full((len(ROWS), len(CLASSES)), np.nan)
@@ -57,13 +57,22 @@ def draw(rows: list[Row], title: str) -> Any:
                 if row["ratio"] < LOST:
                     axis.text(place[1], place[0], "x", ha="center", va="center", fontsize=7)
         shown = axis.imshow(image, norm=norm, cmap="RdBu", aspect="auto")
-        axis.set_xticks(range(len(CLASSES)), [f"{n:,}" for n in CLASSES], rotation=90, fontsize=6)
-        axis.set_yticks(range(len(ROWS)), [f"{n:,}" for n in ROWS], fontsize=6)
-        axis.set_title(", ".join(panel), fontsize=9)
+        named = range(0, len(CLASSES), 4)  # (all names would be too small to read)
+        axis.set_xticks(named, [f"{CLASSES[k]:,}" for k in named], fontsize=8)
+        axis.set_yticks(range(0, len(ROWS), 3), [f"{n:,}" for n in ROWS[::3]], fontsize=8)
+        axis.set_title(", ".join(panel), fontsize=10)
+        axis.set_ylabel("rows", fontsize=8)
+    axes[-1, 0].set_xlabel("classes", fontsize=9)
     bar = figure.colorbar(shown, ax=axes[:, 0], ticks=[-1, 0, 1, 2, 3], fraction=0.02)
-    bar.ax.set_yticklabels(["1/2", "1", "2", "4", "8"], fontsize=7)
-    figure.suptitle(title, fontsize=9)
+    bar.ax.set_yticklabels(["1/2", "1", "2", "4", "8"], fontsize=8)
+    figure.suptitle(title, fontsize=10)
     return figure
+
+
+def draw_grid(results: dict[str, Any], path: Path) -> None:
+    cpu = results["machine"]["cpu"]
+    title = f"cxent's speed to that of the faster of PyTorch and ONNX Runtime\n{cpu}, one core (blue: cxent is faster)"
+    draw(results["rows"], title).savefig(path, metadata={"Date": None})
 
 
 def main() -> None:
@@ -79,9 +88,9 @@ def main() -> None:
         median = ratios[len(ratios) // 2]
         print(f"{dtype} {operation}: {lost} of {len(ratios)} lost, from {ratios[0]:.2f}, median {median:.2f}")
     stem = HERE / "results" / "grid" / stem_of(about)
-    stem.with_suffix(".json").write_text(json.dumps({"machine": about, "rows": rows}) + "\n")
-    title = f"cxent's speed to that of the faster of PyTorch and ONNX Runtime, one core of {about['cpu']}"
-    draw(rows, title).savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    results = {"machine": about, "rows": rows}
+    stem.with_suffix(".json").write_text(json.dumps(results) + "\n")
+    draw_grid(results, stem.with_suffix(".svg"))
 
 
 if __name__ == "__main__":

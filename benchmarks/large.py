@@ -30,7 +30,7 @@ def layer_table() -> Iterator[str]:
     seconds, peaks = answers("layer", "time"), answers("layer", "memory")
     yield f"A linear layer with {ROWS:,} rows, {WIDTH} dimensions and {CLASSES:,} classes: loss and gradients."
     yield ""
-    yield "| | seconds | to the products | MB beside inputs and gradients |"
+    yield "| | seconds | relative to the products | MB besides inputs and gradients |"
     yield "|---|---|---|---|"
     for name, sample in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(sample, seconds[PRODUCTS], strict=True))

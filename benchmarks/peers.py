@@ -17,7 +17,8 @@ from typing import Any
 import cases
 from formulations import PEERS
 from machine import ask, machine
-from report import RESULTS, Results, report, stem_of, write, write_index
+from report import RESULTS, report, write, write_index
+from rows import Results, stem_of
 
 
 def options() -> argparse.Namespace:

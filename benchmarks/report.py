@@ -1,36 +1,42 @@
-"""Tables in Markdown from what was measured: ``python benchmarks/report.py`` writes all of them, charts too, again.
+"""Every speed that a page shows, from what was measured: ``python benchmarks/report.py`` writes them all again.
 
-A file of results in ``results`` is one CPU, with one set of kernels; ``README.md`` beside this file lists them.
+A file in ``results`` is one CPU, with one set of kernels. It gets tables and charts of its own, and a line in
+``README.md`` beside this file. Pages that show some of the numbers (``SUMMARIES``) mark the place by two comments, such
+as ``<!-- ratios of STEM -->`` and ``<!-- end -->``; what is between them is written here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from cases import FEW, MEMORY_SHAPE
 from ceilings import COPY, EXP
 from measure import STRAYS
+from rows import SHOWN_OPERATIONS, Results, Row, best_peer, peers_of, ratio_to, ratio_to_best, short, shown
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-
-Results = dict[str, Any]
-Row = dict[str, Any]
+SUMMARIES = [HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"]
 
 LEGEND = f"""\
-Speeds are in 10^9 elements (logits) a second; arrays of fewer than {FEW:,} elements are in microseconds a call, results
-allocated. A number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed to
-that of the best peer. Two ceilings stand beside every row: *{COPY}* of the logits reads and writes what a softmax
-must (a loss writes less), *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's
-speed to theirs (with two cores, over two threads where that is faster). **Bold** is where a peer is faster. A tilde:
-the copy strayed by more than {STRAYS:.0%} however often the row was run, so something else ran on the machine. "Soft"
-targets are probabilities, the others class indices; "smoothed" has class weights and label smoothing; "masked" has a
-mask of the logits' shape; "scores" are log-probabilities of labels and the ten most likely classes (cxent finds ranks
-and entropies too). A dash: not computed.
+Shapes are rows x classes. Speeds are in 10^9 elements (logits) a second; higher is better. Arrays of fewer than
+{FEW:,} elements are in microseconds a call, lower is better, and their results are allocated. A number is the median of
+interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed divided by that of the fastest peer.
+**Bold** is where a peer is faster.
+
+Every row also has two ceilings: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
+and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
+(with two cores, by two threads of them where that is faster). A tilde means that the copy varied by more than
+{STRAYS:.0%} however often the row was run, so something else was running on the machine.
+
+"Soft" targets are class probabilities, all others class indices. "Smoothed" has class weights and label smoothing.
+"Masked" has a mask of the logits' shape. "Scores" are log-probabilities of labels and the ten most likely classes;
+cxent's time includes ranks and entropies. A dash: not computed.
 """
 
 INDEX = """\
@@ -38,53 +44,49 @@ INDEX = """\
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
-cxent beside its peers in one run, on one core and on two. Every peer has its fastest formulation, preallocated output
-where it can take it, and an allocator that keeps freed memory. Each result is compared with a float64 reference before
-it is timed. Runs are interleaved; the numbers are medians with quartiles, beside two ceilings: a copy of the logits,
-and the exponential alone. All rows are printed, those where a peer is faster too.
+measures cxent and its peers in one run, on one core and on two. `[bench]` installs PyTorch, JAX, ONNX Runtime,
+scikit-learn, SciPy and Matplotlib: about 6 GB on Linux, nearly all of it PyTorch with its CUDA libraries. If a CPU-only
+build of PyTorch is installed first, pip keeps that, and the rest is about 0.7 GB.
 
-`--quick` takes two minutes and prints its tables; `--shapes`, `--only`, `--dtypes` and `--threads` select, `--out`
+Every peer gets its fastest formulation, preallocated output where it can take it, and an allocator that keeps freed
+memory. Each result is compared with a float64 reference before it is timed. Runs are interleaved; the numbers are
+medians with quartiles. Two ceilings are given for comparison: a copy of the logits, and the exponential alone. All rows
+are printed, also those where a peer is faster.
+
+`--quick` takes two minutes and prints its tables. `--shapes`, `--only`, `--dtypes` and `--threads` select rows, `--out`
 names a folder for the tables. `CXENT_ISA=v3` measures as on a CPU with AVX2 alone, with PyTorch, JAX and NumPy limited
-as well.
+to the same.
+
+`python benchmarks/report.py` writes all tables and charts again from `results/*.json`, also those in the main README
+and on the documentation's page on speed.
 
 | CPU | kernels | version | date | a peer is faster in | |
 |---|---|---|---|---|---|
 """
 
-ROOMS = """
+FILES = """
 Linear layers and Dask arrays have a table of their own:
-[AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md).
+[AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md). So have
+[the errors of all libraries](results/accuracy.md).
 
 | file | what is in it |
 |---|---|
 | `peers.py` | the command |
 | `cases.py` | shapes, operations, dtypes, and the arrays of one case |
-| `formulations/` | one file a peer: how it does each operation, or why it does not |
+| `formulations/` | a file for each peer: how it does each operation, or why it does not |
 | `reference.py` | every operation in float64, and how far a result is from it |
 | `ceilings.py` | the copy and the exponential |
 | `measure.py` | interleaved rounds, quartiles, rows that are run again |
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
-| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows by classes, beside PyTorch and ONNX Runtime |
-| `situations.py` | what a second thread gains after a sleep or a matrix product |
-| `large.py` | a command of its own: a linear layer, and Dask arrays, beside the peers |
+| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
+| `situations.py` | a command of its own: what a second thread gains after a sleep or a matrix product |
+| `large.py` | a command of its own: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | what its processes measure |
-| `accuracy.py` | how many digits are right, beside the peers: a table of its own |
+| `accuracy.py` | a command of its own: the errors of all libraries |
+| `rows.py` | what one row of the results says |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """
-
-
-def peers_of(row: Row) -> dict[str, float]:
-    return {name: t for name, t in row["seconds"].items() if name not in ("cxent", COPY, EXP)}
-
-
-def ratio_to(other: float | None, row: Row) -> float:
-    """cxent's speed to another's; NaN without one of them."""
-    return (other or float("nan")) / float(row["seconds"].get("cxent", "nan"))
-
-
-def ratio_to_best(row: Row) -> float:
-    return ratio_to(min(peers_of(row).values(), default=None), row)
 
 
 def lost(rows: list[Row]) -> str:
@@ -209,11 +211,6 @@ def report(results: Results, stem: str) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def stem_of(machine: dict[str, Any]) -> str:
-    """A file name for a CPU and its kernels."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{machine['cpu']} {machine['kernels']}".lower()).strip("-")
-
-
 def index(everything: dict[str, Results]) -> str:
     """``README.md``: what was measured on what."""
     lines = []
@@ -222,7 +219,84 @@ def index(everything: dict[str, Results]) -> str:
         version = machine["versions"]["cxent"] + (", earlier kernels" if "note" in machine else "")
         cells = [machine["cpu"], machine["kernels"], version, machine["date"], lost(results["rows"])]
         lines.append(f"| {' | '.join(cells)} | [tables](results/{stem}.md) |\n")
-    return INDEX + "".join(lines) + ROOMS
+    return INDEX + "".join(lines) + FILES
+
+
+def wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
+
+
+LOST = "\N{LARGE ORANGE SQUARE} "  # a colour that Markdown has everywhere
+
+
+def ratio_lines(results: Results) -> Iterator[str]:
+    """cxent's speed to that of the best peer, of the rows that the chart has."""
+    rows = shown(results)
+    lines = []
+    for shape in dict.fromkeys(shape for shape, _ in rows):
+        ratios = {name: ratio_to_best(rows[shape, name]) for name in SHOWN_OPERATIONS if (shape, name) in rows}
+        cells = [(LOST if r < 1 else "") + short(r) for r in (ratios.get(n, math.nan) for n in SHOWN_OPERATIONS)]
+        lines.append([shape, *cells])
+    return table(["rows x classes", *SHOWN_OPERATIONS.values()], lines)
+
+
+def loss_lines(results: Results) -> Iterator[str]:
+    """Every row in which a peer is faster, by dtype and threads."""
+    rows = [row for row in results["rows"] if peers_of(row)]
+    for threads, dtype in dict.fromkeys((row["threads"], row["dtype"]) for row in rows):
+        those = [row for row in rows if (row["threads"], row["dtype"]) == (threads, dtype)]
+        losses: dict[tuple[str, str], list[str]] = {}
+        for row in those:
+            if (ratio := ratio_to_best(row)) < 1:
+                losses.setdefault((best_peer(row), row["operation"]), []).append(f"{row['shape']} ({short(ratio)})")
+        named = "; ".join(f"{peer}, {operation}: {', '.join(places)}" for (peer, operation), places in losses.items())
+        where = "one core" if threads == 1 else f"{threads} threads"
+        yield wrapped(f"- **{dtype}, {where}: {lost(those)}.** {named}")
+
+
+def grid_lines(results: Results) -> Iterator[str]:
+    """How many of the grid's shapes a peer is faster at, by more than the noise, and by how much at most."""
+    from grid import LOST as LEAST
+    from grid import OPERATIONS
+
+    rows = results["rows"]
+    lines = []
+    for dtype in dict.fromkeys(row["dtype"] for row in rows):
+        cells = []
+        for operation in OPERATIONS:
+            ratios = [row["ratio"] for row in rows if (row["dtype"], row["operation"]) == (dtype, operation)]
+            cells.append(f"{sum(r < LEAST for r in ratios)} of {len(ratios)} (from {short(min(ratios))})")
+        lines.append([dtype, *cells])
+    return table(["", *map(SHOWN_OPERATIONS.__getitem__, OPERATIONS)], lines)
+
+
+def source_lines(results: Results) -> Iterator[str]:
+    """On what, when and with which versions all this was measured."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield wrapped(f"{machine['cpu']}, `{machine['kernels']}` kernels, {machine['date']}; {versions}.")
+
+
+FILLED = {"ratios": ratio_lines, "losses": loss_lines, "grid": grid_lines, "source": source_lines}
+
+
+def filled(page: str) -> str:
+    """The page with what is measured in its marked places."""
+
+    def block(found: re.Match[str]) -> str:
+        what, path = found[1], RESULTS / f"{found[2]}.json"
+        lines = FILLED[what](json.loads(path.read_text()))
+        return f"<!-- {what} of {found[2]} -->\n\n" + "\n".join(lines) + "\n\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) of (\S+) -->\n.*?<!-- end -->", block, page, flags=re.DOTALL)
+
+
+def write_grids() -> None:
+    """The pictures of ``grid.py``."""
+    from grid import draw_grid
+
+    for path in sorted((RESULTS / "grid").glob("*.json")):
+        draw_grid(json.loads(path.read_text()), path.with_suffix(".svg"))
 
 
 def write(results: Results, folder: Path, stem: str) -> None:
@@ -246,3 +320,6 @@ if __name__ == "__main__":
     for stem, results in stored().items():
         write(results, RESULTS, stem)
     write_index()
+    write_grids()
+    for path in SUMMARIES:
+        path.write_text(filled(path.read_text()))

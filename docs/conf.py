@@ -1,6 +1,20 @@
-"""The documentation site: ``nox -s docs``, or ``sphinx-build -W docs build/docs``."""
+"""The documentation site: ``nox -s docs``, or ``sphinx-build -W docs build/docs``.
+
+The pages are Markdown, so that the repository's host shows them too. Only here, inline code that names a public
+function becomes a link to it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
 
 import cxent
+import cxent.dask
 
 project = "cxent"
 author = "The cxent developers"
@@ -8,54 +22,71 @@ copyright = "2026, the cxent developers"
 version = release = cxent.__version__
 
 extensions = [
+    "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
     "numpydoc",
-    "matplotlib.sphinxext.plot_directive",
 ]
-highlight_language = "none"  # (formulas are no Python; examples are recognised as such)
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+exclude_patterns = ["generated/*.md"]
+default_role = "py:obj"  # what docstrings have in single backticks, if it is a function
 nitpicky = False  # (numpydoc's types are words, such as array_like)
 autosummary_generate = True
 autodoc_typehints = "none"  # (the docstrings say the types; those of array_like are eight lines each)
+maximum_signature_line_length = 70
 numpydoc_show_class_members = False
 # All but: not every function has relatives, or needs more words than a line; and summaries say what is returned.
 numpydoc_validation_checks = {"all", "SA01", "ES01", "SS05"}
-plot_html_show_source_link = False
-plot_html_show_formats = False
-plot_formats = [("svg", 100)]
-plot_rcparams = {
-    "svg.hashsalt": "cxent",
-    "figure.figsize": (6, 3.5),
-    "figure.constrained_layout.use": True,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-}
-plot_apply_rcparams = True
+numpydoc_validation_exclude = {r"\.(TokenLogprobs|Perplexity|LinearGradients|Part)\b"}  # records: a line for each field
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cxent"
+html_static_path = ["_static"]
+html_css_files = ["narrow.css"]
+html_show_sourcelink = False
+html_sidebars = {"**": ["captions.html"]}  # every page, in its group
+templates_path = ["_templates"]
 html_theme_options = {
     "show_prev_next": True,
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
-    "navbar_persistent": [],
-    "navbar_end": ["search-button", "theme-switcher"],
-    "header_links_before_dropdown": 4,
+    "navbar_align": "right",
+    "navbar_center": [],
+    "navbar_end": ["theme-switcher"],
 }
-# (These pages have none below them, and so nothing to navigate.)
-PAGES = [
-    "maths",
-    "losses",
-    "scoring",
-    "large_vocabularies",
-    "inputs",
-    "threads",
-    "recipes",
-    "coming_from",
-    "numbers",
-    "speed",
-    "design",
-]
-html_sidebars = {page: [] for page in PAGES}
-html_show_sourcelink = False
+
+
+def public_name(code: str) -> str | None:
+    """The full name of the public function or record that inline code names: "softmax(x)" -> "cxent.softmax"."""
+    found = re.fullmatch(r"(?:cxent\.)?(?:(sharded|dask|boosting)\.)?(\w+)(?:\(.*\))?", code)
+    if not found:
+        return None
+    module = getattr(cxent, found[1]) if found[1] else cxent
+    is_public = found[2] in module.__all__ and not inspect.ismodule(getattr(module, found[2]))
+    return f"{module.__name__}.{found[2]}" if is_public else None
+
+
+def link_code(app: Sphinx, doctree: nodes.document) -> None:
+    if app.env.docname.startswith("generated/"):
+        return
+    for code in [*doctree.findall(nodes.literal)]:
+        name = public_name(code.astext())
+        if name and not isinstance(code.parent, (nodes.reference, nodes.title, addnodes.pending_xref)):
+            link = addnodes.pending_xref("", refdomain="py", reftype="obj", reftarget=name, refexplicit=True)
+            link["refdoc"] = app.env.docname
+            code.replace_self(link)
+            link += code
+
+
+def change_markdown(app: Sphinx, page: str, source: list[str]) -> None:
+    """Links to files outside of `docs` become downloads; no empty line, which doctest needs, ends a block of code."""
+    source[0] = re.sub(r"(?<!!)(\[[^\]]+\])\(\.\./", r"\1(path:../", source[0])
+    source[0] = source[0].replace("\n\n```\n", "\n```\n")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", change_markdown)
+    app.connect("doctree-read", link_code)

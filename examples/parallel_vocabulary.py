@@ -1,10 +1,10 @@
 """Train a model of the next word in two processes, each of which has the logits of half of the words, in NumPy.
 
-The model predicts a word, one of 8,192, from the word before: logits are the products of that word's embedding and the
-weights of all words. Each process learns the embeddings and weights of its words. For the loss and its gradient it
-reduces its half of a row of logits to six numbers, and sends them to the other process.
+The model predicts a word, one of 8,192, from the word before it: the logits are products of that word's embedding with
+the weights of all words. Each process learns the embeddings and weights of its own words. For the loss and its gradient
+it reduces its half of a row of logits to six numbers, and sends them to the other process.
 
-Prints the loss as it falls, and how near all is to what one process finds in the same steps, and saves
+Prints the loss as it falls, and how close everything is to what one process computes in the same steps, and saves
 parallel_vocabulary.png: both loss curves. It takes about 15 seconds on two cores, and less with --steps 50.
 """
 
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def load() -> Words:
-    """The words of modules of Python's standard library, as numbers; the last stands for all that are rare."""
+    """The words of modules of Python's standard library, as numbers; the last stands for all rare words."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     words = re.findall("[a-z]+", " ".join(path.read_text(encoding="utf-8", errors="ignore") for path in paths).lower())
     numbers = {word: i for i, (word, _) in enumerate(Counter(words).most_common(VOCABULARY - 1))}
@@ -50,7 +50,7 @@ def load() -> Words:
 
 
 def start(text: Words, steps: int) -> NDArray[np.void]:
-    """All that the processes share, in one record."""
+    """Everything that the processes share, in one record."""
     layout = [
         ("pairs", np.int32, (steps, BATCH, 2)),  # of a word and the next
         ("rates", np.float32, (steps,)),
@@ -69,17 +69,17 @@ def start(text: Words, steps: int) -> NDArray[np.void]:
 
 
 def exchange(process: int, other: Connection, mine: T) -> tuple[T, T]:
-    """What process 0 and process 1 have, in this order in both. Neither goes on before the other is here."""
+    """What process 0 and process 1 have, in this order in both. Each waits for the other."""
     if process == 0:
         other.send(mine)
         return mine, other.recv()
-    received = other.recv()  # (if both sent first, each could wait for room)
+    received = other.recv()  # (if both sent first, both could wait for room in the pipe)
     other.send(mine)
     return received, mine
 
 
 def train_half(process: int, other: Connection, memory: SharedMemory, layout: np.dtype[np.void]) -> None:
-    """What each process does. Of the model it changes only the rows of its words."""
+    """What each process does. It changes only those rows of the model that belong to its words."""
     shared = np.ndarray((), layout, buffer=memory.buf)
     first = process * HALF
     own = slice(first, first + HALF)
@@ -96,7 +96,7 @@ def train_half(process: int, other: Connection, memory: SharedMemory, layout: np
         weight_grad[:] = grad.T @ hidden
         shared["hidden_grads"][process] = grad @ weight
         weight -= rate * weight_grad
-        exchange(process, other, None)  # both gradients of the hidden states are there
+        exchange(process, other, None)  # now both gradients of the hidden states are there
         here = before // HALF == process
         np.subtract.at(embeddings, before[here], rate * shared["hidden_grads"][:, here].sum(axis=0))
         exchange(process, other, None)  # both have changed their embeddings
@@ -106,7 +106,7 @@ def train_half(process: int, other: Connection, memory: SharedMemory, layout: np
 
 def train_in_two(record: NDArray[np.void]) -> NDArray[np.void]:
     """The record after both processes are done."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # their matrix products shall not compete for cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # their matrix products must not compete for cores
     spawn = multiprocessing.get_context("spawn")
     memory = SharedMemory(create=True, size=record.nbytes)
     try:
@@ -118,7 +118,7 @@ def train_in_two(record: NDArray[np.void]) -> NDArray[np.void]:
         for process in processes:
             process.start()
         for end in ends:
-            end.close()  # now only one process has it: if that stops, the other one does not wait
+            end.close()  # now only one process has it: if that stops, the other does not wait forever
         for process in processes:
             process.join()
         if any(process.exitcode for process in processes):

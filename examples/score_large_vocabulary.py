@@ -7,8 +7,9 @@ makes up a model and a text, in 0.8 GB of temporary files: the text is drawn at 
 too sure of itself.
 
 Prints how well the model predicts the text and how much memory that took, and saves scores.png: histograms of ranks
-and entropies, and what tokens cost beside the entropy. On average the two are equal for a calibrated model. It takes
-about ten seconds on two cores, and needs Linux or macOS.
+and entropies, and what each token costs against its entropy. On average the two are equal for a calibrated model.
+
+It takes about ten seconds on two cores, and needs Linux or macOS.
 """
 
 import argparse
@@ -67,7 +68,9 @@ def score(logits: Path, ids: Ids) -> tuple[cxent.TokenLogprobs, dict[float, floa
     with tqdm(total=len(ids), unit=" tokens", disable=None) as progress:
         for start in range(0, len(ids), CHUNK):
             chunk_ids = ids[start : start + CHUNK]
-            mapped = np.load(logits, mmap_mode="r")  # each time anew: what a map has read stays in memory as long as it
+            mapped = np.load(
+                logits, mmap_mode="r"
+            )  # opened anew each time: pages that were read stay in memory as long as the map
             chunk = mapped[start : start + CHUNK]
             parts.append(cxent.token_logprobs(chunk, chunk_ids, top_k=5, workers=-1))
             for temperature in TEMPERATURES:
@@ -84,11 +87,11 @@ def report(scores: cxent.TokenLogprobs, perplexities: dict[float, float]) -> Non
     print(f"mean cost {-scores.logprob.mean():.3f} nats, mean entropy {scores.entropy.mean():.3f} nats")
     print(f"tokens of rank 1: {np.mean(scores.rank == 1):.1%}, largest rank: {scores.rank.max():,}")
     expected = np.exp(scores.top_logprobs).sum(axis=1).mean()
-    print(f"tokens within the top 5: {np.mean(scores.rank <= 5):.1%}, which the model gives {expected:.1%}")
+    print(f"tokens within the top 5: {np.mean(scores.rank <= 5):.1%}, the model expects {expected:.1%}")
 
 
 def draw(scores: cxent.TokenLogprobs) -> Figure:
-    """Histograms of ranks and entropies; each token's cost beside the entropy, and the mean cost by entropy."""
+    """Histograms of ranks and entropies; the cost of each token against its entropy, and the mean cost by entropy."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     axes: Any = figure.subplots(1, 3, width_ratios=[1, 1, 1.2])
     ranks, entropies, costs = axes
@@ -112,7 +115,7 @@ def draw(scores: cxent.TokenLogprobs) -> Figure:
 
 
 def peak_megabytes() -> float:
-    """How much memory this process had at most so far, what it reads of files included."""
+    """The most memory that this process has had so far, including what it read of mapped files."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -57,7 +57,7 @@ def train(
 
 
 def draw(losses: list[float], pixels: Array, labels: NDArray[np.int64], logits: Array) -> Figure:
-    """The loss curve, and the digits with the lowest, a typical, and the highest cost, with their probabilities."""
+    """The loss curve, and the digits with the lowest, a typical and the highest loss, with their probabilities."""
     probabilities = cxent.softmax(logits)
     costs = cxent.cross_entropy(logits, labels, reduction="none")
     by_cost = costs.argsort()

@@ -1,11 +1,11 @@
 """Train a small language model on the sources of Python's standard library, in NumPy.
 
-The model predicts a word, one of 25,000, from the three before it. The logits of one batch would take 100 MB;
+The model predicts a word, one of 25,000, from the three words before it. The logits of one batch would take 100 MB;
 cxent.linear_cross_entropy_with_grad computes their loss and gradients in parts.
 
-Prints the perplexity of files that were held out, beside that of word frequencies alone, and saves language_model.png:
-the loss curve, and the words whose embeddings are nearest to those of some others. It takes about three minutes on two
-idle cores, and less with --steps 200.
+Prints the perplexity of held-out files, compared with that of word frequencies alone, and saves language_model.png: the
+loss curve, and the words whose embeddings are closest to those of some others. It takes about three minutes on two idle
+cores, and less with --steps 200.
 """
 
 import argparse
@@ -32,7 +32,7 @@ HELD_OUT = 10_000  # predictions
 LEARNING_RATE = 0.1
 SHOWN = ["true", "raise", "list", "three", "should", "windows", "read", "seconds"]
 NEIGHBOURS = 5
-FREQUENT = 5000  # words that may be neighbours: the embeddings of rarer ones learned little
+FREQUENT = 5000  # words that may be neighbours: the embeddings of rarer words hardly changed
 FIGURE = Path("language_model.png")
 
 Array = NDArray[np.float32]
@@ -41,7 +41,7 @@ Neighbours = dict[str, dict[str, float]]
 
 
 def load() -> tuple[list[str], Words, Words]:
-    """The vocabulary, the most frequent word first; and the words of the training files and of one held-out file in 20.
+    """The vocabulary, the most frequent word first; and the words of the training and the held-out files.
 
     Words are indices into the vocabulary, whose last entry stands for all that are not in it.
     """
@@ -63,7 +63,10 @@ def load() -> tuple[list[str], Words, Words]:
 
 
 class Model:
-    """tanh of the mixed embeddings of the words before; logits by the same embeddings. It learns by Adagrad."""
+    """The tanh of mixed embeddings of the preceding words; an output layer with the same embeddings.
+
+    Trained with Adagrad.
+    """
 
     def __init__(self, frequencies: NDArray[np.float64]) -> None:
         rng = np.random.default_rng(0)
@@ -74,7 +77,7 @@ class Model:
         self.squares = [np.full_like(parameter, 1e-7) for parameter in self.parameters]
 
     def layers(self, contexts: Words) -> tuple[Array, Array]:
-        """The embeddings of each row's words, one after the other, and the hidden layer."""
+        """The embeddings of each row's words, concatenated, and the hidden layer."""
         embedded = self.embeddings[contexts].reshape(len(contexts), -1)
         return embedded, np.tanh(embedded @ self.mixing)
 
@@ -85,7 +88,7 @@ class Model:
         return float(loss)
 
     def learn(self, windows: Words, learning_rate: float) -> float:
-        """A step of gradient descent, and the loss before it."""
+        """Take a step of gradient descent, and return the loss before it."""
         contexts, targets = windows[:, :-1], windows[:, -1]
         embedded, hidden = self.layers(contexts)
         loss, grad = cxent.linear_cross_entropy_with_grad(hidden, self.embeddings, targets, bias=self.bias, workers=-1)
@@ -100,7 +103,7 @@ class Model:
 
 
 def train(model: Model, training: Words, held_out: Words, steps: int) -> tuple[list[float], dict[int, float]]:
-    """The loss of every step, and the held-out loss after some of them. The learning rate falls to 0."""
+    """Return the loss of every step, and the held-out loss after some of them. The learning rate falls to 0."""
     rng = np.random.default_rng(0)
     windows = sliding_window_view(training, CONTEXT + 1)
     held_out_windows = rng.permutation(sliding_window_view(held_out, CONTEXT + 1))[:HELD_OUT]
@@ -116,7 +119,7 @@ def train(model: Model, training: Words, held_out: Words, steps: int) -> tuple[l
 
 
 def neighbours(model: Model, vocabulary: list[str]) -> Neighbours:
-    """The words whose embeddings are the nearest, and their cosine similarities."""
+    """The words with the closest embeddings, and their cosine similarities."""
     embeddings = model.embeddings[:FREQUENT]
     embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     found = {}

@@ -139,7 +139,7 @@ def test_runs_from_command_to_page(tmp_path):
 
 
 def test_pages_are_those_of_the_results():
-    from report import RESULTS, index, report, stored
+    from report import RESULTS, SUMMARIES, filled, index, report, stored
 
     everything = stored()
     assert everything
@@ -151,6 +151,7 @@ def test_pages_are_those_of_the_results():
                 assert len({line.count("|") for line in table.splitlines()}) == 1
         assert all((RESULTS / f"{stem}-{chart}.svg").exists() for chart in results["charts"])
     assert (BENCHMARKS / "README.md").read_text() == index(everything)
+    assert [path.name for path in SUMMARIES if path.read_text() != filled(path.read_text())] == []
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import cxent
 from cxent import _config, _cross_entropy, _divergence, _from_probs, _linear, _scoring, _softmax, boosting, sharded
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
 
 
