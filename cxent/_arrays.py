@@ -221,6 +221,44 @@ def scores_and_labels(
     )
 
 
+def numbers_of(x: ArrayLike, out: Array | None) -> tuple[Array, np.dtype[Any]]:
+    """Numbers of which each is computed by itself, and the dtype in which they are."""
+    numbers = _floating(x, "x")
+    if out is not None:
+        _check_out(out, numbers.shape, numbers.dtype)
+    return numbers, computed_dtype(numbers.dtype)
+
+
+def two_class_logits_and(
+    logits: ArrayLike,
+    target: ArrayLike,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    out: Array | None,
+) -> Arrays:
+    """Logits of which each number is a two-class problem, and what belongs to them."""
+    x = _floating(logits, "logits")
+    dtype = computed_dtype(x.dtype)
+    labels = _real(target, "target", "accepted are integers or booleans (labels 0 and 1) and real numbers (probabilities)")
+    if labels.dtype.kind in "iub" or labels.size == 0:
+        labels = _native(labels, "target")
+    else:
+        labels = _converted(labels, dtype)
+    if out is not None:
+        _check_out(out, x.shape, x.dtype)
+    return Arrays(
+        "logits",
+        x,
+        shape_of(x.shape, None),
+        dtype,
+        x.dtype,
+        None,
+        labels,
+        None if pos_weight is None else _weights(pos_weight, "pos_weight", dtype, "of the positive class"),
+        None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each number or row"),
+    )
+
+
 def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
     """A shape with these class axes."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)

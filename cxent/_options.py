@@ -41,6 +41,16 @@ class LossOptions(NamedTuple):
     is_plain: bool  # whether the loss is a sum or a mean without any option
 
 
+class BinaryOptions(NamedTuple):
+    """Those of a loss of two classes."""
+
+    reduction: Reduction
+    ignore_index: int | None
+    label_smoothing: float
+    focal_gamma: float
+    threads: int
+
+
 class DivergenceOptions(NamedTuple):
     """Those of a divergence."""
 
@@ -98,6 +108,23 @@ def loss_options(
     except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
         pass
     return _checked_options(*given)
+
+
+def binary_options(
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    label_smoothing: Real,
+    focal_gamma: Real,
+) -> BinaryOptions:
+    """Those of a loss of two classes."""
+    options = loss_options(-1, reduction, ignore_index, workers, label_smoothing)
+    gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
+    if gamma and options.label_smoothing:
+        raise ValueError(
+            f"focal_gamma is {gamma} and label_smoothing is {options.label_smoothing}: a focal loss is one of labels"
+        )
+    return BinaryOptions(options.reduction, options.ignore_index, options.label_smoothing, gamma, options.threads)
 
 
 def kl_options(

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import kernels
 from ._arrays import Arrays, Shape
+from ._options import BinaryOptions
 from ._types import Array
 
 _INT64 = np.dtype(np.int64)
@@ -40,6 +41,47 @@ def checked_targets(arrays: Arrays, ignore_index: int | None, weight_name: str =
     rows = None if arrays.row_weights is None else _row_weights(arrays)
     where = None if arrays.where is None else checked_mask(arrays.where, shape.whole)
     return labels, probabilities, weights, rows, where
+
+
+def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Array, Array | None, Array | None]:
+    """Labels 0 and 1 or probabilities, the weight of the positive class for each number of the last axis, and those of
+    all numbers.
+    """
+    shape, target, ignore_index = arrays.shape.whole, arrays.target, options.ignore_index
+    assert target is not None
+    if target.shape != shape:
+        raise ValueError(f"target must have the shape of logits, {shape}, got {target.shape}")
+    if target.dtype.kind == "f":
+        if ignore_index is not None or options.focal_gamma:
+            name = "focal_gamma" if ignore_index is None else "ignore_index"
+            raise ValueError(f"{name} is for labels, and target has dtype {target.dtype}: convert it with astype(int)")
+    else:
+        _require_binary_labels(target, ignore_index)
+    columns = shape[-1] if shape else 1
+    by_column = arrays.class_weights
+    if by_column is not None:
+        if by_column.size != 1 and by_column.shape != (columns,):
+            raise ValueError(f"pos_weight must be a number or have shape {(columns,)}, got {by_column.shape}")
+        by_column = np.ascontiguousarray(np.broadcast_to(by_column.reshape(-1), (columns,)))
+    weights = arrays.row_weights
+    if weights is not None and weights.shape != shape:
+        if weights.shape != shape[:-1] or not shape:
+            more = f" or {shape[:-1]}, one for each row" if len(shape) > 1 else ""
+            raise ValueError(f"sample_weight must have shape {shape}{more}, got {weights.shape}")
+        weights = weights[..., np.newaxis]
+    return target, by_column, weights
+
+
+def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
+    if labels.dtype.kind == "b":
+        return
+    if not kernels.serving.float64.labels_in_range(labels.reshape(1, -1), 2, ignore_index):
+        place = np.argwhere(((labels < 0) | (labels > 1)) & (labels != ignore_index))[0]
+        found = labels[tuple(place)]
+        at = f"[{', '.join(map(str, place))}]" if labels.ndim else ""
+        more = "" if ignore_index is None else f", or {ignore_index}, the ignore_index"
+        hint = "; for labels -1 and 1 pass target > 0" if found == -1 else ""
+        raise ValueError(f"target{at} must be 0 or 1{more}, got {found}{hint}")
 
 
 def checked_ids(

@@ -80,3 +80,23 @@ def binary_cross_entropy(
     with nogil:
         run_binary(&of, threads)
     return of.sums[0]
+
+
+def plain_sigmoid(x, out, int threads, bint of_log, /):
+    """The sigmoid of a plain array, or its logarithm."""
+    cdef Plain plain_x, plain_out
+    cdef Binary of
+    if not is_plain(x, &plain_x):
+        return None
+    out = plain_output(out, x, &plain_x, &plain_out)
+    if out is None:
+        return None
+    memset(&of, 0, sizeof(Binary))
+    of.function, of.storage = LOG_SIGMOID if of_log else SIGMOID, plain_x.storage
+    of.x, of.out, of.size = plain_x.start, plain_out.start, plain_x.size
+    if threads == 1 and of.size < SMALL_SIZE:
+        run_binary(&of, 1)
+    else:
+        with nogil:
+            run_binary(&of, threads)
+    return out

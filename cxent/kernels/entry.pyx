@@ -372,9 +372,9 @@ def evaluate(
             store_first(&out[k * W], value, n - k * W)
 
 
-include "scores.pxi"
-include "binary.pxi"
 include "checks.pxi"
 include "conversion.pxi"
 include "divergences.pxi"
 include "plain.pxi"
+include "scores.pxi"
+include "binary.pxi"
