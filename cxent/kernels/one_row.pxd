@@ -5,6 +5,11 @@ before, which keep the CPU's arithmetic busy and its memory idle.
 
 A few short rows are computed so too, where they would fill a vector of columns in part. Their sums are added in the
 order of columns: the bits of a row are the same in any batch.
+
+Tried on a Zen 3, 128 to 2,000 classes: results of log_softmax, softmax and gradients written a row later, so that
+nothing waits for what follows from a sum, 0.95 to 1.02 of the speed; the scale of the next row and the largest of its
+exponentials found before what follows from this one's sum, 0.92 to 1.05; one copy of the loop for all kernels, 0.83 to
+0.95 for gradients and softmax at 128 classes, and a twentieth of the wheel.
 """
 
 from .batch cimport SHORT, Batch, are_native_rows, is_far, row_at
