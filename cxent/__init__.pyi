@@ -96,26 +96,30 @@ def binary_cross_entropy(
 def binary_cross_entropy_with_grad(
     logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, Array]: ...
 @overload
 def binary_cross_entropy_with_grad(
     logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]: ...
 
 @overload
 def binary_cross_entropy_with_hess(
     logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, Array, Array]: ...
 @overload
 def binary_cross_entropy_with_hess(
     logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array, Array]: ...
 
 @overload

@@ -239,7 +239,9 @@ def two_class_logits_and(
     """Logits of which each number is a two-class problem, and what belongs to them."""
     x = _floating(logits, "logits")
     dtype = computed_dtype(x.dtype)
-    labels = _real(target, "target", "accepted are integers or booleans (labels 0 and 1) and real numbers (probabilities)")
+    labels = _real(
+        target, "target", "accepted are integers or booleans (labels 0 and 1) and real numbers (probabilities)"
+    )
     if labels.dtype.kind in "iub" or labels.size == 0:
         labels = _native(labels, "target")
     else:
@@ -255,7 +257,9 @@ def two_class_logits_and(
         None,
         labels,
         None if pos_weight is None else _weights(pos_weight, "pos_weight", dtype, "of the positive class"),
-        None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each number or row"),
+        None
+        if sample_weight is None
+        else _weights(sample_weight, "sample_weight", dtype, "one for each number or row"),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._arrays import Arrays, numbers_of, two_class_logits_and
+from ._arrays import numbers_of, two_class_logits_and
 from ._loss import scaled_weights
 from ._options import BinaryOptions, binary_options, thread_count
 from ._results import narrowed, scalar
@@ -62,7 +62,7 @@ def sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = No
     array([0.        , 0.5       , 0.88079708])
     """
     threads = thread_count(workers)
-    found: Any = kernels.for_plain(x).plain_sigmoid(x, out, threads, False)
+    found: Array | None = kernels.for_plain(x).plain_sigmoid(x, out, threads, False)
     return _logistic("sigmoid", x, out, threads) if found is None else found
 
 
@@ -97,7 +97,7 @@ def log_sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None 
     array([-8.00000000e+02, -6.93147181e-01, -4.24835426e-18])
     """
     threads = thread_count(workers)
-    found: Any = kernels.for_plain(x).plain_sigmoid(x, out, threads, True)
+    found: Array | None = kernels.for_plain(x).plain_sigmoid(x, out, threads, True)
     return _logistic("log_sigmoid", x, out, threads) if found is None else found
 
 
@@ -125,8 +125,8 @@ def binary_cross_entropy(
     Parameters
     ----------
     logits : array_like
-        Logits of the positive class, of any shape: what scikit-learn's ``decision_function`` returns for two classes, or
-        one number for each of several labels. Dtypes are as in `sigmoid`.
+        Logits of the positive class, of any shape: what scikit-learn's ``decision_function`` returns for two classes,
+        or one number for each of several labels. Dtypes are as in `sigmoid`.
     target : array_like
         Labels 0 and 1 (integers or booleans), or probabilities of the positive class (floats, which are not checked),
         in the shape of the logits. For labels -1 and 1 pass ``target > 0``.
@@ -144,7 +144,7 @@ def binary_cross_entropy(
         ``(1 - p_t) ** focal_gamma``, p_t being the probability of that label. For labels without smoothing alone.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses are combined. The mean divides their sum by the sum of the sample weights of all numbers that
-        count. (PyTorch divides by the number of logits, whatever their weights.) `pos_weight` is no part of the divisor.
+        count; PyTorch divides by the number of logits, whatever their weights. `pos_weight` is not part of the divisor.
     workers : int, optional
         As in `cross_entropy`.
 
@@ -308,7 +308,7 @@ def binary_cross_entropy_with_hess(
     return loss, grad, hess
 
 
-def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Any:
+def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Array:
     """One of the two functions of any array."""
     given, dtype = numbers_of(x, out)
     numbers = np.ascontiguousarray(given)
@@ -316,7 +316,8 @@ def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Any:
     if numbers.size:
         kernel = getattr(kernels.serving.of(dtype), function)
         kernel(kernels.stored(numbers), kernels.stored(result), threads)
-    return _given_back(result, out, given.shape)
+    results: Array = _given_back(result, out, given.shape)
+    return results
 
 
 def _of_labels(
@@ -368,7 +369,7 @@ def _memory(out: Out, x: Array, given: Array) -> Array:
     """Memory for a result like x: `out`, where a kernel may write while it reads x."""
     if out is None or not (out.flags.c_contiguous and out.flags.aligned and out.dtype == x.dtype):
         return np.empty_like(x)
-    is_x = out is given and x.base in (None, given) or not np.may_share_memory(out, x)
+    is_x = (out is given and x.base in (None, given)) or not np.may_share_memory(out, x)
     return np.asarray(out) if is_x else np.empty_like(x)
 
 
@@ -388,7 +389,7 @@ def _weights_of_mean(
     """The weights, and what the sum of the losses is divided by."""
     if options.reduction != "mean":
         return weights, 1.0
-    if weights is None and options.ignore_index is None or x.size == 0:
+    if (weights is None and options.ignore_index is None) or x.size == 0:
         return weights, float(x.size)
     of_labels = None if labels is None else kernels.stored(labels)
     divisor, _, exponent, _ = kernels.serving.of(dtype).sums_of_weights(of_labels, weights, None, options.ignore_index)

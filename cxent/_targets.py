@@ -62,6 +62,8 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
     if by_column is not None:
         if by_column.size != 1 and by_column.shape != (columns,):
             raise ValueError(f"pos_weight must be a number or have shape {(columns,)}, got {by_column.shape}")
+        if (by_column < 0).any():
+            raise ValueError(f"pos_weight must not be negative, got {by_column.min()}")
         by_column = np.ascontiguousarray(np.broadcast_to(by_column.reshape(-1), (columns,)))
     weights = arrays.row_weights
     if weights is not None and weights.shape != shape:

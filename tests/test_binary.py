@@ -52,7 +52,10 @@ def test_losses_of_labels_keep_their_digits(dtype, label):
     points = [mpf(float(value)) for value in x]
     p = [1 / (1 + mp.exp(-point)) for point in points]
     assert ulps(loss, [exact_loss(point, label) for point in points]).max() <= 4
-    assert ulps(grad, [-1 / (1 + mp.exp(point)) if label else value for point, value in zip(points, p, strict=True)]).max() <= 4
+    assert (
+        ulps(grad, [-1 / (1 + mp.exp(point)) if label else value for point, value in zip(points, p, strict=True)]).max()
+        <= 4
+    )
     assert ulps(hess, [value / (1 + mp.exp(point)) for point, value in zip(points, p, strict=True)]).max() <= 4
 
 
@@ -87,7 +90,7 @@ def test_probabilities_as_targets():
     p = 1 / (1 + np.exp(-x))
     assert_allclose(loss, -(q * np.log(p) + (1 - q) * np.log1p(-p)), rtol=1e-10)
     assert_allclose(grad, p - q, rtol=1e-12, atol=1e-15)
-    assert_allclose(hess, p * (1 - p), rtol=1e-12)
+    assert_allclose(hess, p / (1 + np.exp(x)), rtol=1e-12)
 
 
 def test_two_classes_are_a_cross_entropy_of_two_logits():
@@ -113,9 +116,10 @@ def test_weights_and_what_does_not_count(reduction):
         loss, grad, hess = cxent.binary_cross_entropy_with_hess(
             x, labels, sample_weight=given, ignore_index=-100, reduction=reduction
         )
-        terms = np.where(counts, w * (np.logaddexp(0, x) - labels * x), 0)
+        known = np.nan_to_num(x)
+        terms = np.where(counts, w * (np.logaddexp(0, known) - labels * known), 0)
         d = w[counts].sum() if reduction == "mean" else 1
-        p = 1 / (1 + np.exp(-x))
+        p = 1 / (1 + np.exp(-known))
         assert_allclose(loss, terms if reduction == "none" else terms.sum() / d, rtol=1e-12)
         assert_allclose(grad, np.where(counts, w / d * (p - labels), 0), rtol=1e-12)
         assert_allclose(hess, np.where(counts, w / d * p * (1 - p), 0), rtol=1e-12)
@@ -133,8 +137,8 @@ def test_the_mean_of_nothing():
 def test_special_values(dtype):
     x = np.array([np.inf, -np.inf, np.inf, -np.inf, np.nan], dtype)
     labels = [1, 0, 0, 1, 1]
-    assert_same_bits(cxent.sigmoid(x), np.array([1, 0, 1, 0, np.nan], dtype))
-    assert_same_bits(cxent.log_sigmoid(x), np.array([0, -np.inf, 0, -np.inf, np.nan], dtype) * dtype(1))
+    np.testing.assert_array_equal(cxent.sigmoid(x), [1, 0, 1, 0, np.nan])
+    np.testing.assert_array_equal(cxent.log_sigmoid(x), [0, -np.inf, 0, -np.inf, np.nan])
     for gamma in (0, 2, 0.5):
         loss, grad, _ = cxent.binary_cross_entropy_with_hess(x, labels, reduction="none", focal_gamma=gamma)
         np.testing.assert_array_equal(loss, [0, 0, np.inf, np.inf, np.nan])
@@ -165,11 +169,13 @@ def test_same_bits_anywhere(dtype, size):
     wide[:, 1] = x
     for changed in (
         cxent.binary_cross_entropy_with_hess(wide[:, 1], labels.astype(np.int8), workers=-1, **call),
-        cxent.binary_cross_entropy_with_hess(x[::-1], labels[::-1], **{**call, "sample_weight": w[::-1]}),
         cxent.binary_cross_entropy_with_hess(x.copy(), labels, out=np.empty((size, 2), dtype)[:, 0], **call),
     ):
-        for k, (a, b) in enumerate(zip(changed, expected, strict=True)):
-            assert_same_bits(a[::-1] if np.array_equal(a[::-1], b) and not np.array_equal(a, b) else a, b, str(k))
+        for a, b in zip(changed, expected, strict=True):
+            assert_same_bits(a, b)
+    call["sample_weight"] = w[::-1]
+    for a, b in zip(cxent.binary_cross_entropy_with_hess(x[::-1], labels[::-1], **call), expected, strict=True):
+        assert_same_bits(a[::-1], b)
     total = [cxent.binary_cross_entropy(x, labels, sample_weight=w, workers=n) for n in (1, -1)]
     assert_same_bits(*total)
     for function in (cxent.sigmoid, cxent.log_sigmoid):
@@ -210,9 +216,10 @@ def test_any_order_and_shape():
         (ValueError, "focal_gamma is for labels", ([1.0], [0.5]), {"focal_gamma": 2}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 2, "label_smoothing": 0.1}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 101}),
-        (ValueError, r"pos_weight must be a number or have shape \(2,\)", ([1.0, 2.0], [1, 0]), {"pos_weight": [1, 2, 3]}),
-        (ValueError, r"sample_weight must have shape \(1, 2\) or \(1,\)", ([[1.0, 2.0]], [[1, 0]]), {"sample_weight": [1, 2]}),
+        (ValueError, r"pos_weight .* shape \(2,\)", ([1.0, 2.0], [1, 0]), {"pos_weight": [1, 2, 3]}),
+        (ValueError, r"sample_weight .* \(1, 2\) or \(1,\)", ([[1.0, 2.0]], [[1, 0]]), {"sample_weight": [1, 2]}),
         (ValueError, "pos_weight", ([1.0], [1]), {"pos_weight": np.inf}),
+        (ValueError, "pos_weight must not be negative", ([1.0], [1]), {"pos_weight": -1}),
         (ValueError, "out", ([1.0], [1]), {"out": np.zeros(2)}),
         (TypeError, "out", ([1.0], [1]), {"out": np.zeros(1, np.float32)}),
         (TypeError, "target", ([1.0], ["1"]), {}),
@@ -231,9 +238,15 @@ def test_beside_pytorch():
     pos_weight, w = rng.random(4) + 0.5, rng.random((50, 4))
     t = torch.tensor(x, requires_grad=True)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(
-        t, torch.tensor(labels, dtype=torch.float64), torch.tensor(w), pos_weight=torch.tensor(pos_weight), reduction="sum"
+        t,
+        torch.tensor(labels, dtype=torch.float64),
+        torch.tensor(w),
+        pos_weight=torch.tensor(pos_weight),
+        reduction="sum",
     )
     expected.backward()
-    loss, grad = cxent.binary_cross_entropy_with_grad(x, labels, pos_weight=pos_weight, sample_weight=w, reduction="sum")
+    loss, grad = cxent.binary_cross_entropy_with_grad(
+        x, labels, pos_weight=pos_weight, sample_weight=w, reduction="sum"
+    )
     assert_allclose(loss, expected.item(), rtol=1e-13)
     assert_allclose(grad, t.grad.numpy(), rtol=1e-12, atol=1e-16)

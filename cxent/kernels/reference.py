@@ -400,6 +400,10 @@ def plain_softmax_jacobian(p: object, axis: object) -> None:
     return None
 
 
+def plain_sigmoid(x: object, out: object, threads: int, of_log: bool) -> None:
+    return None
+
+
 def plain_logsumexp(x: object, axis: object, threads: int) -> None:
     return None
 

@@ -10,7 +10,8 @@ BinaryOptions = tuple[int | None, float, float, float]
 
 
 def _numbers(x: Array) -> Array:
-    return rows_of(x.reshape(1, -1, 1))[0, 0].reshape(x.shape)
+    numbers: Array = rows_of(x.reshape(1, -1, 1))
+    return numbers.reshape(x.shape)
 
 
 def _store(numbers: Array, out: Array) -> None:
@@ -18,7 +19,8 @@ def _store(numbers: Array, out: Array) -> None:
 
 
 def _softplus(x: Array) -> Array:
-    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    result: Array = np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+    return result
 
 
 def _logistic(x: Array) -> Array:
