@@ -24,8 +24,9 @@ def _softplus(x: Array) -> Array:
 
 
 def _logistic(x: Array) -> Array:
-    e = np.exp(-np.abs(x))
-    return np.where(x < 0, e, 1) / (1 + e)
+    e: Array = np.exp(-np.abs(x))
+    result: Array = np.where(x < 0, e, 1) / (1 + e)
+    return result
 
 
 @np.errstate(all="ignore")

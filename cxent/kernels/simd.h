@@ -366,8 +366,7 @@ CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* halves) {
 
 CXENT_INLINE cxent_wide cxent_load_wide(const double* p) {
     cxent_wide x;
-    memcpy(&x, p, sizeof x);
-    return x;
+    return memcpy(&x, p, sizeof x), x;
 }
 CXENT_INLINE void cxent_store_wide(double* p, cxent_wide x) { memcpy(p, &x, sizeof x); }
 
