@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
@@ -33,8 +34,12 @@ MISSING: Any = object()
 _ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
 
 
-class Shape(NamedTuple):
-    """The shape of logits: which axes have the classes, and what the others make of rows."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """The shape of logits: which axes have the classes, and what the others make of rows.
+
+    There is one for a shape and its axes as long as it is remembered, so that it is compared and hashed by identity.
+    """
 
     whole: tuple[int, ...]
     class_axes: tuple[int, ...]  # in ascending order, none of them negative
@@ -43,19 +48,20 @@ class Shape(NamedTuple):
     row_count: int
 
 
-class Arrays(NamedTuple):
-    """The arrays of a call."""
+@dataclass
+class Arrays:
+    """The arrays of a call; the last are None where there is none."""
 
     name: str  # of the argument that is x
     x: Array
     shape: Shape  # of x
     dtype: np.dtype[Any]  # in which x is computed
     result_dtype: np.dtype[Any]  # of results in the shape of x
-    beside: Array | None = None  # another of that shape, in `dtype`
-    target: Array | None = None
-    class_weights: Array | None = None  # in `dtype`
-    row_weights: Array | None = None  # in `dtype`
-    where: Array | None = None
+    beside: Array | None = field(default=None, init=False)  # another of that shape, in `dtype`
+    target: Array | None = field(default=None, init=False)
+    class_weights: Array | None = field(default=None, init=False)  # in `dtype`
+    row_weights: Array | None = field(default=None, init=False)  # in `dtype`
+    where: Array | None = field(default=None, init=False)
 
 
 class Layer(NamedTuple):
@@ -90,35 +96,29 @@ def logits_and(
     `widened`, where half precision is computed in float32.
     """
     given = _floating(x, name)
-    shape = shape_of(given.shape, axis)
-    dtype = computed_dtype(given.dtype)
+    result_dtype = given.dtype
+    dtype = computed = _FLOAT32 if result_dtype.itemsize == 2 else result_dtype
     if at_least is not None and at_least != dtype:
         dtype = np.result_type(dtype, at_least)
-        widened = widened or dtype != computed_dtype(given.dtype)
-    beside = None
+    array = _converted(given, dtype) if widened or dtype is not computed else given
+    shape = shape_of(given.shape, axis)
+    arrays = Arrays(name, array, shape, dtype, result_dtype)
     if vector is not None:
-        beside = _converted(_floating(vector, "v"), dtype)
-        if beside.shape != given.shape:
-            raise ValueError(f"v has shape {beside.shape}; accepted is that of {name}, {given.shape}")
-    checked = None
+        arrays.beside = _converted(_floating(vector, "v"), dtype)
+        if arrays.beside.shape != given.shape:
+            raise ValueError(f"v has shape {arrays.beside.shape}; accepted is that of {name}, {given.shape}")
     if target is not MISSING:
-        checked = _target(target, shape, dtype)
+        arrays.target = _target(target, shape, dtype)
     elif ids is not MISSING:
-        checked = _native(ids, ids_name)
-    arrays = Arrays(
-        name,
-        _converted(given, dtype) if widened else given,
-        shape,
-        dtype,
-        given.dtype,
-        beside,
-        checked,
-        None if weight is None else _weights(weight, weight_name, dtype, "one for each class"),
-        None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row"),
-        None if where is None else plain_array(where, "where"),
-    )
+        arrays.target = _native(ids, ids_name)
+    if weight is not None:
+        arrays.class_weights = _weights(weight, weight_name, dtype, "one for each class")
+    if sample_weight is not None:
+        arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one for each row")
+    if where is not None:
+        arrays.where = plain_array(where, "where")
     if out is not None:
-        _check_out(out, given.shape, given.dtype)
+        _check_out(out, given.shape, result_dtype)
     return arrays
 
 
@@ -131,8 +131,9 @@ def gradients_and_results(grad_output: ArrayLike, output: ArrayLike, axis: Axes,
     dtype = computed_dtype(result_dtype)
     if out is not None:
         _check_out(out, y.shape, result_dtype)
-    shape = shape_of(y.shape, axis)
-    return Arrays("output", _converted(y, dtype), shape, dtype, result_dtype, _converted(g, dtype))
+    arrays = Arrays("output", _converted(y, dtype), shape_of(y.shape, axis), dtype, result_dtype)
+    arrays.beside = _converted(g, dtype)
+    return arrays
 
 
 def logits_of_two(
@@ -149,12 +150,15 @@ def logits_of_two(
         raise ValueError(f"logits_p has shape {p.shape} and logits_q {q.shape}; accepted are equal shapes")
     dtype = computed_dtype(_common_dtype(logits_p, p, logits_q, q))
     p, q = (a if computed_dtype(a.dtype) == dtype else a.astype(dtype) for a in (p, q))
-    shape = shape_of(q.shape, axis)
-    mask = None if where is None else plain_array(where, "where")
-    weights = None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row")
+    arrays = Arrays("logits_q", q, shape_of(q.shape, axis), dtype, q.dtype)
+    arrays.beside = p
+    if sample_weight is not None:
+        arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one for each row")
+    if where is not None:
+        arrays.where = plain_array(where, "where")
     if out is not None:
         _check_out(out, q.shape, q.dtype)
-    return Arrays("logits_q", q, shape, dtype, q.dtype, p, row_weights=weights, where=mask)
+    return arrays
 
 
 def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLike | None) -> Arrays:
@@ -168,9 +172,11 @@ def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLi
     except ValueError:
         shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {exponents.shape}"
         raise ValueError(shapes) from None
-    exponents, factors = exponents.astype(np.float64), factors.astype(np.float64)
-    mask = None if where is None else plain_array(where, "where")
-    return Arrays("x", exponents, shape_of(shape, axis), _FLOAT64, dtype, factors, where=mask)
+    arrays = Arrays("x", exponents.astype(np.float64), shape_of(shape, axis), _FLOAT64, dtype)
+    arrays.beside = factors.astype(np.float64)
+    if where is not None:
+        arrays.where = plain_array(where, "where")
+    return arrays
 
 
 def layer_and(
