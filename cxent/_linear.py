@@ -504,12 +504,12 @@ def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:
         return lambda done, total: None
     if progress is not True:
         if not callable(progress):
-            raise TypeError(f"progress is {progress!r}; accepted are a callable, a boolean and None")
+            raise TypeError(f"progress must be a callable, a boolean or None, got {progress!r}")
         return progress
     try:
         tqdm = import_module("tqdm").tqdm
     except ImportError as error:
-        raise ImportError("progress is True, which needs tqdm; accepted without it is a callable") from error
+        raise ImportError("progress=True needs tqdm: install it, or pass a callable") from error
     bar = tqdm(total=total, unit=" rows")
 
     def show(done: int, total: int) -> None:
