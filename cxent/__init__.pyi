@@ -327,7 +327,8 @@ def linear_cross_entropy_with_grad(
     class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
-    return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
+    return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, LinearGradients]: ...
 @overload
 def linear_cross_entropy_with_grad(

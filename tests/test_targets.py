@@ -121,7 +121,7 @@ def test_missing_labels():
     missing = {"float64 with NaN": np.array([0, np.nan, 1]), "object": np.array([0, None, 1], object)}
     for found, labels in missing.items():
         for function, name in ((cxent.cross_entropy, "target"), (cxent.token_logprobs, "ids")):
-            message = f"{name} must have an integer dtype .*, got {found}: .* fill missing labels"
+            message = f"{name} must have an integer dtype .*, got {found}: fill missing labels"
             with pytest.raises(TypeError, match=message):
                 function(x, labels)
     with pytest.raises(TypeError, match=r"got float64: convert it with astype\(int\)"):
@@ -208,7 +208,7 @@ def test_any_ignored_label_both_ways(ignored, dtype, close_the_short_way):
 @pytest.mark.once
 def test_padding_of_unsigned_ids():
     ids, mask = np.array([0, 1], np.uint16), np.array([True, False])
-    with pytest.raises(IndexError, match=r"-100, the ignore_index, which uint16 cannot be: convert with astype\(int\)"):
+    with pytest.raises(IndexError, match=r"uint16 cannot hold -100, so convert with astype\(int\)"):
         cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids, np.uint16(65436)), ignore_index=-100)
     found = cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids.astype(int), -100), ignore_index=-100)
     assert found.logprob[1] == 0
