@@ -245,8 +245,7 @@ def two_class_logits_and(
     """Logits of which each number is a two-class problem, and what belongs to them."""
     x = _floating(logits, "logits")
     dtype = computed_dtype(x.dtype)
-    labels = _real(
-        target, "target", "accepted are integers or booleans (labels 0 and 1) and real numbers (probabilities)"
+    labels = _real(target, "target", "an integer or boolean dtype (labels 0 and 1) or a real one (probabilities)")
     )
     if labels.dtype.kind in "iub" or labels.size == 0:
         labels = _native(labels, "target")

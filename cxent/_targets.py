@@ -210,10 +210,10 @@ def _require_one_hot(target: Array, arrays: Arrays) -> None:
         "class probabilities must have a floating dtype: target.astype(float)",
     ]
     if shape.classes == 1 or shape.row_count == 1:
-        both = "1 - probs, probs" if name == "probs" else f"0 * {name}, {name}"
         remedies.append(
-            "labels 0 and 1 of a single score each belong to a binary cross-entropy: give both classes, as "
-            f"np.stack([{both}], axis=-1)"
+            "labels 0 and 1 of one probability each want both classes, np.stack([1 - probs, probs], axis=-1)"
+            if name == "probs"
+            else f"labels 0 and 1 of one score each are for binary_cross_entropy({name}, target)"
         )
     raise ValueError(
         f"target of dtype {target.dtype} in the shape of {name}, {shape.whole}, must be one-hot (one 1 in each row, 0 "
