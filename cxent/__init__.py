@@ -1,6 +1,13 @@
 """Softmax and cross-entropy for NumPy arrays: fast, accurate, and small."""
 
 from . import boosting, sharded
+from ._binary import (
+    binary_cross_entropy,
+    binary_cross_entropy_with_grad,
+    binary_cross_entropy_with_hess,
+    log_sigmoid,
+    sigmoid,
+)
 from ._config import get_workers, set_workers, show_config
 from ._cross_entropy import (
     cross_entropy,
@@ -25,6 +32,9 @@ __all__ = [
     "LinearGradients",
     "Perplexity",
     "TokenLogprobs",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_grad",
+    "binary_cross_entropy_with_hess",
     "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
@@ -40,6 +50,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "linear_token_logprobs",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
@@ -47,6 +58,7 @@ __all__ = [
     "set_workers",
     "sharded",
     "show_config",
+    "sigmoid",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",

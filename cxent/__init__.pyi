@@ -9,6 +9,7 @@ from typing import Any, Literal, SupportsIndex, overload
 from numpy.typing import ArrayLike
 
 from . import boosting, sharded
+from ._binary import log_sigmoid, sigmoid
 from ._config import get_workers, set_workers
 from ._cross_entropy import cross_entropy_hvp
 from ._linear import LinearGradients, linear_token_logprobs
@@ -34,6 +35,9 @@ __all__ = [
     "LinearGradients",
     "Perplexity",
     "TokenLogprobs",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_grad",
+    "binary_cross_entropy_with_hess",
     "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
@@ -49,6 +53,7 @@ __all__ = [
     "linear_cross_entropy",
     "linear_cross_entropy_with_grad",
     "linear_token_logprobs",
+    "log_sigmoid",
     "log_softmax",
     "log_softmax_backward",
     "logsumexp",
@@ -56,6 +61,7 @@ __all__ = [
     "set_workers",
     "sharded",
     "show_config",
+    "sigmoid",
     "softmax",
     "softmax_backward",
     "softmax_jacobian",
@@ -72,6 +78,49 @@ def logsumexp(
     x: ArrayLike, axis: Axis = -1, *, keepdims: bool = False, b: ArrayLike | None = None, return_sign: bool = False,
     where: ArrayLike | None = None, workers: SupportsIndex | None = None,
 ) -> RowResults: ...
+
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Combined = "mean", workers: SupportsIndex | None = None,
+) -> Scalar: ...
+@overload
+def binary_cross_entropy(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Reduction = "mean", workers: SupportsIndex | None = None,
+) -> RowResults: ...
+
+@overload
+def binary_cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[Scalar, Array]: ...
+@overload
+def binary_cross_entropy_with_grad(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[RowResults, Array]: ...
+
+@overload
+def binary_cross_entropy_with_hess(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Combined = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[Scalar, Array, Array]: ...
+@overload
+def binary_cross_entropy_with_hess(
+    logits: ArrayLike, target: ArrayLike, *, pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0, reduction: Reduction = "mean", out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[RowResults, Array, Array]: ...
 
 @overload
 def cross_entropy(
@@ -278,7 +327,8 @@ def linear_cross_entropy_with_grad(
     class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
-    return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
+    return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, LinearGradients]: ...
 @overload
 def linear_cross_entropy_with_grad(

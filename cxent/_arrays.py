@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeGuard
 
@@ -30,11 +31,15 @@ _REAL = "fiub"
 _NUMBERS_OF_PYTHON = (bool, int, float)
 MISSING: Any = object()
 """In place of a target that is not asked for; None is one that was given, and is wrong."""
-_ACCEPTED = "accepted are float16, bfloat16, float32, float64, integers and booleans"
+_REAL_DTYPE = "a real dtype (float16, bfloat16, float32, float64, integer or boolean)"
 
 
-class Shape(NamedTuple):
-    """The shape of logits: which axes have the classes, and what the others make of rows."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Shape:
+    """The shape of logits: which axes have the classes, and what the others make of rows.
+
+    There is one for a shape and its axes as long as it is remembered, so that it is compared and hashed by identity.
+    """
 
     whole: tuple[int, ...]
     class_axes: tuple[int, ...]  # in ascending order, none of them negative
@@ -43,19 +48,20 @@ class Shape(NamedTuple):
     row_count: int
 
 
-class Arrays(NamedTuple):
-    """The arrays of a call."""
+@dataclass
+class Arrays:
+    """The arrays of a call; the last are None where there is none."""
 
     name: str  # of the argument that is x
     x: Array
     shape: Shape  # of x
     dtype: np.dtype[Any]  # in which x is computed
     result_dtype: np.dtype[Any]  # of results in the shape of x
-    beside: Array | None = None  # another of that shape, in `dtype`
-    target: Array | None = None
-    class_weights: Array | None = None  # in `dtype`
-    row_weights: Array | None = None  # in `dtype`
-    where: Array | None = None
+    beside: Array | None = field(default=None, init=False)  # another of that shape, in `dtype`
+    target: Array | None = field(default=None, init=False)
+    class_weights: Array | None = field(default=None, init=False)  # in `dtype`
+    row_weights: Array | None = field(default=None, init=False)  # in `dtype`
+    where: Array | None = field(default=None, init=False)
 
 
 class Layer(NamedTuple):
@@ -90,35 +96,29 @@ def logits_and(
     `widened`, where half precision is computed in float32.
     """
     given = _floating(x, name)
-    shape = shape_of(given.shape, axis)
-    dtype = computed_dtype(given.dtype)
+    result_dtype = given.dtype
+    dtype = computed = _FLOAT32 if result_dtype.itemsize == 2 else result_dtype
     if at_least is not None and at_least != dtype:
         dtype = np.result_type(dtype, at_least)
-        widened = widened or dtype != computed_dtype(given.dtype)
-    beside = None
+    array = _converted(given, dtype) if widened or dtype is not computed else given
+    shape = shape_of(given.shape, axis)
+    arrays = Arrays(name, array, shape, dtype, result_dtype)
     if vector is not None:
-        beside = _converted(_floating(vector, "v"), dtype)
-        if beside.shape != given.shape:
-            raise ValueError(f"v has shape {beside.shape}; accepted is that of {name}, {given.shape}")
-    checked = None
+        arrays.beside = _converted(_floating(vector, "v"), dtype)
+        if arrays.beside.shape != given.shape:
+            raise ValueError(f"v must have the shape of {name}, {given.shape}, got {arrays.beside.shape}")
     if target is not MISSING:
-        checked = _target(target, shape, dtype)
+        arrays.target = _target(target, shape, dtype)
     elif ids is not MISSING:
-        checked = _native(ids, ids_name)
-    arrays = Arrays(
-        name,
-        _converted(given, dtype) if widened else given,
-        shape,
-        dtype,
-        given.dtype,
-        beside,
-        checked,
-        None if weight is None else _weights(weight, weight_name, dtype, "one for each class"),
-        None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row"),
-        None if where is None else plain_array(where, "where"),
-    )
+        arrays.target = _native(ids, ids_name)
+    if weight is not None:
+        arrays.class_weights = _weights(weight, weight_name, dtype, "one per class")
+    if sample_weight is not None:
+        arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one per row")
+    if where is not None:
+        arrays.where = plain_array(where, "where")
     if out is not None:
-        _check_out(out, given.shape, given.dtype)
+        _check_out(out, given.shape, result_dtype)
     return arrays
 
 
@@ -126,13 +126,14 @@ def gradients_and_results(grad_output: ArrayLike, output: ArrayLike, axis: Axes,
     """What backward kernels take, in the dtype in which they compute it."""
     g, y = _floating(grad_output, "grad_output"), _floating(output, "output")
     if g.shape != y.shape:
-        raise ValueError(f"grad_output has shape {g.shape}; accepted is that of output, {y.shape}")
+        raise ValueError(f"grad_output must have the shape of output, {y.shape}, got {g.shape}")
     result_dtype = _common_dtype(grad_output, g, output, y)
     dtype = computed_dtype(result_dtype)
     if out is not None:
         _check_out(out, y.shape, result_dtype)
-    shape = shape_of(y.shape, axis)
-    return Arrays("output", _converted(y, dtype), shape, dtype, result_dtype, _converted(g, dtype))
+    arrays = Arrays("output", _converted(y, dtype), shape_of(y.shape, axis), dtype, result_dtype)
+    arrays.beside = _converted(g, dtype)
+    return arrays
 
 
 def logits_of_two(
@@ -146,15 +147,18 @@ def logits_of_two(
     """The logits that a divergence compares, q as x and p beside it; half precision stays as it is."""
     p, q = _floating(logits_p, "logits_p"), _floating(logits_q, "logits_q")
     if p.shape != q.shape:
-        raise ValueError(f"logits_p has shape {p.shape} and logits_q {q.shape}; accepted are equal shapes")
+        raise ValueError(f"logits_p and logits_q must have the same shape, got {p.shape} and {q.shape}")
     dtype = computed_dtype(_common_dtype(logits_p, p, logits_q, q))
     p, q = (a if computed_dtype(a.dtype) == dtype else a.astype(dtype) for a in (p, q))
-    shape = shape_of(q.shape, axis)
-    mask = None if where is None else plain_array(where, "where")
-    weights = None if sample_weight is None else _weights(sample_weight, "sample_weight", dtype, "one for each row")
+    arrays = Arrays("logits_q", q, shape_of(q.shape, axis), dtype, q.dtype)
+    arrays.beside = p
+    if sample_weight is not None:
+        arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one per row")
+    if where is not None:
+        arrays.where = plain_array(where, "where")
     if out is not None:
         _check_out(out, q.shape, q.dtype)
-    return Arrays("logits_q", q, shape, dtype, q.dtype, p, row_weights=weights, where=mask)
+    return arrays
 
 
 def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLike | None) -> Arrays:
@@ -166,11 +170,13 @@ def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLi
         same = exponents.shape == factors.shape
         shape = exponents.shape if same else np.broadcast(exponents, factors).shape
     except ValueError:
-        shapes = f"b has shape {factors.shape}; accepted is one that broadcasts with that of x, {exponents.shape}"
+        shapes = f"b must have a shape that broadcasts with that of x, {exponents.shape}, got {factors.shape}"
         raise ValueError(shapes) from None
-    exponents, factors = exponents.astype(np.float64), factors.astype(np.float64)
-    mask = None if where is None else plain_array(where, "where")
-    return Arrays("x", exponents, shape_of(shape, axis), _FLOAT64, dtype, factors, where=mask)
+    arrays = Arrays("x", exponents.astype(np.float64), shape_of(shape, axis), _FLOAT64, dtype)
+    arrays.beside = factors.astype(np.float64)
+    if where is not None:
+        arrays.where = plain_array(where, "where")
+    return arrays
 
 
 def layer_and(
@@ -221,6 +227,47 @@ def scores_and_labels(
     )
 
 
+def numbers_of(x: ArrayLike, out: Array | None) -> tuple[Array, np.dtype[Any]]:
+    """Numbers of which each is computed by itself, and the dtype in which they are."""
+    numbers = _floating(x, "x")
+    if out is not None:
+        _check_out(out, numbers.shape, numbers.dtype)
+    return numbers, computed_dtype(numbers.dtype)
+
+
+def two_class_logits_and(
+    logits: ArrayLike,
+    target: ArrayLike,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    out: Array | None,
+) -> Arrays:
+    """Logits of which each number is a two-class problem, and what belongs to them."""
+    x = _floating(logits, "logits")
+    dtype = computed_dtype(x.dtype)
+    labels = _real(target, "target", "an integer or boolean dtype (labels 0 and 1) or a real one (probabilities)")
+    )
+    if labels.dtype.kind in "iub" or labels.size == 0:
+        labels = _native(labels, "target")
+    else:
+        labels = _converted(labels, dtype)
+    if out is not None:
+        _check_out(out, x.shape, x.dtype)
+    return Arrays(
+        "logits",
+        x,
+        shape_of(x.shape, None),
+        dtype,
+        x.dtype,
+        None,
+        labels,
+        None if pos_weight is None else _weights(pos_weight, "pos_weight", dtype, "of the positive class"),
+        None
+        if sample_weight is None
+        else _weights(sample_weight, "sample_weight", dtype, "one for each number or row"),
+    )
+
+
 def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
     """A shape with these class axes."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -229,7 +276,7 @@ def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
             raise AxisError(a, len(shape))
     class_axes = tuple(sorted({a % len(shape) for a in axes}))
     if len(class_axes) < len(axes):
-        raise ValueError(f"axis is {axis!r}; accepted is each axis at most once")
+        raise ValueError(f"axis must name each axis at most once, got {axis!r}")
     rows = tuple(n for a, n in enumerate(shape) if a not in class_axes)
     return Shape(shape, class_axes, rows, math.prod(shape[a] for a in class_axes), math.prod(rows))
 
@@ -256,11 +303,11 @@ def _floating(value: ArrayLike, name: str) -> Array:
     """`value` as an array that kernels can read: in its floating dtype, or else in float64."""
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
         return value  # what small calls bring, which are short of time
-    array = _real(value, name, _ACCEPTED)
+    array = _real(value, name, _REAL_DTYPE)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
     if array.dtype.itemsize not in (2, 4, 8):
-        raise TypeError(f"{name} has dtype {array.dtype}; {_ACCEPTED}: convert it with astype")
+        raise TypeError(f"{name} must have {_REAL_DTYPE}, got {array.dtype}: convert it with astype")
     return _converted(array, array.dtype.newbyteorder("="))
 
 
@@ -270,7 +317,7 @@ def _target(value: ArrayLike, shape: Shape, dtype: np.dtype[Any]) -> Array:
         return value
     target = plain_array(value, "target")
     if target.shape != shape.rows or target.dtype.kind not in "Of":  # (of these it is said what is wrong with labels)
-        target = _real(target, "target", "accepted are integers (class indices) and real numbers (class probabilities)")
+        target = _real(target, "target", "an integer dtype (class indices) or a real one (class probabilities)")
     is_soft = target.shape == shape.whole and target.dtype.kind not in "iub"
     return _converted(target, dtype) if is_soft else _native(target, "target")
 
@@ -290,26 +337,26 @@ def _is_native(value: ArrayLike) -> TypeGuard[Array]:
 
 def _whole_labels(value: ArrayLike) -> Array:
     """Class indices that may be given as floating-point numbers, as those of boosting libraries are."""
-    labels = _real(value, "labels", "accepted are whole numbers")
+    labels = _real(value, "labels", "an integer or floating dtype")
     if labels.dtype.kind == "b":
-        raise TypeError("labels has dtype bool; accepted are whole numbers")
+        raise TypeError("labels must have an integer or floating dtype, got bool")
     if labels.ndim != 1:
-        raise ValueError(f"labels has shape {labels.shape}; accepted is one label for each row, in one dimension")
+        raise ValueError(f"labels must be one-dimensional, with one label per row, got shape {labels.shape}")
     with np.errstate(invalid="ignore"):
         indices = labels.astype(np.int64)
     are_classes = (indices == labels) & (indices >= 0)
     if not are_classes.all():
-        raise ValueError(f"label {labels[~are_classes][0]} is no class; accepted are whole numbers from 0 on")
+        raise ValueError(f"labels must be non-negative whole numbers, got {labels[~are_classes][0]}")
     return indices
 
 
 def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
     """Finite numbers in C order."""
-    given = _real(value, name, f"accepted are real numbers, {meaning}")
+    given = _real(value, name, f"a real dtype ({meaning})")
     weights = np.asarray(_converted(given, dtype), order="C")
     if not kernels.serving.of(dtype).are_finite(weights if weights.ndim == 1 else weights.reshape(-1)):
         wrong = given[~np.isfinite(weights)].flat[0]
-        raise ValueError(f"{name} has {wrong}; accepted are finite numbers, in {dtype}")
+        raise ValueError(f"{name} must be finite in {dtype}, got {wrong}")
     return weights
 
 
@@ -318,27 +365,26 @@ def plain_array(value: ArrayLike, name: str) -> Array:
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; accepted are plain arrays: fill it first with {name}.filled(...)")
+        raise TypeError(f"{name} must not be a masked array: fill it first with {name}.filled(...)")
     try:
         return np.asarray(value)
     except MemoryError:
         raise
     except Exception as error:  # lists of unequal length, tensors that need a gradient, whatever an __array__ raises
         found = ValueError if isinstance(error, ValueError) else TypeError
-        message = f"{name} is a {type(value).__name__} of which NumPy makes no array: {error}"
-        raise found(f"{message}; accepted is what np.asarray makes one of") from error
+        raise found(f"{name} cannot be converted to an array, got {type(value).__name__}: {error}") from error
 
 
-def _real(value: ArrayLike, name: str, accepted: str) -> Array:
+def _real(value: ArrayLike, name: str, expected: str) -> Array:
     """`value` as an array of real numbers."""
     array = value if type(value) is np.ndarray else plain_array(value, name)
     if array.dtype.kind == "O":
         raise TypeError(
-            f"{name} must have a numeric dtype, got object: convert it with astype(float), or, of a data frame with "
+            f"{name} must have a numeric dtype, got object: convert it with astype(float), or, for a data frame with "
             "nullable columns, with to_numpy(float)"
         )
     if array.dtype.kind not in _REAL and kernels.half_name(array.dtype) is None:
-        raise TypeError(f"{name} has dtype {array.dtype}; {accepted}")
+        raise TypeError(f"{name} must have {expected}, got {array.dtype}")
     return array
 
 
@@ -353,10 +399,10 @@ def _converted(array: Array, dtype: DTypeLike) -> Array:
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """An array of a kernel's results can be put there."""
     if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
-        raise TypeError(f"out is a {type(out).__name__}; accepted is a plain NumPy array")
+        raise TypeError(f"out must be a NumPy array, not masked, got {type(out).__name__}")
     if out.dtype != dtype and (out.dtype.char != dtype.char or out.dtype.newbyteorder("=") != dtype):
-        raise TypeError(f"out has dtype {out.dtype}; accepted is {dtype}")
+        raise TypeError(f"out must have dtype {dtype}, got {out.dtype}")
     if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}; accepted is {shape}")
+        raise ValueError(f"out must have shape {shape}, got {out.shape}")
     if not out.flags.writeable:
-        raise ValueError("out is read-only; accepted is an array that can be written")
+        raise ValueError("out must be writable, got a read-only array")

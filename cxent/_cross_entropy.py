@@ -66,7 +66,7 @@ def cross_entropy(
         Rows of another dtype than that in which the logits are computed are copied to it.
     axis : int, default -1
         The class axis. PyTorch's is 1: its logits of shape (N, C, d) with labels of shape (N, d) want ``axis=1``. If C
-        equals d, the shapes match without it, and nothing tells that the loss is another. Any axis of an array in C
+        equals d, the shapes match without it, and the mistake goes unnoticed. Any axis of an array in C
         or F order is reached without a copy; where strides cannot be described as (outer, classes, inner), the logits
         are copied once.
     weight : array_like of shape (C,), optional
@@ -109,7 +109,7 @@ def cross_entropy(
     ------
     TypeError
         If an array is complex, object, string or masked, the logits have another floating type than those above, class
-        indices are not integers, or an option is not a number; a boolean is none.
+        indices are not integers, or an option is not a number; booleans are rejected.
     ValueError
         If shapes do not match, integers in the shape of the logits are not one-hot, there are rows without classes, an
         option is out of its range, weights are not finite, probabilities meet an `ignore_index`, the reduction is
@@ -211,9 +211,25 @@ def cross_entropy_with_grad(
     logits, target : array_like
         As in `cross_entropy`.
     axis : int, default -1
-        As in `cross_entropy`.
-    weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse : optional
-        As in `cross_entropy`.
+        The class axis.
+    weight : array_like of shape (C,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        How much of each target is spread evenly over all classes, from 0 to 1.
+    z_loss : float, default 0
+        The factor of the squared logsumexp, which is added to the loss.
+    softcap : float, optional
+        The bound that logits approach smoothly.
+    temperature : float, default 1
+        What logits are divided by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+    return_lse : bool, default False
+        Whether to return the logsumexp of each row too.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves: then
         nothing of their size is allocated.
@@ -287,9 +303,19 @@ def cross_entropy_with_hess(
     logits, target : array_like
         As in `cross_entropy`.
     axis : int, default -1
-        As in `cross_entropy`.
-    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction : optional
-        As in `cross_entropy`.
+        The class axis.
+    weight : array_like of shape (C,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        How much of each target is spread evenly over all classes, from 0 to 1.
+    temperature : float, default 1
+        What logits are divided by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the derivatives are those of their sum.
     out : ndarray, optional
         Where to put the gradient; as in `cross_entropy_with_grad`.
     workers : int, optional
@@ -362,9 +388,19 @@ def cross_entropy_hvp(
     v : array_like
         The vectors, in the shape of the logits.
     axis : int, default -1
-        As in `cross_entropy`.
-    weight, sample_weight, ignore_index, label_smoothing, temperature, reduction : optional
-        As in `cross_entropy`.
+        The class axis.
+    weight : array_like of shape (C,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        How much of each target is spread evenly over all classes, from 0 to 1.
+    temperature : float, default 1
+        What logits are divided by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the product is that with the Hessian of their sum.
     out : ndarray, optional
         Where to put the product, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional

@@ -35,10 +35,11 @@ def kl_divergence(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Kullback-Leibler divergence of two softmaxes, in nats: what distillation makes small.
+    """Kullback-Leibler divergence KL(p, q) of the softmaxes of two arrays of logits, in nats.
 
     ``KL(p, q) = sum_j p_j log(p_j / q_j)`` with ``p = softmax(logits_p / temperature)``, the teacher's, and q, the
-    student's, likewise; with ``direction="reverse"`` it is KL(q, p).
+    student's, likewise; with ``direction="reverse"`` it is KL(q, p). Both arguments are logits. PyTorch's
+    ``kl_div(input, target)`` has the other order and takes log-probabilities of q first, and then p.
 
     Parameters
     ----------
@@ -129,8 +130,18 @@ def kl_divergence_with_grad(
     ----------
     logits_p, logits_q : array_like
         As in `kl_divergence`.
-    axis, direction, temperature, sample_weight, where, reduction : optional
-        As in `kl_divergence`. With ``reduction="none"`` the gradient is that of the sum.
+    axis : int, default -1
+        The class axis.
+    direction : {"forward", "reverse"}, default "forward"
+        Whether the divergence is KL(p, q) or KL(q, p).
+    temperature : float, default 1
+        What logits are divided by.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    where : array_like of bool, optional
+        Which classes take part.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the gradient is that of their sum.
     out : ndarray, optional
         Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be either of the
         logits.
@@ -178,7 +189,7 @@ def js_divergence(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Jensen-Shannon divergence of two softmaxes, in nats: that of both to their mixture.
+    """Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats: that of both to their mixture.
 
     ``JS(p, q) = beta * KL(p, m) + (1 - beta) * KL(q, m)`` with ``m = beta * p + (1 - beta) * q``,
     ``p = softmax(logits_p / temperature)``, and q likewise. It is finite for any p and q: at most log(2) for a beta of
@@ -193,8 +204,14 @@ def js_divergence(
     beta : float, default 0.5
         The share of p in the mixture, between 0 and 1. Divided by it, the divergence approaches KL(p, q) as beta
         approaches 0; divided by 1 - beta, KL(q, p) as beta approaches 1.
-    temperature, sample_weight, where, reduction : optional
-        As in `kl_divergence`.
+    temperature : float, default 1
+        What logits are divided by.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    where : array_like of bool, optional
+        Which classes take part.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
     workers : int, optional
         As in `softmax`.
 
@@ -253,8 +270,18 @@ def js_divergence_with_grad(
     ----------
     logits_p, logits_q : array_like
         As in `kl_divergence`.
-    axis, beta, temperature, sample_weight, where, reduction : optional
-        As in `js_divergence`. With ``reduction="none"`` the gradient is that of the sum.
+    axis : int, default -1
+        The class axis.
+    beta : float, default 0.5
+        The share of p in the mixture.
+    temperature : float, default 1
+        What logits are divided by.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    where : array_like of bool, optional
+        Which classes take part.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the gradient is that of their sum.
     out : ndarray, optional
         As in `kl_divergence_with_grad`.
     workers : int, optional

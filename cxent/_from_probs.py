@@ -41,9 +41,15 @@ def cross_entropy_from_probs(
     target : array_like
         As in `cross_entropy`.
     axis : int, default -1
-        As in `cross_entropy`.
-    weight, sample_weight, ignore_index, reduction : optional
-        As in `cross_entropy`.
+        The class axis.
+    weight : array_like of shape (C,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
     workers : int, optional
         As in `cross_entropy`.
 
@@ -98,9 +104,15 @@ def cross_entropy_from_probs_with_grad(
     probs, target : array_like
         As in `cross_entropy_from_probs`.
     axis : int, default -1
-        As in `cross_entropy`.
-    weight, sample_weight, ignore_index, reduction : optional
-        As in `cross_entropy`.
+        The class axis.
+    weight : array_like of shape (C,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the gradient is that of their sum.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the predictions; it may be these themselves.
     workers : int, optional

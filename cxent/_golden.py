@@ -139,6 +139,17 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
             *cxent.js_divergence_with_grad(x, other, axis=axis, beta=0.3, sample_weight=sample_weight),
         ],
     )
+    yield (
+        "binary",
+        [
+            cxent.sigmoid(x, workers=workers),
+            cxent.log_sigmoid(x, workers=workers),
+            *cxent.binary_cross_entropy_with_hess(x, mask, label_smoothing=0.1, workers=workers),
+            *cxent.binary_cross_entropy_with_hess(x, mask, focal_gamma=2.5, reduction="none", workers=workers),
+            *cxent.binary_cross_entropy_with_grad(x, q, sample_weight=np.abs(g), reduction="sum", workers=workers),
+            cxent.binary_cross_entropy(np.moveaxis(x, axis, -1), np.moveaxis(mask, axis, -1), pos_weight=weight),
+        ],
+    )
     predicted = q + dtype(0.125)
     yield (
         "from_probs",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -26,19 +26,20 @@ RowMemory: TypeAlias = DTypeLike | tuple[DTypeLike, int] | None
 """Of what dtype the results of each row are, and how many of them, if these have an axis of their own."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Laid:
     """The arrays of a call as kernels take them, and what the caller gets of those that they write."""
 
-    out: Array | None  # the result that the caller gave
-    past_caches: bool  # whether outputs are so large
     inputs: list[Any]  # (outer, classes, inner)
     row_inputs: list[Any]  # (outer, inner), or with several numbers for each row (outer, inner, k)
     rows: list[Any]  # likewise
     row_results: list[Array | None]
     outputs: list[Any]  # (outer, classes, inner)
     results: list[Any]
-    copies: list[tuple[Array, Array]]  # from the memory of a kernel to the result, where they are not the same
+    past_caches: bool  # whether outputs are so large
+    out: Array | None = field(default=None, init=False)  # the result that the caller gave
+    # From the memory of a kernel to the result, where they are not the same.
+    copies: tuple[tuple[Array, Array], ...] = field(default=(), init=False)
 
 
 def lay_out(
@@ -80,7 +81,7 @@ def lay_out(
     layout: Layout = _layout(shape, inputs[0].strides)  # type: ignore[union-attr]  # the first is an array
     dtype = result_dtype if dtype is None else dtype
     past_caches = dtype is not None and layout.size * dtype.itemsize >= _CACHE_BYTES
-    laid = Laid(out, past_caches, [], [], [], [], [], [], [])
+    laid = Laid([], [], [], [], [], [], past_caches)
     for a in inputs:
         if a is not None:
             a = layout.view(a)
@@ -105,8 +106,9 @@ def lay_out(
         result = in_axes = layout.of_view(memory)
         if out is not None or dtype is not result_dtype:
             result = np.empty_like(in_axes, result_dtype) if out is None else out
+            laid.out = laid.out if out is None else out
             if not np.may_share_memory(memory, result):
-                laid.copies.append((in_axes, result))
+                laid.copies += ((in_axes, result),)
         laid.outputs.append(kernels.stored(memory) if memory.itemsize <= 2 else memory)
         laid.results.append(result)
         out = None  # the others have memory of their own

@@ -34,8 +34,11 @@ class LinearGradients(NamedTuple):
     """The gradients that `linear_cross_entropy_with_grad` returns."""
 
     hidden: Array
+    """Of shape (N, D), in the dtype of `hidden`."""
     weight: Array
+    """Of shape (V, D), in the dtype of `weight`."""
     bias: Array | None
+    """Of shape (V,), in the dtype of `bias`; None without a bias."""
 
 
 def linear_cross_entropy(
@@ -74,8 +77,22 @@ def linear_cross_entropy(
         What is added to the logits of each class.
     class_weight : array_like of shape (V,), optional
         A weight for each class: the `weight` of `cross_entropy`.
-    sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature, reduction, return_lse : optional
-        As in `cross_entropy`.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        How much of each target is spread evenly over all classes, from 0 to 1.
+    z_loss : float, default 0
+        The factor of the squared logsumexp, which is added to the loss.
+    softcap : float, optional
+        The bound that logits approach smoothly.
+    temperature : float, default 1
+        What logits are divided by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
+    return_lse : bool, default False
+        Whether to return the logsumexp of each row too.
     chunk_bytes : int, default 48 MB
         How much memory the logits of some rows may take, and copies of their hidden states, if these are converted; at
         least one row is computed at a time.
@@ -163,12 +180,30 @@ def linear_cross_entropy_with_grad(
     ----------
     hidden, weight, target, bias : array_like
         As in `linear_cross_entropy`.
-    class_weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature : optional
-        As in `linear_cross_entropy`.
-    reduction, return_lse : optional
-        As in `linear_cross_entropy`. With reduction "none" the gradients are those of the sum.
-    chunk_bytes, progress, workers : optional
-        As in `linear_cross_entropy`.
+    class_weight : array_like of shape (V,), optional
+        A weight for each class.
+    sample_weight : array_like, optional
+        A weight for each row; a row of weight 0 does not count.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        How much of each target is spread evenly over all classes, from 0 to 1.
+    z_loss : float, default 0
+        The factor of the squared logsumexp, which is added to the loss.
+    softcap : float, optional
+        The bound that logits approach smoothly.
+    temperature : float, default 1
+        What logits are divided by.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+    return_lse : bool, default False
+        Whether to return the logsumexp of each row too.
+    chunk_bytes : int, default 48 MB
+        How much memory the logits of some rows may take.
+    progress : callable or bool, optional
+        What is called after each chunk with the rows that are done, and all; True shows a bar.
+    workers : int, optional
+        How many threads may share the rows; -1 stands for all CPUs.
 
     Returns
     -------
@@ -237,10 +272,20 @@ def linear_token_logprobs(
         Of shape (N,), or (N, K) for K candidates of each row; as in `token_logprobs`.
     bias : array_like, optional
         As in `linear_cross_entropy`.
-    top_k, temperature, softcap, ignore_index : optional
-        As in `token_logprobs`.
-    chunk_bytes, progress, workers : optional
-        As in `linear_cross_entropy`.
+    top_k : int, default 0
+        How many of each row's largest logits to return.
+    temperature : float, default 1
+        What logits are divided by.
+    softcap : float, optional
+        The bound that logits approach smoothly.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    chunk_bytes : int, default 48 MB
+        How much memory the logits of some rows may take.
+    progress : callable or bool, optional
+        What is called after each chunk with the rows that are done, and all; True shows a bar.
+    workers : int, optional
+        How many threads may share the rows; -1 stands for all CPUs.
 
     Returns
     -------
@@ -504,12 +549,12 @@ def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:
         return lambda done, total: None
     if progress is not True:
         if not callable(progress):
-            raise TypeError(f"progress is {progress!r}; accepted are a callable, a boolean and None")
+            raise TypeError(f"progress must be a callable, a boolean or None, got {progress!r}")
         return progress
     try:
         tqdm = import_module("tqdm").tqdm
     except ImportError as error:
-        raise ImportError("progress is True, which needs tqdm; accepted without it is a callable") from error
+        raise ImportError("progress=True needs tqdm: install it, or pass a callable") from error
     bar = tqdm(total=total, unit=" rows")
 
     def show(done: int, total: int) -> None:

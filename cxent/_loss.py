@@ -37,7 +37,7 @@ def weighted(
     exponent = 0
     if by_class is not None and shape.classes and (options.label_smoothing or labels is None):
         exponent = kernels.serving.of(dtype).exponent_for_products(by_class)
-        by_class = _scaled(by_class, exponent)
+        by_class = scaled_weights(by_class, exponent)
     found = 2.0**exponent, 1.0
     if options.reduction == "mean":
         (by_class, by_row), found = _mean(options.ignore_index, shape, dtype, labels, by_class, by_row)
@@ -79,10 +79,10 @@ def _mean(
     divisor, z_divisor, row_exponent, class_exponent = kernels.serving.of(dtype).sums_of_weights(
         labels, by_row, None if labels is None else by_class, ignored
     )
-    return (_scaled(by_class, class_exponent), _scaled(by_row, row_exponent)), (divisor, z_divisor)
+    return (scaled_weights(by_class, class_exponent), scaled_weights(by_row, row_exponent)), (divisor, z_divisor)
 
 
-def _scaled(weights: Array | None, exponent: int) -> Array | None:
+def scaled_weights(weights: Array | None, exponent: int) -> Array | None:
     if weights is None or exponent == 0:
         return weights
     with np.errstate(over="ignore", under="ignore"):  # in rows that do not count

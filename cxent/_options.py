@@ -1,4 +1,4 @@
-"""Options: numbers and words, and which of them are accepted.
+"""Options: numbers and words, checked.
 
 The first step of a call, and one that it takes once: from then on its options are a plain record.
 """
@@ -39,6 +39,16 @@ class LossOptions(NamedTuple):
     temperature: float
     threads: int
     is_plain: bool  # whether the loss is a sum or a mean without any option
+
+
+class BinaryOptions(NamedTuple):
+    """Those of a loss of two classes."""
+
+    reduction: Reduction
+    ignore_index: int | None
+    label_smoothing: float
+    focal_gamma: float
+    threads: int
 
 
 class DivergenceOptions(NamedTuple):
@@ -100,6 +110,23 @@ def loss_options(
     return _checked_options(*given)
 
 
+def binary_options(
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    label_smoothing: Real,
+    focal_gamma: Real,
+) -> BinaryOptions:
+    """Those of a loss of two classes."""
+    options = loss_options(-1, reduction, ignore_index, workers, label_smoothing)
+    gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
+    if gamma and options.label_smoothing:
+        raise ValueError(
+            f"focal_gamma is {gamma} and label_smoothing is {options.label_smoothing}: a focal loss is one of labels"
+        )
+    return BinaryOptions(options.reduction, options.ignore_index, options.label_smoothing, gamma, options.threads)
+
+
 def kl_options(
     direction: Direction, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
 ) -> DivergenceOptions:
@@ -127,7 +154,7 @@ def score_options(
 ) -> tuple[LossOptions, int]:
     """Those of scores, and how many of the largest logits are wanted."""
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
-    return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "accepted is an integer")
+    return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "an integer")
 
 
 def layer_options(
@@ -143,11 +170,10 @@ def layer_options(
 ) -> LayerOptions:
     """Those of a loss or of scores of a linear layer's outputs."""
     options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
-    accepted = "accepted is a positive integer"
-    size = _integer(chunk_bytes, "chunk_bytes", accepted)
+    size = _integer(chunk_bytes, "chunk_bytes", "a positive integer")
     if size < 1:
-        raise ValueError(f"chunk_bytes is {size}; {accepted}")
-    return LayerOptions(options, size, _integer(top_k, "top_k", "accepted is an integer"))
+        raise ValueError(f"chunk_bytes must be a positive integer, got {size}")
+    return LayerOptions(options, size, _integer(top_k, "top_k", "an integer"))
 
 
 def part_options(
@@ -185,13 +211,12 @@ def _checked_options(
     reduction = one_of(REDUCTIONS, reduction, "reduction")
     axis = single_axis(axis)
     if ignore_index is not None:
-        ignore_index = _integer(ignore_index, "ignore_index", "accepted are an integer and None")
+        ignore_index = _integer(ignore_index, "ignore_index", "an integer or None")
     label_smoothing = _real(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
-    z_loss = _real(z_loss, "z_loss", "a finite number from 0 on", lambda z: 0 <= z < math.inf)
+    z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
     temperature = _temperature(temperature)
     if softcap is not None:
-        accepted = "a number from 1e-30 to 1e30, or None"
-        softcap = _real(softcap, "softcap", accepted, lambda k: 1e-30 <= k <= 1e30)
+        softcap = _real(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30)
     is_plain = (reduction != "none" and ignore_index is None and softcap is None) and (
         label_smoothing == 0 and z_loss == 0 and temperature == 1
     )
@@ -208,42 +233,42 @@ def _temperature(value: object) -> float:
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
 
 
-def _real(value: object, name: str, accepted: str, accepts: Callable[[float], bool]) -> float:
-    """A number that is accepted, as a float."""
+def _real(value: object, name: str, expected: str, accepts: Callable[[float], bool]) -> float:
+    """The number as a float."""
     if isinstance(value, bool | np.timedelta64) or not isinstance(value, numbers.Real):
         if getattr(value, "size", None) == 1 and not isinstance(value, np.generic):
-            raise TypeError(f"{name} must be {accepted}, got an array of one number: pass {name}.item()")
-        raise TypeError(f"{name} is {value!r}; accepted is {accepted}")
+            raise TypeError(f"{name} must be {expected}, got an array of one number: pass {name}.item()")
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
     try:
         number = float(value)
     except OverflowError:  # an integer too large
         number = math.inf
     if not accepts(number):
-        raise ValueError(f"{name} is {value!r}; accepted is {accepted}")
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
     return number
 
 
 def _integer_in_range(value: SupportsIndex, name: str, most: int) -> int:
     """An integer from 0 to `most`."""
-    accepted = f"accepted is an integer from 0 to {most}"
-    number = _integer(value, name, accepted)
+    expected = f"an integer from 0 to {most}"
+    number = _integer(value, name, expected)
     if not 0 <= number <= most:
-        raise ValueError(f"{name} is {number}; {accepted}")
+        raise ValueError(f"{name} must be {expected}, got {number}")
     return number
 
 
 def single_axis(axis: SupportsIndex) -> int:
     """`axis` as one integer."""
-    return _integer(axis, "axis", "accepted is one integer")
+    return _integer(axis, "axis", "an integer")
 
 
 def _axes(axis: Axis) -> Axes:
     if axis is None:
         return None
-    accepted = "accepted are an integer, a tuple of integers, and None"
+    expected = "an integer, a tuple of integers or None"
     if isinstance(axis, tuple):
-        return tuple(_integer(a, "axis", accepted) for a in axis)
-    return _integer(axis, "axis", accepted)
+        return tuple(_integer(a, "axis", expected) for a in axis)
+    return _integer(axis, "axis", expected)
 
 
 _default_workers = _workers.default.get  # (looked up once, for small calls)
@@ -258,10 +283,10 @@ def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
         workers = _default_workers()
     if type(workers) is int and workers == 1:  # in small calls every check counts
         return 1
-    count = _integer(workers, name, "accepted is an integer")
+    count = _integer(workers, name, "an integer")
     cpus = _workers.usable_cpus()
     if count == 0 or count < -cpus:
-        raise ValueError(f"{name} must be a positive number, or from -1 (all CPUs) to {-cpus}, got {count}")
+        raise ValueError(f"{name} must be positive, or from -1 (all CPUs) down to {-cpus}, got {count}")
     return min(count, cpus) if count > 0 else cpus + 1 + count
 
 
@@ -272,10 +297,10 @@ def one_of(choices: tuple[_Word, ...], value: object, name: str) -> _Word:
             if value == choice:
                 return choice
     *first, last = map(repr, choices)
-    raise ValueError(f"{name} is {value!r}; accepted are {', '.join(first)} and {last}")
+    raise ValueError(f"{name} must be {', '.join(first)} or {last}, got {value!r}")
 
 
-def _integer(value: SupportsIndex, name: str, accepted: str) -> int:
+def _integer(value: SupportsIndex, name: str, expected: str) -> int:
     if type(value) is int:
         return value
     try:
@@ -283,4 +308,4 @@ def _integer(value: SupportsIndex, name: str, accepted: str) -> int:
             raise TypeError
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}; {accepted}") from None
+        raise TypeError(f"{name} must be {expected}, got {value!r}") from None

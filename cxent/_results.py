@@ -15,7 +15,8 @@ _ALWAYS_FITS = 1e38
 
 def result_of(laid: Laid) -> Any:
     """The first result in the shape of the inputs; a scalar for what has no axes."""
-    _copy(laid)
+    if laid.copies:
+        _copy(laid)
     result = laid.results[0]
     return result if result.ndim or result is laid.out else result[()]
 

@@ -21,17 +21,19 @@ class TokenLogprobs(NamedTuple):
     """What `token_logprobs` returns."""
 
     logprob: RowResults
-    """Log-probabilities of the ids, in their shape and in the dtype in which the logits are computed."""
+    """Log-probabilities of the ids: float32 or float64, as the logits are computed, in the shape of the ids."""
     rank: RowResults
-    """1 + the number of larger logits, so that equal logits share a rank; the largest int64 where there is none."""
+    """1 + the number of larger logits, so that equal logits share a rank; the largest int64 where there is none. int64,
+    in the shape of the ids."""
     entropy: RowResults
-    """Of each row, in nats; 0 for a row whose ids are all ignored."""
+    """The entropy of each row in nats; 0 for a row whose ids are all ignored. In the rows' shape and the dtype of
+    `logprob`."""
     logsumexp: RowResults
-    """Of each row."""
+    """The logsumexp of each row, likewise."""
     top_ids: Array | None
-    """Those of the `top_k` largest logits of each row in descending order, in the rows' shape and one axis more."""
+    """Those of the `top_k` largest logits of each row in descending order, int64 of shape (..., top_k)."""
     top_logprobs: Array | None
-    """Their log-probabilities."""
+    """Their log-probabilities, of shape (..., top_k), in the dtype of `logprob`."""
 
 
 class Perplexity(NamedTuple):

@@ -374,7 +374,7 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
         return result
     arrays = logits_and("p", p, class_axis, widened=True)
     if arrays.x.ndim == 64:
-        raise ValueError("p has 64 dimensions; accepted are at most 63, since the Jacobian has one more")
+        raise ValueError("p must have at most 63 dimensions, since the Jacobian has one more, got 64")
     rows = np.moveaxis(arrays.x, class_axis, -1)
     with np.errstate(all="ignore"):
         jacobian: Array = -rows[..., :, np.newaxis] * rows[..., np.newaxis, :]

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import kernels
 from ._arrays import Arrays, Shape
+from ._options import BinaryOptions
 from ._types import Array
 
 _INT64 = np.dtype(np.int64)
@@ -36,10 +37,55 @@ def checked_targets(arrays: Arrays, ignore_index: int | None, weight_name: str =
             labels = _labels(target, arrays, ignore_index)
     weights = arrays.class_weights
     if weights is not None and weights.shape != (shape.classes,):
-        raise ValueError(f"{weight_name} must have shape {(shape.classes,)}, one for each class, got {weights.shape}")
+        raise ValueError(
+            f"{weight_name} must have shape {(shape.classes,)} (one weight per class), got {weights.shape}"
+        )
     rows = None if arrays.row_weights is None else _row_weights(arrays)
     where = None if arrays.where is None else checked_mask(arrays.where, shape.whole)
     return labels, probabilities, weights, rows, where
+
+
+def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Array, Array | None, Array | None]:
+    """Labels 0 and 1 or probabilities, the weight of the positive class for each number of the last axis, and those of
+    all numbers.
+    """
+    shape, target, ignore_index = arrays.shape.whole, arrays.target, options.ignore_index
+    assert target is not None
+    if target.shape != shape:
+        raise ValueError(f"target must have the shape of logits, {shape}, got {target.shape}")
+    if target.dtype.kind == "f":
+        if ignore_index is not None or options.focal_gamma:
+            name = "focal_gamma" if ignore_index is None else "ignore_index"
+            raise ValueError(f"{name} is for labels, and target has dtype {target.dtype}: convert it with astype(int)")
+    else:
+        _require_binary_labels(target, ignore_index)
+    columns = shape[-1] if shape else 1
+    by_column = arrays.class_weights
+    if by_column is not None:
+        if by_column.size != 1 and by_column.shape != (columns,):
+            raise ValueError(f"pos_weight must be a number or have shape {(columns,)}, got {by_column.shape}")
+        if (by_column < 0).any():
+            raise ValueError(f"pos_weight must not be negative, got {by_column.min()}")
+        by_column = np.ascontiguousarray(np.broadcast_to(by_column.reshape(-1), (columns,)))
+    weights = arrays.row_weights
+    if weights is not None and weights.shape != shape:
+        if weights.shape != shape[:-1] or not shape:
+            more = f" or {shape[:-1]}, one for each row" if len(shape) > 1 else ""
+            raise ValueError(f"sample_weight must have shape {shape}{more}, got {weights.shape}")
+        weights = weights[..., np.newaxis]
+    return target, by_column, weights
+
+
+def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
+    if labels.dtype.kind == "b":
+        return
+    if not kernels.serving.float64.labels_in_range(labels.reshape(1, -1), 2, ignore_index):
+        place = np.argwhere(((labels < 0) | (labels > 1)) & (labels != ignore_index))[0]
+        found = labels[tuple(place)]
+        at = f"[{', '.join(map(str, place))}]" if labels.ndim else ""
+        more = "" if ignore_index is None else f", or {ignore_index}, the ignore_index"
+        hint = "; for labels -1 and 1 pass target > 0" if found == -1 else ""
+        raise ValueError(f"target{at} must be 0 or 1{more}, got {found}{hint}")
 
 
 def checked_ids(
@@ -52,7 +98,7 @@ def checked_ids(
     _require_classes(arrays)
     ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays.shape, ignore_index)
     if not 0 <= top_k <= arrays.shape.classes:
-        raise ValueError(f"top_k is {top_k}; accepted is an integer from 0 to {arrays.shape.classes}")
+        raise ValueError(f"top_k must be an integer from 0 to {arrays.shape.classes}, got {top_k}")
     if ids.ndim == len(arrays.shape.rows):
         return ids[..., np.newaxis], None
     return ids, ids.shape[-1]
@@ -69,7 +115,7 @@ def checked_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
     if where is None:
         return None
     if where.dtype != np.bool_:
-        raise TypeError(f"where has dtype {where.dtype}; accepted are booleans")
+        raise TypeError(f"where must have dtype bool, got {where.dtype}")
     return _broadcast(where, shape, "where", "")
 
 
@@ -77,14 +123,15 @@ def first_outside(target: Array, argument: str, classes: int, ignore_index: int 
     """What is wrong with class indices of which one is no class."""
     place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
     found = target[tuple(place)]
+    ignored = hint = ""
     if ignore_index is not None:
-        more = f", and {ignore_index}, the ignore_index"
+        ignored = f" or ignore_index ({ignore_index})"
         if ignore_index < 0 and target.dtype.kind == "u":
-            more += f", which {target.dtype} cannot be: convert with astype(int) before filling"
-    else:
-        more = f" (rows that shall not count: ignore_index={found})" if found < 0 else ""
+            hint = f": {target.dtype} cannot hold {ignore_index}, so convert with astype(int) before filling"
+    elif found < 0:
+        hint = f": to leave out such rows, pass ignore_index={found}"
     at = f"[{', '.join(map(str, place))}]" if target.ndim else ""
-    return f"{argument}{at} is {found}; accepted are class indices from 0 to {classes - 1}{more}"
+    return f"{argument}{at} must be a class index from 0 to {classes - 1}{ignored}, got {found}{hint}"
 
 
 def _require_classes(arrays: Arrays) -> None:
@@ -92,14 +139,14 @@ def _require_classes(arrays: Arrays) -> None:
     shape = arrays.shape
     if shape.classes == 0 and shape.row_count > 0:
         axis = shape.class_axes[0]
-        raise ValueError(f"{arrays.name} has shape {shape.whole} and axis {axis}: no classes; accepted is at least one")
+        raise ValueError(f"{arrays.name} must have at least one class, got shape {shape.whole} with class axis {axis}")
 
 
 def _probabilities(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
     if ignore_index is not None:
         raise ValueError(
-            f"ignore_index is {ignore_index} and target has shape {target.shape}, which is that of class "
-            "probabilities; accepted is an ignore_index with class indices alone"
+            f"ignore_index must be None for class probabilities, got {ignore_index} with a target of shape "
+            f"{target.shape}; to leave out a row, give it sample_weight 0"
         )
     if target.dtype.kind not in "iub":
         return target
@@ -113,8 +160,8 @@ def _labels(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
         of_torch = whole[:1] + whole[2:]
         hint = "; did you mean axis=1?" if target.shape == of_torch and len(whole) > 1 else ""
         raise ValueError(
-            f"target has shape {target.shape}; accepted for {arrays.name} of shape {whole} are "
-            f"{rows} (class indices) and {whole} (class probabilities){hint}"
+            f"target must have shape {rows} (class indices) or {whole} (class probabilities) for {arrays.name} of "
+            f"shape {whole}, got {target.shape}{hint}"
         )
     if target.dtype.kind not in "iu":
         _require_integers(target, "target", "class indices")
@@ -126,17 +173,17 @@ def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
     ids, shape = arrays.target, arrays.shape
     assert ids is not None
     if ids.shape != shape.rows and not (several and ids.shape[:-1] == shape.rows and ids.ndim > len(shape.rows)):
-        more = ", and one axis more for several candidates of each row" if several else ""
+        more = ", or one more axis for several candidates per row," if several else ""
         raise ValueError(
-            f"{name} has shape {ids.shape}; accepted for logits of shape {shape.whole} are {shape.rows}{more}"
+            f"{name} must have shape {shape.rows}{more} for logits of shape {shape.whole}, got {ids.shape}"
         )
-    _require_integers(ids, name, "ids of classes")
+    _require_integers(ids, name, "class indices")
     return ids
 
 
 def _row_weights(arrays: Arrays) -> Array | None:
     weights = arrays.row_weights
-    return None if weights is None else _broadcast(weights, arrays.shape.rows, "sample_weight", ", one for each row")
+    return None if weights is None else _broadcast(weights, arrays.shape.rows, "sample_weight", " (one weight per row)")
 
 
 def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -> Array:
@@ -163,10 +210,10 @@ def _require_one_hot(target: Array, arrays: Arrays) -> None:
         "class probabilities must have a floating dtype: target.astype(float)",
     ]
     if shape.classes == 1 or shape.row_count == 1:
-        both = "1 - probs, probs" if name == "probs" else f"0 * {name}, {name}"
         remedies.append(
-            "labels 0 and 1 of a single score each belong to a binary cross-entropy: give both classes, as "
-            f"np.stack([{both}], axis=-1)"
+            "labels 0 and 1 of one probability each want both classes, np.stack([1 - probs, probs], axis=-1)"
+            if name == "probs"
+            else f"labels 0 and 1 of one score each are for binary_cross_entropy({name}, target)"
         )
     raise ValueError(
         f"target of dtype {target.dtype} in the shape of {name}, {shape.whole}, must be one-hot (one 1 in each row, 0 "
@@ -182,9 +229,8 @@ def _require_integers(labels: Any, name: str, meaning: str) -> None:
     has_nan = dtype.kind == "f" and isinstance(labels, np.ndarray) and bool(np.isnan(labels).any())
     if dtype.kind == "O" or has_nan:
         raise TypeError(
-            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: convert with "
-            "astype(int), and fill missing labels before with a number that is no class, such as -100, giving "
-            "ignore_index=-100"
+            f"{name} must have an integer dtype ({meaning}), got {dtype}{' with NaN' if has_nan else ''}: fill missing "
+            "labels with a number that is no class, such as -100, convert with astype(int), and pass ignore_index=-100"
         )
     raise TypeError(f"{name} must have an integer dtype ({meaning}), got {dtype}: convert it with astype(int)")
 
@@ -193,6 +239,4 @@ def _broadcast(array: Array, shape: tuple[int, ...], name: str, meaning: str) ->
     try:
         return array if array.shape == shape else np.broadcast_to(array, shape)
     except ValueError:
-        raise ValueError(
-            f"{name} has shape {array.shape}; accepted is one that broadcasts to {shape}{meaning}"
-        ) from None
+        raise ValueError(f"{name} must have a shape that broadcasts to {shape}{meaning}, got {array.shape}") from None

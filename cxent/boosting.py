@@ -105,7 +105,8 @@ class _SoftmaxObjective:
         rows, is_flat = len(labels), scores.ndim == 1
         if not rows or not (scores.size % rows == 0 if is_flat else scores.ndim == 2 and len(scores) == rows):
             raise ValueError(
-                f"scores has shape {scores.shape} and there are {rows} labels; accepted are C scores a label"
+                f"scores must have shape ({rows}, C) for {rows} labels, or be flat with C scores per label, "
+                f"got {scores.shape}"
             )
         by_row = scores.reshape(rows, -1, order="F") if is_flat else scores
         classes = by_row.shape[1]

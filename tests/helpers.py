@@ -3,6 +3,7 @@
 Oracles are the definitions in plain NumPy, in float64 or long double, and exact values from mpmath for one row.
 """
 
+import re
 from contextlib import contextmanager
 from functools import cache
 from typing import NamedTuple
@@ -61,6 +62,11 @@ def ulp(value, dtype):
 def ulps_off(found, exact, unit, dtype):
     """|found - exact| in ulp of `unit`."""
     return float(abs(mpf(float(found)) - exact) / ulp(unit, dtype))
+
+
+def words(message):
+    """A regular expression for a message of which the words between are written as ...: a name and the values count."""
+    return ".*".join(map(re.escape, message.split(" ... ")))
 
 
 def assert_within_ulps(found, exact, allowed, units=None, weight=1):

@@ -53,7 +53,7 @@ NO_NUMBERS = [
 def test_what_is_no_number_is_refused_whatever_was_seen_before(option, value):
     accepted = {"label_smoothing": 0.0, "z_loss": 0.0, "softcap": 1.0, "temperature": 1.0}
     for _ in range(2):
-        with pytest.raises(TypeError, match=rf"^{option} (is .*; accepted is a|must be a .*, got an array)"):
+        with pytest.raises(TypeError, match=rf"^{option} must be .*, got "):
             cxent.cross_entropy(X, LABELS, **{option: value})
         for number in (accepted[option], 1, 1.0):
             cxent.cross_entropy(X, LABELS, **{option: number})
@@ -78,22 +78,22 @@ NO_INTEGERS = [True, False, np.True_, 1.0, 0j, "1", np.timedelta64(1, "s"), np.o
 def test_what_is_no_integer(value):
     for _ in range(2):
         for function in SOFTMAXES:
-            with pytest.raises(TypeError, match=r"^axis is .*; accepted are"):
+            with pytest.raises(TypeError, match=r"^axis must .*got .*"):
                 function(X, value)
-            with pytest.raises(TypeError, match=r"^axis is .*; accepted are"):
+            with pytest.raises(TypeError, match=r"^axis must .*got .*"):
                 function(X, (0, value))
-            with pytest.raises(TypeError, match=r"^workers is .*; accepted is an integer"):
+            with pytest.raises(TypeError, match=r"^workers must .*got .*"):
                 function(X, workers=value)
         for function in LOSSES:
             for option in ("axis", "ignore_index", "workers"):
-                with pytest.raises(TypeError, match=rf"^{option} is .*; accepted "):
+                with pytest.raises(TypeError, match=rf"^{option} must .*got .*"):
                     function(X, LABELS, **{option: value})
                 function(X, LABELS, **{option: 1})
-        with pytest.raises(TypeError, match=r"^axis is"):
+        with pytest.raises(TypeError, match=r"^axis must "):
             cxent.softmax_jacobian(X, value)
-        with pytest.raises(TypeError, match=r"^axis is"):
+        with pytest.raises(TypeError, match=r"^axis must "):
             cxent.softmax_backward(X, X, value)
-        with pytest.raises(TypeError, match=r"^workers is"):
+        with pytest.raises(TypeError, match=r"^workers must "):
             cxent.log_softmax_backward(X, X, workers=value)
 
 
@@ -132,22 +132,20 @@ ARRAYS = {
 def test_every_array_goes_the_same_way(name):
     argument = name.split()[0]
     for bad, error in (([[1], [1, 2]], ValueError), (Raises(), TypeError)):
-        message = rf"^{argument} is a {type(bad).__name__} of which NumPy makes no array: .*; accepted is"
+        message = rf"^{argument} cannot be converted to an array, got {type(bad).__name__}"
         with pytest.raises(error, match=message):
             ARRAYS[name](bad)
-    with pytest.raises(TypeError, match=rf"^{argument} is a masked array; accepted are"):
+    with pytest.raises(TypeError, match=rf"^{argument} must not be a masked array"):
         ARRAYS[name](np.ma.masked_array(X, X == 1))
     for bad in (X.astype(object), X.astype(str), X.astype("M8[s]")):
-        with pytest.raises(
-            TypeError, match=rf"^{argument} (has dtype .*; accepted|must have a numeric dtype, got object)"
-        ):
+        with pytest.raises(TypeError, match=rf"^{argument} must have .*dtype.*, got "):
             ARRAYS[name](bad)
 
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_a_tensor_that_needs_a_gradient(name):
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match=rf"^{name.split()[0]} is a Tensor of which NumPy makes no array: "):
+    with pytest.raises(TypeError, match=rf"^{name.split()[0]} cannot be converted to an array, got Tensor"):
         ARRAYS[name](torch.zeros((2, 3), requires_grad=True))
 
 
@@ -155,9 +153,9 @@ def test_a_tensor_that_needs_a_gradient(name):
 def test_out_of_strings():
     for dtype in ("U3", "S8", np.dtypes.StringDType(), "V8", object):
         out = np.zeros((2, 3), dtype)
-        with pytest.raises(TypeError, match=r"^out has dtype .*; accepted is float64"):
+        with pytest.raises(TypeError, match=r"^out must .*got .*"):
             cxent.softmax(X, out=out)
-        with pytest.raises(TypeError, match=r"^out has dtype .*; accepted is float64"):
+        with pytest.raises(TypeError, match=r"^out must .*got .*"):
             cxent.cross_entropy_with_grad(X, LABELS, out=out)
 
 
@@ -180,9 +178,9 @@ def test_64_dimensions(axis):
         strict=True,
     ):
         assert_allclose(np.ravel(found), np.ravel(expected), rtol=1e-14)
-    with pytest.raises(IndexError, match=r"^target\[0, 0.* is 7; accepted"):
+    with pytest.raises(IndexError, match=r"^target\[0, 0.* got 7"):
         cxent.cross_entropy(x, labels * 7, axis=axis)
-    with pytest.raises(ValueError, match=r"^p has 64 dimensions; accepted are at most 63"):
+    with pytest.raises(ValueError, match=r"^p must .*got 64"):
         cxent.softmax_jacobian(x, axis)
 
 
@@ -190,15 +188,15 @@ def test_labels_of_classes_in_axis_1():
     """PyTorch's shapes with the default axis."""
     labels = np.zeros((4, 7), int)
     for function in LOSSES:
-        with pytest.raises(ValueError, match=r"^target has shape \(4, 7\); accepted .*; did you mean axis=1\?$"):
+        with pytest.raises(ValueError, match=r"^target must .*got \(4, 7\); did you mean axis=1\?$"):
             function(np.ones((4, 3, 7)), labels)
-        with pytest.raises(ValueError, match=r"^target has shape .*\(class probabilities\)$"):
+        with pytest.raises(ValueError, match=r"^target must .*\(class probabilities\).*got .*\)$"):
             function(np.ones((4, 3, 7)), np.zeros((7, 4), int))
     with pytest.raises(ValueError, match=r"did you mean axis=1\?$"):
         cxent.cross_entropy_hvp(np.ones((4, 3, 7, 5)), np.zeros((4, 7, 5), int), np.ones((4, 3, 7, 5)))
     with pytest.raises(ValueError, match=r"did you mean axis=1\?$"):
         cxent.cross_entropy(np.ones((4, 3)), np.zeros(4, int), axis=0)
-    with pytest.raises(ValueError, match=r"\(class probabilities\)$"):
+    with pytest.raises(ValueError, match=r"^target must .*got \(2,\)$"):
         cxent.cross_entropy(np.ones(3), np.zeros(2, int))
 
 
@@ -241,7 +239,7 @@ def test_rows_that_do_not_count(dtype):
     assert np.isnan(loss) and not grad.any()
     loss, grad = cxent.cross_entropy_from_probs_with_grad(p, [0, 0, 1], sample_weight=[1, 0, 1], reduction="none")
     assert loss[1] == 0 and not grad[1].any()
-    with pytest.raises(ValueError, match=r"^ignore_index is -1 and target has shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"^ignore_index must .*got -1 .*\(3, 2\)"):
         cxent.cross_entropy_from_probs(p, p, ignore_index=-1)
 
 
@@ -398,5 +396,5 @@ def test_show_config(kernels):
     assert config["kernels"]["available"] == cxent.kernels.available()
     assert type(config["kernels"]["forced"]) is bool
     for mode in ("dict", None, ["dicts"]):
-        with pytest.raises(ValueError, match=r"^mode is .*; accepted are 'stdout' and 'dicts'"):
+        with pytest.raises(ValueError, match=r"^mode must .*got .*"):
             cxent.show_config(mode)

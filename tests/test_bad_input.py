@@ -1,4 +1,4 @@
-"""Bad input gets one exception, before anything is written: the argument, what was found, what is accepted."""
+"""Bad input gets one exception, before anything is written: with the name of the argument and what was found."""
 
 import re
 
@@ -33,7 +33,7 @@ X = np.zeros((2, 3))
     ids=lambda bad: type(bad).__name__ + " " + str(bad.dtype),
 )
 def test_types(bad):
-    says = "got object: convert it" if bad.dtype == object else "accepted are"
+    says = "got object: convert it" if bad.dtype == object else "masked|real"
     name = "masked" if isinstance(bad, np.ma.MaskedArray) else str(bad.dtype)
     for function in SOFTMAXES:
         with pytest.raises(TypeError, match=r"^x ") as caught:
@@ -64,7 +64,7 @@ def test_lists_that_are_no_array():
 
 def test_no_classes():
     for function in LOSSES:
-        with pytest.raises(ValueError, match=r"^(logits|probs) has shape \(3, 0\) .* no classes"):
+        with pytest.raises(ValueError, match=r"^(logits|probs) must .*got shape \(3, 0\)"):
             function(np.empty((3, 0)), [0, 0, 0])
 
 
@@ -90,14 +90,14 @@ def test_axis_out_of_range():
 def test_axis_of_another_type():
     for axis in (1.0, "1", "", b"", (0, 1.0)):
         for function in SOFTMAXES:
-            with pytest.raises(TypeError, match=r"^axis is .* accepted are"):
+            with pytest.raises(TypeError, match=r"^axis must .*got "):
                 function(X, axis)
     for function in SOFTMAXES:
-        with pytest.raises(ValueError, match=r"^axis is .* at most once"):
+        with pytest.raises(ValueError, match=r"^axis must .*at most once"):
             function(X, (1, -1))
     for axis in (None, (0, 1), 1.0):
         for function in LOSSES:
-            with pytest.raises(TypeError, match=r"^axis is .* accepted is one integer"):
+            with pytest.raises(TypeError, match=r"^axis must be an integer, got "):
                 function(X, [0, 0], axis=axis)
 
 
@@ -106,13 +106,13 @@ def test_axis_of_another_type():
 def test_label_outside(function, integer):
     top = np.iinfo(integer).max
     for labels, message in (
-        ([0, 3], r"^target\[1\] is 3; accepted are class indices from 0 to 2$"),
-        ([top, 3], rf"^target\[0\] is {top}; accepted are class indices from 0 to 2$"),
+        ([0, 3], r"^target\[1\] must .*got 3"),
+        ([top, 3], rf"^target\[0\] must .*got {top}"),
     ):
         with pytest.raises(IndexError, match=message):
             function(X, np.array(labels, integer))
     if np.iinfo(integer).min < 0:  # negative labels do not wrap
-        with pytest.raises(IndexError, match=r"^target\[1\] is -1; accepted are"):
+        with pytest.raises(IndexError, match=r"^target\[1\] must .*got -1"):
             function(X, np.array([0, -1], integer))
 
 
@@ -123,16 +123,16 @@ def test_label_outside_among_other_axes(function):
     labels[1, 3] = labels[2, 0] = 9
     for order in "CF":
         x = np.zeros((4, 3, 5), order=order)
-        with pytest.raises(IndexError, match=r"^target\[1, 3\] is 9; accepted are class indices from 0 to 2$"):
+        with pytest.raises(IndexError, match=r"^target\[1, 3\] must .*got 9"):
             function(x, np.array(labels, order=order), axis=1)
-    with pytest.raises(IndexError, match=r"^target is 7; accepted"):
+    with pytest.raises(IndexError, match=r"^target must .*got 7"):
         function(np.zeros(3), 7)
 
 
 @pytest.mark.parametrize("function", LOSSES)
 def test_target_of_the_wrong_shape(function):
     for target in ([0], [0, 0, 0], 0, [[0, 0]], np.zeros((2, 2)), np.zeros((3, 2)), np.zeros((2, 3, 1))):
-        with pytest.raises(ValueError, match=r"^target has shape .*\(2, 3\).*\(2,\)") as caught:
+        with pytest.raises(ValueError, match=r"^target must .*\(2,\).*\(2, 3\).*got ") as caught:
             function(X, target)
         assert str(np.shape(target)) in str(caught.value)
 
@@ -147,14 +147,14 @@ def test_class_indices_that_are_not_integers(function):
 @pytest.mark.parametrize("function", LOSSES)
 def test_unknown_reduction(function):
     for reduction in ("average", "", None, True, np.array(["mean", "sum"])):
-        with pytest.raises(ValueError, match=r"^reduction is .*; accepted are 'mean', 'sum' and 'none'"):
+        with pytest.raises(ValueError, match=r"^reduction must .*got .*"):
             function(X, [0, 0], reduction=reduction)
 
 
 def test_shapes_of_the_backward_functions():
     for function in (cxent.softmax_backward, cxent.log_softmax_backward):
         for shape in ((3,), (2, 2), (1, 3), ()):
-            with pytest.raises(ValueError, match=r"^grad_output has shape .* accepted is that of output, \(2, 3\)"):
+            with pytest.raises(ValueError, match=r"^grad_output must .*\(2, 3\), got "):
                 function(np.zeros(shape), X)
 
 
@@ -173,13 +173,13 @@ def test_out(call):
     read_only.flags.writeable = False
     masked = np.ma.masked_array(np.zeros((2, 3)))
     for out, error, message in (
-        ([[0.0] * 3] * 2, TypeError, "^out is a list; accepted is a plain NumPy array"),
-        (masked, TypeError, "^out is a MaskedArray; accepted is a plain NumPy array"),
-        (np.zeros((2, 3), np.float32), TypeError, "^out has dtype float32; accepted is float64"),
-        (np.zeros((2, 3), int), TypeError, "^out has dtype int64; accepted is float64"),
-        (np.zeros((3, 2)), ValueError, r"^out has shape \(3, 2\); accepted is \(2, 3\)"),
-        (np.zeros(6), ValueError, r"^out has shape \(6,\); accepted is \(2, 3\)"),
-        (read_only, ValueError, "^out is read-only"),
+        ([[0.0] * 3] * 2, TypeError, "^out must .*got list"),
+        (masked, TypeError, "^out must .*got MaskedArray"),
+        (np.zeros((2, 3), np.float32), TypeError, "^out must .*got float32"),
+        (np.zeros((2, 3), int), TypeError, "^out must .*got int64"),
+        (np.zeros((3, 2)), ValueError, r"^out must .*got \(3, 2\)"),
+        (np.zeros(6), ValueError, r"^out must .*got \(6,\)"),
+        (read_only, ValueError, "^out must be writable"),
     ):
         with pytest.raises(error, match=message):
             call(out)
@@ -218,45 +218,45 @@ WITH_OPTIONS = [
 @pytest.mark.parametrize(
     ("option", "value", "error", "message"),
     [
-        ("weight", [1.0, 2.0], ValueError, r"^weight must have shape \(3,\), one for each class, got \(2,\)"),
-        ("weight", np.ones((1, 3)), ValueError, r"^weight must have shape \(3,\), one for each class, got \(1, 3\)"),
-        ("weight", [1, -np.inf, 1], ValueError, r"^weight has -inf; accepted are finite numbers"),
-        ("weight", [1, np.nan, 1], ValueError, r"^weight has nan"),
-        ("weight", [1, np.inf, 1], ValueError, r"^weight has inf"),
-        ("weight", [1j, 1, 1], TypeError, r"^weight has dtype complex128"),
-        ("weight", ["1", "1", "1"], TypeError, r"^weight has dtype <U1"),
-        ("weight", np.ma.masked_array([1, 1, 1]), TypeError, r"^weight is a masked array"),
+        ("weight", [1.0, 2.0], ValueError, r"^weight must have shape \(3,\) .*got \(2,\)"),
+        ("weight", np.ones((1, 3)), ValueError, r"^weight must have shape \(3,\) .*got \(1, 3\)"),
+        ("weight", [1, -np.inf, 1], ValueError, r"^weight must .*got -inf"),
+        ("weight", [1, np.nan, 1], ValueError, r"^weight must .*got nan"),
+        ("weight", [1, np.inf, 1], ValueError, r"^weight must .*got inf"),
+        ("weight", [1j, 1, 1], TypeError, r"^weight must .*got complex128"),
+        ("weight", ["1", "1", "1"], TypeError, r"^weight must .*got <U1"),
+        ("weight", np.ma.masked_array([1, 1, 1]), TypeError, r"^weight must not be a masked array"),
         (
             "sample_weight",
             [1.0] * 3,
             ValueError,
-            r"^sample_weight has shape \(3,\); accepted is one that broadcasts to \(2,\), one for each row",
+            r"^sample_weight must .*got \(3,\)",
         ),
-        ("sample_weight", [[1.0, 1.0]], ValueError, r"^sample_weight has shape \(1, 2\)"),
-        ("sample_weight", np.nan, ValueError, r"^sample_weight has nan"),
-        ("sample_weight", [1, np.nan], ValueError, r"^sample_weight has nan"),
+        ("sample_weight", [[1.0, 1.0]], ValueError, r"^sample_weight must .*got \(1, 2\)"),
+        ("sample_weight", np.nan, ValueError, r"^sample_weight must .*got nan"),
+        ("sample_weight", [1, np.nan], ValueError, r"^sample_weight must .*got nan"),
         ("sample_weight", [1, None], TypeError, r"^sample_weight must have a numeric dtype, got object"),
-        ("ignore_index", 1.0, TypeError, r"^ignore_index is 1.0; accepted are an integer and None"),
-        ("ignore_index", "1", TypeError, r"^ignore_index is '1'"),
-        ("label_smoothing", -0.5, ValueError, r"^label_smoothing is -0.5; accepted is a number from 0 to 1"),
-        ("label_smoothing", 1.5, ValueError, r"^label_smoothing is 1.5"),
-        ("label_smoothing", np.nan, ValueError, r"^label_smoothing is nan"),
-        ("label_smoothing", None, TypeError, r"^label_smoothing is None"),
-        ("label_smoothing", [0.1], TypeError, r"^label_smoothing is \[0.1\]"),
+        ("ignore_index", 1.0, TypeError, r"^ignore_index must .*got 1.0"),
+        ("ignore_index", "1", TypeError, r"^ignore_index must .*got '1'"),
+        ("label_smoothing", -0.5, ValueError, r"^label_smoothing must .*got -0.5"),
+        ("label_smoothing", 1.5, ValueError, r"^label_smoothing must .*got 1.5"),
+        ("label_smoothing", np.nan, ValueError, r"^label_smoothing must .*got nan"),
+        ("label_smoothing", None, TypeError, r"^label_smoothing must .*got None"),
+        ("label_smoothing", [0.1], TypeError, r"^label_smoothing must .*got \[0.1\]"),
         ("label_smoothing", np.array([0.1]), TypeError, r"^label_smoothing must be a number from 0 to 1, got an array"),
-        ("z_loss", -1e-9, ValueError, r"^z_loss is -1e-09; accepted is a finite number from 0 on"),
-        ("z_loss", np.inf, ValueError, r"^z_loss is inf"),
-        ("z_loss", 10**400, ValueError, r"^z_loss is 1000"),
-        ("softcap", 1e31, ValueError, r"^softcap is 1e\+31"),
-        ("temperature", 1e-31, ValueError, r"^temperature is 1e-31"),
-        ("softcap", 0, ValueError, r"^softcap is 0; accepted is a number from 1e-30 to 1e30, or None"),
-        ("softcap", -30.0, ValueError, r"^softcap is -30.0"),
-        ("softcap", "30", TypeError, r"^softcap is '30'"),
-        ("temperature", 0.0, ValueError, r"^temperature is 0.0; accepted is a number from 1e-30 to 1e30"),
-        ("temperature", -1, ValueError, r"^temperature is -1"),
-        ("temperature", np.nan, ValueError, r"^temperature is nan"),
-        ("temperature", 1j, TypeError, r"^temperature is 1j"),
-        ("reduction", "average", ValueError, r"^reduction is 'average'"),
+        ("z_loss", -1e-9, ValueError, r"^z_loss must .*got -1e-09"),
+        ("z_loss", np.inf, ValueError, r"^z_loss must .*got inf"),
+        ("z_loss", 10**400, ValueError, r"^z_loss must .*got 1000"),
+        ("softcap", 1e31, ValueError, r"^softcap must .*got 1e\+31"),
+        ("temperature", 1e-31, ValueError, r"^temperature must .*got 1e-31"),
+        ("softcap", 0, ValueError, r"^softcap must .*got 0"),
+        ("softcap", -30.0, ValueError, r"^softcap must .*got -30.0"),
+        ("softcap", "30", TypeError, r"^softcap must .*got '30'"),
+        ("temperature", 0.0, ValueError, r"^temperature must .*got 0.0"),
+        ("temperature", -1, ValueError, r"^temperature must .*got -1"),
+        ("temperature", np.nan, ValueError, r"^temperature must .*got nan"),
+        ("temperature", 1j, TypeError, r"^temperature must .*got 1j"),
+        ("reduction", "average", ValueError, r"^reduction must .*got 'average'"),
     ],
 )
 def test_options(option, value, error, message):
@@ -273,31 +273,31 @@ def test_options(option, value, error, message):
 
 def test_ignore_index_is_for_class_indices():
     for function in WITH_OPTIONS:
-        with pytest.raises(ValueError, match=r"^ignore_index is -100 and target has shape \(2, 3\), which is that of"):
+        with pytest.raises(ValueError, match=r"^ignore_index must .*got -100 .*\(2, 3\)"):
             function(X, PROBS, ignore_index=-100)
 
 
 def test_labels_beside_ignore_index():
-    with pytest.raises(IndexError, match=r"^target\[1\] is 3; accepted are .* from 0 to 2, and -1, the ignore_index"):
+    with pytest.raises(IndexError, match=r"^target\[1\] must .*got 3"):
         cxent.cross_entropy(X, [-1, 3], ignore_index=-1)
 
 
 def test_vectors_of_another_shape():
-    with pytest.raises(ValueError, match=r"^v has shape \(3,\); accepted is that of logits, \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"^v must .*got \(3,\)"):
         cxent.cross_entropy_hvp(X, LABELS, [1, 2, 3])
 
 
 def test_what_is_no_array():
-    with pytest.raises(ValueError, match=r"^x is a list of which NumPy makes no array: "):
+    with pytest.raises(ValueError, match=r"^x cannot be converted to an array, got list"):
         cxent.softmax([[1.0, 2.0], [3.0]])
     with pytest.raises(TypeError, match=r"^target must have a numeric dtype, got object"):
         cxent.cross_entropy(np.zeros((2, 3)), None)
-    with pytest.raises(TypeError, match=r"^weight has dtype <U8; accepted are real numbers, one for each class"):
+    with pytest.raises(TypeError, match=r"^weight must .*got <U8"):
         cxent.cross_entropy(np.zeros((2, 3)), [0, 1], weight="balanced")
 
 
 def test_negative_labels_name_ignore_index():
-    message = r"^target\[1\] is -100; accepted are class indices from 0 to 2"
+    message = r"^target\[1\] must .*got -100"
     for function in LOSSES:
-        with pytest.raises(IndexError, match=message + r" \(rows that shall not count: ignore_index=-100\)$"):
+        with pytest.raises(IndexError, match=message + r".*ignore_index=-100$"):
             function(np.ones((2, 3)), [0, -100])

@@ -54,18 +54,18 @@ def test_the_least_hessian_of_xgboost():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"^convention is 'catboost'; accepted are 'xgboost', 'lightgbm' and 'exact'"):
+    with pytest.raises(ValueError, match=r"^convention must .*got 'catboost'"):
         softmax_objective("catboost")
-    with pytest.raises(ValueError, match=r"^label 0.5 is no class"):
+    with pytest.raises(ValueError, match=r"^labels must .*got 0.5"):
         softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
-    with pytest.raises(ValueError, match=r"^label nan is no class"):
+    with pytest.raises(ValueError, match=r"^labels must .*got nan"):
         softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([np.nan, 1])))
-    with pytest.raises(IndexError, match=r"^target\[1\] is 2; .* \(num_class is 2\)$"):
+    with pytest.raises(IndexError, match=r"^target\[1\] must .*got 2 \(num_class is 2\)$"):
         softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([0, 2])))
     for labels in (np.float32([]), np.float32([0, 1])):
-        with pytest.raises(ValueError, match=rf"^scores has shape \(7,\) and there are {len(labels)} labels"):
+        with pytest.raises(ValueError, match=rf"^scores must .*{len(labels)} labels.*got \(7,\)"):
             softmax_objective("exact")(np.zeros(7), Dataset(labels))
-    with pytest.raises(ValueError, match=r"^workers must be a positive"):
+    with pytest.raises(ValueError, match=r"^workers must be positive"):
         softmax_objective("exact", workers=0)
 
 
@@ -73,24 +73,24 @@ def test_the_convention_is_required():
     with pytest.raises(TypeError, match="convention"):
         softmax_objective()
     for convention in (None, 1, np.array(["xgboost", "exact"])):
-        with pytest.raises(ValueError, match=r"^convention is .*; accepted are 'xgboost', 'lightgbm' and 'exact'"):
+        with pytest.raises(ValueError, match=r"^convention must .*got .*"):
             softmax_objective(convention)
 
 
 @pytest.mark.parametrize(
     ("labels", "error", "message"),
     [
-        (0.0, ValueError, r"^labels has shape \(\); accepted is one label for each row"),
-        (np.zeros((2, 1)), ValueError, r"^labels has shape \(2, 1\)"),
-        ([0j, 1j], TypeError, r"^labels has dtype complex128; accepted are whole numbers"),
-        (["0", "1"], TypeError, r"^labels has dtype <U1"),
+        (0.0, ValueError, r"^labels must .*\(\)"),
+        (np.zeros((2, 1)), ValueError, r"^labels must .*\(2, 1\)"),
+        ([0j, 1j], TypeError, r"^labels must .*got complex128"),
+        (["0", "1"], TypeError, r"^labels must .*got <U1"),
         ([0, None], TypeError, r"^labels must have a numeric dtype, got object"),
-        ([True, False], TypeError, r"^labels has dtype bool"),
+        ([True, False], TypeError, r"^labels must .*got bool"),
         ([0, 10**30], TypeError, r"^labels must have a numeric dtype, got object"),
-        ([0, 1e300], ValueError, r"^label 1e\+300 is no class; accepted are whole numbers"),
-        ([0, np.inf], ValueError, r"^label inf is no class"),
-        (np.array([0, 2**64 - 1], np.uint64), ValueError, r"^label 18446744073709551615 is no class"),
-        ([[0], [1, 2]], ValueError, r"^labels is a list of which NumPy makes no array"),
+        ([0, 1e300], ValueError, r"^labels must .*got 1e\+300"),
+        ([0, np.inf], ValueError, r"^labels must .*got inf"),
+        (np.array([0, 2**64 - 1], np.uint64), ValueError, r"^labels must .*got 18446744073709551615"),
+        ([[0], [1, 2]], ValueError, r"^labels cannot be converted to an array, got list"),
     ],
 )
 def test_bad_labels(labels, error, message):
@@ -103,12 +103,12 @@ def test_bad_labels(labels, error, message):
 @pytest.mark.parametrize(
     ("scores", "error", "message"),
     [
-        (0.0, ValueError, r"^scores has shape \(\) and there are 2 labels; accepted are C scores a label"),
-        (np.zeros((3, 2)), ValueError, r"^scores has shape \(3, 2\)"),
-        (np.zeros((1, 2, 3)), ValueError, r"^scores has shape \(1, 2, 3\)"),
-        (np.zeros((2, 3), complex), TypeError, r"^scores has dtype complex128"),
-        ([["0", "1"]] * 2, TypeError, r"^scores has dtype <U1"),
-        ([[0.0], [1.0, 2.0]], ValueError, r"^scores is a list of which NumPy makes no array"),
+        (0.0, ValueError, r"^scores must .*2 labels.*got \(\)"),
+        (np.zeros((3, 2)), ValueError, r"^scores must .*got \(3, 2\)"),
+        (np.zeros((1, 2, 3)), ValueError, r"^scores must .*got \(1, 2, 3\)"),
+        (np.zeros((2, 3), complex), TypeError, r"^scores must .*got complex128"),
+        ([["0", "1"]] * 2, TypeError, r"^scores must .*got <U1"),
+        ([[0.0], [1.0, 2.0]], ValueError, r"^scores cannot be converted to an array, got list"),
     ],
 )
 def test_bad_scores(scores, error, message):
@@ -117,9 +117,9 @@ def test_bad_scores(scores, error, message):
 
 
 def test_bad_weights():
-    with pytest.raises(ValueError, match=r"^sample_weight is a list of which NumPy makes no array"):
+    with pytest.raises(ValueError, match=r"^sample_weight cannot be converted to an array, got list"):
         softmax_objective("exact")(np.zeros((2, 3)), Dataset([0, 1], [[1], [1, 2]]))
-    with pytest.raises(TypeError, match=r"^sample_weight has dtype <U1"):
+    with pytest.raises(TypeError, match=r"^sample_weight must .*got <U1"):
         softmax_objective("exact")(np.zeros((2, 3)), Dataset([0, 1], ["1", "2"]))
 
 

@@ -3,13 +3,12 @@
 import doctest
 import functools
 import os
-import re
 import signal
 import sys
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, assert_same_bits, unchanged
+from helpers import FLOATS, HALVES, assert_same_bits, unchanged, words
 
 import cxent
 
@@ -275,7 +274,7 @@ def test_what_memory_does_with_other_arguments(chunks):
 def test_weights_in_a_dask_array(chunks):
     given = da.from_array(X, chunks=chunks)
     bad = lazy.cross_entropy(given, [0, 1, 3], sample_weight=da.from_array(np.array([1, 2, np.nan]), chunks=2))
-    with pytest.raises(ValueError, match="sample_weight has nan; accepted are finite numbers, in float64"):
+    with pytest.raises(ValueError, match=r"^sample_weight must .*got nan"):
         bad.compute()
     for wrong in (np.ones(2), np.ones(3, complex)):
         expected = outcome(lambda wrong=wrong: cxent.cross_entropy(X, [0, 1, 3], sample_weight=wrong))
@@ -356,63 +355,74 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: lazy.softmax(np.zeros((2, 4))), TypeError, "x is a ndarray; accepted is a dask.array.Array"),
-        (lambda: lazy.log_softmax(UNKNOWN), ValueError, "x has chunks of unknown sizes; accepted are known ones"),
+        (lambda: lazy.softmax(np.zeros((2, 4))), TypeError, "x ... got ndarray"),
+        (lambda: lazy.log_softmax(UNKNOWN), ValueError, "x must have chunks ... compute_chunk_sizes"),
         (lambda: lazy.softmax(ZEROS, 2), np.exceptions.AxisError, "axis 2 is out of bounds"),
-        (lambda: lazy.softmax(ZEROS.astype(complex)), TypeError, "x has dtype complex128; accepted are float16"),
-        (lambda: lazy.cross_entropy(ZEROS, [0, 4]), IndexError, "target[1] is 4; accepted are class indices from 0"),
-        (lambda: lazy.cross_entropy(ZEROS, [0]), ValueError, "target has shape (1,); accepted for logits of shape"),
-        (lambda: lazy.logsumexp(UNKNOWN), ValueError, "x has chunks of unknown sizes; accepted are known ones"),
-        (lambda: lazy.cross_entropy(np.zeros((2, 4)), [0, 1]), TypeError, "logits is a ndarray; accepted is a dask"),
+        (lambda: lazy.softmax(ZEROS.astype(complex)), TypeError, "x ... got complex128"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 4]), IndexError, "target[1] ... got 4"),
+        (lambda: lazy.cross_entropy(ZEROS, [0]), ValueError, "target ... got (1,)"),
+        (lambda: lazy.logsumexp(UNKNOWN), ValueError, "x must have chunks ... compute_chunk_sizes"),
+        (lambda: lazy.cross_entropy(np.zeros((2, 4)), [0, 1]), TypeError, "logits ... got ndarray"),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=[1.0]),
             ValueError,
-            "weight must have shape (4,), one for each class, got (1,)",
+            "weight ... (4,) ... got (1,)",
         ),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=[1.0, 2.0, 3.0]),
             ValueError,
-            "sample_weight has shape (3,); accepted is one that broadcasts to (2,)",
+            "sample_weight ... got (3,)",
         ),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], softcap=30.0),
             ValueError,
-            "softcap is 30.0, and logits has 2 chunks along axis 1, the classes; accepted is one, with this option: "
-            "logits.rechunk({1: -1})",
+            "softcap ... =30.0 with 2 chunks ... logits.rechunk({1: -1})",
         ),
-        (lambda: lazy.cross_entropy(ZEROS, np.ones((2, 4))), ValueError, "target has shape (2, 4), which is that of"),
-        (lambda: lazy.cross_entropy(ZEROS, [0, 1], z_loss=0.1), ValueError, "z_loss is 0.1, and logits has 2 chunks"),
-        (lambda: lazy.cross_entropy(ZEROS, [0, 1], label_smoothing=0.1), ValueError, "label_smoothing is 0.1, and lo"),
+        (lambda: lazy.cross_entropy(ZEROS, np.ones((2, 4))), ValueError, "target of shape (2, 4) ... 2 chunks"),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], z_loss=0.1),
+            ValueError,
+            "z_loss ... z_loss=0.1 with 2 chunks",
+        ),
+        (
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], label_smoothing=0.1),
+            ValueError,
+            "label_smoothing ... =0.1 with 2 chunks",
+        ),
         (
             lambda: lazy.token_logprobs(ZEROS, [0, 1], softcap=3.0),
             ValueError,
-            "softcap is 3.0, and logits has 2 chunks",
+            "softcap ... =3.0 with 2 chunks",
         ),
-        (lambda: lazy.cross_entropy(ZEROS, UNKNOWN[:, 0]), ValueError, "target has chunks of unknown sizes; accepted"),
+        (
+            lambda: lazy.cross_entropy(ZEROS, UNKNOWN[:, 0]),
+            ValueError,
+            "target must have chunks ... compute_chunk_sizes",
+        ),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=UNKNOWN[:, 0]),
             ValueError,
-            "sample_weight has chunks of unknown sizes; accepted are known ones",
+            "sample_weight must have chunks ... compute_chunk_sizes",
         ),
-        (lambda: lazy.cross_entropy(ZEROS, MASKED), TypeError, "target is a masked array; accepted are plain arrays"),
+        (lambda: lazy.cross_entropy(ZEROS, MASKED), TypeError, "target must not be a masked array"),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=MASKED),
             TypeError,
-            "sample_weight is a masked array; accepted are plain arrays",
+            "sample_weight must not be a masked array",
         ),
         (
             lambda: lazy.cross_entropy(ZEROS, [0, 1], sample_weight=[1j, 2]),
             TypeError,
-            "sample_weight has dtype complex128; accepted are real numbers",
+            "sample_weight ... got complex128",
         ),
-        (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight has dtype <U1; accepted are"),
-        (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction is 'max'; accepted are"),
-        (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k is 5; accepted is an integer from 0"),
-        (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] is -1; accepted are class indices from 0"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight ... got <U1"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction ... got 'max'"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k ... got 5"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] ... got -1"),
     ],
 )
 def test_bad_input(call, error, message):
-    with pytest.raises(error, match=re.escape(message)):
+    with pytest.raises(error, match=words(message)):
         call()
 
 
@@ -420,7 +430,7 @@ def test_bad_input(call, error, message):
 @pytest.mark.parametrize("chunks", [(1, 4), (1, 2)])
 def test_a_bad_label_is_found_by_the_task(chunks):
     labels = da.from_array(np.array([0, 4]), chunks=1)
-    with pytest.raises(IndexError, match=r"a chunk's target\[0\] is 4; accepted are class indices from 0 to 3"):
+    with pytest.raises(IndexError, match=r"a chunk's target\[0\] must .*got 4"):
         lazy.cross_entropy(ZEROS.rechunk(chunks), labels).compute()
 
 

@@ -162,14 +162,14 @@ def test_losses_of_probabilities_and_products_with_the_hessian(x, target):
 
 
 def test_other_floats():
-    with pytest.raises(TypeError, match=r"^x has dtype float8_e4m3fn; accepted are float16, bfloat16, float32"):
+    with pytest.raises(TypeError, match=r"^x must .*got float8_e4m3fn"):
         cxent.softmax(np.ones(3, ml_dtypes.float8_e4m3fn))
 
 
 def test_out_of_another_dtype():
-    with pytest.raises(TypeError, match=r"^out has dtype float32; accepted is float16"):
+    with pytest.raises(TypeError, match=r"^out must .*got float32"):
         cxent.softmax(np.ones(3, np.float16), out=np.empty(3, np.float32))
-    with pytest.raises(TypeError, match=r"^out has dtype float16; accepted is bfloat16"):
+    with pytest.raises(TypeError, match=r"^out must .*got float16"):
         cxent.softmax(np.ones(3, ml_dtypes.bfloat16), out=np.empty(3, np.float16))
 
 

@@ -157,7 +157,7 @@ def test_a_bar(capsys):
 
 def test_a_bar_without_tqdm(monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm", None)
-    with pytest.raises(ImportError, match="progress is True, which needs tqdm"):
+    with pytest.raises(ImportError, match="progress=True needs tqdm"):
         linear_cross_entropy(np.zeros((2, 3)), np.zeros((4, 3)), [0, 1], progress=True)
 
 
@@ -178,13 +178,13 @@ BAD = {
         r"weight must have shape \(V, 3\) for hidden of shape",
     ),
     "another V": (dict(bias=np.zeros(3)), ValueError, r"bias must have shape \(4,\), got \(3,\)"),
-    "another N": (dict(target=[0, 1, 2]), ValueError, r"has shape \(3,\); accepted for logits of shape \(2, 4\)"),
-    "a label too large": (dict(target=[0, 4]), IndexError, r"\[1\] is 4"),
-    "no bytes": (dict(chunk_bytes=0), ValueError, "chunk_bytes is 0; accepted is a positive integer"),
-    "half a byte": (dict(chunk_bytes=0.5), TypeError, "chunk_bytes is 0.5"),
-    "no progress": (dict(progress="yes"), TypeError, "progress is 'yes'"),
-    "complex": (dict(hidden=np.zeros((2, 3), complex)), TypeError, "hidden has dtype complex128"),
-    "no classes": (dict(weight=np.zeros((0, 3))), ValueError, "no classes"),
+    "another N": (dict(target=[0, 1, 2]), ValueError, r"\(2, 4\), got \(3,\)"),
+    "a label too large": (dict(target=[0, 4]), IndexError, r"\[1\] must .*got 4"),
+    "no bytes": (dict(chunk_bytes=0), ValueError, "chunk_bytes must .*got 0"),
+    "half a byte": (dict(chunk_bytes=0.5), TypeError, "chunk_bytes must .*got 0.5"),
+    "no progress": (dict(progress="yes"), TypeError, "progress must .*got 'yes'"),
+    "complex": (dict(hidden=np.zeros((2, 3), complex)), TypeError, "hidden must .*got complex128"),
+    "no classes": (dict(weight=np.zeros((0, 3))), ValueError, "^logits must have at least one class"),
 }
 
 
@@ -199,8 +199,8 @@ def test_bad_input(given, error, message, function):
 
 def test_class_weights_are_named_so():
     for given, message in (
-        ([1.0, 2.0], r"class_weight must have shape \(4,\), one for each class, got \(2,\)"),
-        ([1, 1, np.nan, 1], "class_weight has nan"),
+        ([1.0, 2.0], r"class_weight must have shape \(4,\) .*got \(2,\)"),
+        ([1, 1, np.nan, 1], "class_weight must .*got nan"),
     ):
         for function in (linear_cross_entropy, linear_cross_entropy_with_grad):
             with pytest.raises(ValueError, match=f"^{message}"):

@@ -97,11 +97,11 @@ def test_a_mask_may_be_where_the_results_go():
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_bad_masks(function):
     x = np.zeros((2, 3))
-    with pytest.raises(ValueError, match=r"^where has shape \(2,\); accepted is one that broadcasts to \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"^where must .*got \(2,\)"):
         function(x, where=[True, False])
-    with pytest.raises(ValueError, match=r"^where has shape \(2, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"^where must .*got \(2, 2, 3\)"):
         function(x, where=np.ones((2, 2, 3), bool))
-    with pytest.raises(TypeError, match=r"^where has dtype int64; accepted are booleans"):
+    with pytest.raises(TypeError, match=r"^where must .*got int64"):
         function(x, where=[1, 0, 1])
     assert_array_equal(x, 0)
 
@@ -166,9 +166,7 @@ def test_signs_without_factors():
 
 
 def test_factors_that_do_not_fit():
-    with pytest.raises(
-        ValueError, match=r"^b has shape \(3,\); accepted is one that broadcasts with that of x, \(2,\)"
-    ):
+    with pytest.raises(ValueError, match=r"^b must .*got \(3,\)"):
         cxent.logsumexp([1, 2], b=[1, 2, 3])
-    with pytest.raises(TypeError, match=r"^b has dtype complex128"):
+    with pytest.raises(TypeError, match=r"^b must .*got complex128"):
         cxent.logsumexp([1, 2], b=[1j, 2])

@@ -347,20 +347,20 @@ def test_perplexity_of_what_is_impossible_and_of_nothing():
 
 
 BAD = {
-    "ids of another shape": (dict(ids=[0, 1, 2]), ValueError, "ids has shape"),
+    "ids of another shape": (dict(ids=[0, 1, 2]), ValueError, "ids must have shape"),
     "ids that are no integers": (dict(ids=[0.0, 1.0]), TypeError, "ids must have an integer dtype"),
-    "an id too large": (dict(ids=[0, 5]), IndexError, r"ids\[1\] is 5"),
-    "a candidate too large": (dict(ids=[[0, 1], [2, -3]]), IndexError, r"ids\[1, 1\] is -3"),
-    "top_k too large": (dict(top_k=6), ValueError, "top_k is 6; accepted is an integer from 0 to 5"),
-    "top_k below 0": (dict(top_k=-1), ValueError, "top_k is -1"),
-    "top_k no integer": (dict(top_k=1.5), TypeError, "top_k is 1.5"),
-    "top_k a boolean": (dict(top_k=True), TypeError, "top_k is True"),
-    "no temperature": (dict(temperature=0), ValueError, "temperature is 0"),
-    "no softcap": (dict(softcap=-1), ValueError, "softcap is -1"),
+    "an id too large": (dict(ids=[0, 5]), IndexError, r"ids\[1\] must .*got 5"),
+    "a candidate too large": (dict(ids=[[0, 1], [2, -3]]), IndexError, r"ids\[1, 1\] must .*got -3"),
+    "top_k too large": (dict(top_k=6), ValueError, "top_k must .*got 6"),
+    "top_k below 0": (dict(top_k=-1), ValueError, "top_k must .*got -1"),
+    "top_k no integer": (dict(top_k=1.5), TypeError, "top_k must .*got 1.5"),
+    "top_k a boolean": (dict(top_k=True), TypeError, "top_k must .*got True"),
+    "no temperature": (dict(temperature=0), ValueError, "temperature must .*got 0"),
+    "no softcap": (dict(softcap=-1), ValueError, "softcap must .*got -1"),
     "no such axis": (dict(axis=2), np.exceptions.AxisError, "axis 2"),
-    "no workers": (dict(workers=0), ValueError, "workers must be a positive"),
-    "complex logits": (dict(logits=np.zeros((2, 5), complex)), TypeError, "logits has dtype complex128"),
-    "no classes": (dict(logits=np.zeros((2, 0))), ValueError, "no classes"),
+    "no workers": (dict(workers=0), ValueError, "workers must be positive"),
+    "complex logits": (dict(logits=np.zeros((2, 5), complex)), TypeError, "logits must .*got complex128"),
+    "no classes": (dict(logits=np.zeros((2, 0))), ValueError, "^logits must have at least one class"),
 }
 
 
@@ -374,7 +374,7 @@ def test_bad_input(given, error, message):
 
 
 def test_a_text_has_one_token_a_row():
-    with pytest.raises(ValueError, match=r"ids has shape \(2, 2\); accepted for logits of shape \(2, 5\) are \(2,\)"):
+    with pytest.raises(ValueError, match=r"ids must .*got \(2, 2\)"):
         perplexity(np.zeros((2, 5)), [[0, 1], [2, 3]])
 
 

@@ -3,11 +3,10 @@
 import functools
 import itertools
 import pickle
-import re
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, assert_same_bits, exact_numbers, exact_row, ulps_off, unchanged
+from helpers import FLOATS, HALVES, assert_same_bits, exact_numbers, exact_row, ulps_off, unchanged, words
 from hypothesis import given
 from hypothesis import strategies as st
 from mpmath import mp, mpf
@@ -378,17 +377,17 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: sharded.part(PART, [0]), ValueError, "target has shape (1,); accepted for logits of shape (2, 3)"),
+        (lambda: sharded.part(PART, [0]), ValueError, "target ... got (1,)"),
         (lambda: sharded.part(PART, [0.0, 1.0]), TypeError, "target must have an integer dtype"),
         (
             lambda: sharded.part(PART, first_class=-1),
             ValueError,
-            "first_class is -1; accepted is an integer from 0 to",
+            "first_class ... got -1",
         ),
-        (lambda: sharded.part(PART, top_k=-1), ValueError, "top_k is -1; accepted is an integer from 0 to"),
-        (lambda: sharded.part(PART, top_k=1.5), TypeError, "top_k is 1.5; accepted is an integer from 0 to"),
+        (lambda: sharded.part(PART, top_k=-1), ValueError, "top_k ... got -1"),
+        (lambda: sharded.part(PART, top_k=1.5), TypeError, "top_k ... got 1.5"),
         (lambda: sharded.part(PART, axis=2), np.exceptions.AxisError, "axis 2 is out of bounds"),
-        (lambda: sharded.part(PART, workers=0), ValueError, "workers must be a positive number"),
+        (lambda: sharded.part(PART, workers=0), ValueError, "workers must be positive"),
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART[:1])),
             ValueError,
@@ -404,22 +403,22 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
             ValueError,
             "parts must have largest logits of one shape, got (2, 1) and (2, 2)",
         ),
-        (lambda: sharded.part(PART, temperature=0), ValueError, "temperature is 0; accepted is a number from 1e-30"),
+        (lambda: sharded.part(PART, temperature=0), ValueError, "temperature ... got 0"),
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART, temperature=2)),
             ValueError,
-            "parts must be reduced with the same temperature, got 1.0 and 2.0",
+            "parts must be made with the same temperature, got 1.0 and 2.0",
         ),
         (
             lambda: sharded.merge(sharded.part(PART), PART),
             TypeError,
-            "parts must be Parts, of sharded.part, got ndarray",
+            "parts must be Parts ... got ndarray",
         ),
         (lambda: sharded.merge(), TypeError, "merge needs parts, got none"),
         (
             lambda: sharded.merge(sharded.part(PART, classes=6), sharded.part(PART, first_class=3)),
             ValueError,
-            "parts must be reduced with the same classes, got 6 and None",
+            "parts must be made with the same classes, got 6 and None",
         ),
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART, first_class=2)),
@@ -466,57 +465,57 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
             ValueError,
             "classes must be at least 3 for logits of 3 classes, got 2",
         ),
-        (lambda: sharded.loss(sharded.part(PART)), ValueError, "p has no target_logit; accepted is what was reduced"),
+        (lambda: sharded.loss(sharded.part(PART)), ValueError, "p must ... target_logit"),
         (
             lambda: sharded.loss(sharded.part(PART, [[0, 1], [1, 2]])),
             ValueError,
-            "p has targets of shape (2, 2); accepted is one for each row",
+            "p ... got targets of shape (2, 2)",
         ),
         (
             lambda: sharded.loss(sharded.part(PART, [0, 7])),
             ValueError,
-            "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
+            "the target of row [1] ... sample_weight 0",
         ),
         (
             lambda: sharded.loss(sharded.part(PART, [0, 1]), reduction="median"),
             ValueError,
-            "reduction is 'median'; accepted are 'mean', 'sum' and 'none'",
+            "reduction ... got 'median'",
         ),
         (
             lambda: sharded.grad(PART, sharded.part(PART), [0, 1]),
             ValueError,
-            "p has no target_logit; accepted is what was reduced with a target",
+            "p must ... target_logit",
         ),
-        (lambda: sharded.part(PART, first_class=2**63), ValueError, "first_class is 9223372036854775808; accepted"),
-        (lambda: sharded.logsumexp((1.0, 0.0)), TypeError, "p is a tuple; accepted is a Part, of sharded.part"),
-        (lambda: sharded.softmax(PART, 1.0), TypeError, "p is a float; accepted is a Part, of sharded.part"),
+        (lambda: sharded.part(PART, first_class=2**63), ValueError, "first_class ... got 9223372036854775808"),
+        (lambda: sharded.logsumexp((1.0, 0.0)), TypeError, "p ... got tuple"),
+        (lambda: sharded.softmax(PART, 1.0), TypeError, "p ... got float"),
         (
             lambda: sharded.grad(PART, sharded.part(PART, [0, 7]), [0, 7]),
             ValueError,
-            "the target of row [1] is in none of the parts; accepted are rows of sample_weight 0",
+            "the target of row [1] ... sample_weight 0",
         ),
         (
             lambda: sharded.grad(UNEQUAL, sharded.part(UNEQUAL, [0, 1]), [0, 2]),
             ValueError,
-            "target is another than that with which p was reduced; accepted is the same, one for each row",
+            "target must be the one",
         ),
         (
             lambda: sharded.grad(UNEQUAL, sharded.part(UNEQUAL, [[0, 1], [1, 2]]), [0, 2], out=UNEQUAL),
             ValueError,
-            "p has targets of shape (2, 2); accepted is one for each row",
+            "p ... got targets of shape (2, 2)",
         ),
         (
             lambda: sharded.softmax(PART, sharded.part(PART[:1])),
             ValueError,
-            "p has rows of shape (1,), and logits of shape (2, 3) have (2,); accepted are equal rows",
+            "p ... (2,) ... (2, 3), got (1,)",
         ),
         (
             lambda: sharded.count_larger(PART, sharded.part(PART)),
             ValueError,
-            "p has no target_logit; accepted is what was reduced with a target",
+            "p must ... target_logit",
         ),
     ],
 )
 def test_bad_input(call, error, message):
-    with pytest.raises(error, match=re.escape(message)):
+    with pytest.raises(error, match=words(message)):
         call()

@@ -68,9 +68,9 @@ def test_integers_in_the_shape_of_the_logits_that_are_not_one_hot(function, targ
 @pytest.mark.parametrize("shape", [(6,), (6, 1)], ids=str)
 def test_labels_of_two_classes_with_a_score_each(shape):
     scores, labels = np.linspace(-2, 2, 6).reshape(shape), np.arange(6).reshape(shape) % 2
-    with pytest.raises(ValueError, match="binary cross-entropy"):
+    with pytest.raises(ValueError, match=r"binary_cross_entropy\(logits, target\)"):
         cxent.cross_entropy(scores, labels)
-    both = cxent.cross_entropy(np.stack([0 * scores, scores], axis=-1), labels)  # as the message says
+    both = cxent.binary_cross_entropy(scores, labels)  # as the message says
     assert np.isclose(both, np.mean(np.logaddexp(0, scores) - labels * scores))
     p = 1 / (1 + np.exp(-scores))
     with pytest.raises(ValueError, match=r"np.stack\(\[1 - probs, probs\], axis=-1\)"):
@@ -121,7 +121,7 @@ def test_missing_labels():
     missing = {"float64 with NaN": np.array([0, np.nan, 1]), "object": np.array([0, None, 1], object)}
     for found, labels in missing.items():
         for function, name in ((cxent.cross_entropy, "target"), (cxent.token_logprobs, "ids")):
-            message = f"{name} must have an integer dtype .*, got {found}: .* fill missing labels"
+            message = f"{name} must have an integer dtype .*, got {found}: fill missing labels"
             with pytest.raises(TypeError, match=message):
                 function(x, labels)
     with pytest.raises(TypeError, match=r"got float64: convert it with astype\(int\)"):
@@ -208,7 +208,7 @@ def test_any_ignored_label_both_ways(ignored, dtype, close_the_short_way):
 @pytest.mark.once
 def test_padding_of_unsigned_ids():
     ids, mask = np.array([0, 1], np.uint16), np.array([True, False])
-    with pytest.raises(IndexError, match=r"-100, the ignore_index, which uint16 cannot be: convert with astype\(int\)"):
+    with pytest.raises(IndexError, match=r"uint16 cannot hold -100, so convert with astype\(int\)"):
         cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids, np.uint16(65436)), ignore_index=-100)
     found = cxent.token_logprobs(np.zeros((2, 3)), np.where(mask, ids.astype(int), -100), ignore_index=-100)
     assert found.logprob[1] == 0

@@ -328,7 +328,9 @@ def _is_lazy(array: Any) -> bool:
 def _logits(x: Any, axis: SupportsIndex, name: str) -> tuple[DaskArray, int, np.dtype[Any]]:
     """The array of that name, its class axis from the first on, and its dtype as cxent computes it."""
     if not _is_lazy(x):
-        raise TypeError(f"{name} is a {type(x).__name__}; accepted is a dask.array.Array: see dask.array.from_array")
+        raise TypeError(
+            f"{name} must be a dask.array.Array, got {type(x).__name__}: convert it with dask.array.from_array"
+        )
     _check_chunks(x, name)
     (class_axis,) = shape_of(x.shape, single_axis(axis)).class_axes
     return x, class_axis, logits_and(name, np.empty(0, x.dtype), -1).result_dtype
@@ -341,7 +343,7 @@ def _zeros(dtype: Any, shape: tuple[int, ...]) -> Array:
 
 def _check_chunks(array: DaskArray, name: str) -> None:
     if any(np.isnan(size) for sizes in array.chunks for size in sizes):
-        raise ValueError(f"{name} has chunks of unknown sizes; accepted are known ones: {name}.compute_chunk_sizes()")
+        raise ValueError(f"{name} must have chunks of known sizes: call {name}.compute_chunk_sizes() first")
 
 
 def _all(x: DaskArray) -> tuple[int, ...]:
@@ -471,8 +473,8 @@ def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
     for name, value in options.items():
         if value:
             raise ValueError(
-                f"{name} is {value!r}, and logits has {x.numblocks[axis]} chunks along axis {axis}, the classes; "
-                f"accepted is one, with this option: logits.rechunk({{{axis}: -1}})"
+                f"{name} needs all classes in one chunk, got {name}={value!r} with {x.numblocks[axis]} chunks along "
+                f"axis {axis}: use logits.rechunk({{{axis}: -1}})"
             )
 
 
@@ -581,8 +583,8 @@ def _cross_entropy(
         _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
         if soft:
             raise ValueError(
-                f"target has shape {x.shape}, which is that of class probabilities; accepted are these with one chunk "
-                f"along axis {axis}, the classes, as of logits.rechunk({{{axis}: -1}})"
+                f"class probabilities need all classes in one chunk, got a target of shape {x.shape} with "
+                f"{x.numblocks[axis]} chunks along axis {axis}: use logits.rechunk({{{axis}: -1}})"
             )
     target = (
         _in_chunks(target, x, _all(x)) if soft else _labels(target, "target", x, axis, options.ignore_index)

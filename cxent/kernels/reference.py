@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .reference_binary import binary_cross_entropy as binary_cross_entropy
+from .reference_binary import log_sigmoid as log_sigmoid
+from .reference_binary import sigmoid as sigmoid
 from .reference_divergence import divergence as divergence
 from .reference_rows import (
     Array,
@@ -394,6 +397,10 @@ def plain_log_softmax_backward(grad_output: object, output: object, axis: object
 
 
 def plain_softmax_jacobian(p: object, axis: object) -> None:
+    return None
+
+
+def plain_sigmoid(x: object, out: object, threads: int, of_log: bool) -> None:
     return None
 
 

@@ -353,7 +353,9 @@ CXENT_INLINE cxent_wide cxent_widen(cxent_vec x, int half) {
 
 /* The inverse. */
 CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* halves) {
-#if CXENT_HALVES == 2
+#if CXENT_VECTOR_BYTES == 32 && !CXENT_FLOAT64
+    return _mm256_set_m128(_mm256_cvtpd_ps(halves[1]), _mm256_cvtpd_ps(halves[0])); /* (not by way of memory) */
+#elif CXENT_HALVES == 2
     CXENT_VECTOR(float, CXENT_VECTOR_BYTES / 2) half;
     const half h[2] = {__builtin_convertvector(halves[0], half), __builtin_convertvector(halves[1], half)};
     return cxent_load((const cxent_real*) h);
@@ -364,8 +366,7 @@ CXENT_INLINE cxent_vec cxent_narrow(const cxent_wide* halves) {
 
 CXENT_INLINE cxent_wide cxent_load_wide(const double* p) {
     cxent_wide x;
-    memcpy(&x, p, sizeof x);
-    return x;
+    return memcpy(&x, p, sizeof x), x;
 }
 CXENT_INLINE void cxent_store_wide(double* p, cxent_wide x) { memcpy(p, &x, sizeof x); }
 

@@ -308,7 +308,7 @@ def check_same_rows(parts: Sequence[Part]) -> None:
     """Parts of the same rows, reduced alike."""
     for part in parts:
         if not isinstance(part, Part):
-            raise TypeError(f"parts must be Parts, of sharded.part, got {type(part).__name__}")
+            raise TypeError(f"parts must be Parts, as sharded.part returns them, got {type(part).__name__}")
     a, *others = parts
     for b in others:
         for what, of_a, of_b in (
@@ -320,7 +320,7 @@ def check_same_rows(parts: Sequence[Part]) -> None:
                 raise ValueError(f"parts must have {what} of one shape, got {of_a} and {of_b}")
         for name, one, other in (("temperature", a.temperature, b.temperature), ("classes", a.classes, b.classes)):
             if one != other:
-                raise ValueError(f"parts must be reduced with the same {name}, got {one} and {other}")
+                raise ValueError(f"parts must be made with the same {name}, got {one} and {other}")
 
 
 def _shape(array: RowResults | None) -> tuple[int, ...] | None:

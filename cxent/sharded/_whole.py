@@ -18,7 +18,7 @@ from .._targets import targets_of_part
 from .._types import Array, Out, Reduction, RowResults
 from ._part import Part, in_words, logits_at
 
-WITHOUT_TARGET = "p has no target_logit; accepted is what was reduced with a target"
+WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
 
 
 def logsumexp(p: Part) -> RowResults:
@@ -426,7 +426,7 @@ def weighted_grad(
     else:
         others = np.ones(1, np.bool_)
     if others.any():
-        raise ValueError("target is another than that with which p was reduced; accepted is the same, one for each row")
+        raise ValueError("target must be the one with which p was made")
     with np.errstate(all="ignore"):
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         scale = weights / p.temperature
@@ -464,16 +464,18 @@ def check_targets(p: Part, counts: Array) -> None:
     """Each row that counts has one target, in one of the parts."""
     targets = np.asarray(require_target(p))
     if targets.shape != np.shape(p.maximum):
-        raise ValueError(f"p has targets of shape {targets.shape}; accepted is one for each row")
+        raise ValueError(f"p must have one target per row, got targets of shape {targets.shape}")
     missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
     if missing.any():
         place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(f"the target of row {place} is in none of the parts; accepted are rows of sample_weight 0")
+        raise ValueError(
+            f"the target of row {place} is in none of the parts: only a row with sample_weight 0 may lack its target"
+        )
 
 
 def check(p: Part, name: str) -> None:
     if not isinstance(p, Part):
-        raise TypeError(f"{name} is a {type(p).__name__}; accepted is a Part, of sharded.part")
+        raise TypeError(f"{name} must be a Part, as sharded.part returns it, got {type(p).__name__}")
 
 
 def check_whole(p: Part) -> None:
@@ -489,6 +491,5 @@ def check_rows(p: Part, shape: Shape) -> None:
     check_whole(p)
     if np.shape(p.maximum) != shape.rows:
         raise ValueError(
-            f"p has rows of shape {np.shape(p.maximum)}, and logits of shape {shape.whole} have {shape.rows}; "
-            "accepted are equal rows"
+            f"p must have rows of shape {shape.rows} for logits of shape {shape.whole}, got {np.shape(p.maximum)}"
         )

@@ -1,0 +1,396 @@
+"""The logistic function, and losses of two classes: each number of the logits is a problem of its own."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from . import kernels
+from ._arrays import numbers_of, two_class_logits_and
+from ._loss import scaled_weights
+from ._options import BinaryOptions, binary_options, thread_count
+from ._results import narrowed, scalar
+from ._targets import checked_binary_targets
+from ._types import Array, Out, Real, Reduction, RowResults
+
+
+def sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = None) -> Array:
+    """The logistic function of each number.
+
+    ``p = 1 / (1 + exp(-x))``: the probability of the positive class of two, of which x is the logit. Both tails keep
+    their digits.
+
+    Parameters
+    ----------
+    x : array_like
+        Numbers, of any shape. float32 and float64 are computed as such, float16 and bfloat16 in float32, integers and
+        booleans in float64.
+    out : ndarray, optional
+        Where to put the result, with the shape and dtype of x; it may be x itself.
+    workers : int, optional
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    ndarray or scalar
+        The function of each number, in the dtype of x (float64 for integers): `out`, if given.
+
+    Raises
+    ------
+    TypeError
+        If x is complex, object, string or masked, or has another floating type, or `out` another dtype than the result.
+    ValueError
+        If `out` has another shape than x or is read-only, or `workers` is 0 or below -CPUs.
+
+    See Also
+    --------
+    log_sigmoid : Its logarithm.
+    binary_cross_entropy : The loss of labels 0 and 1.
+
+    Notes
+    -----
+    With ``e = exp(-|x|)`` it is ``1 / (1 + e)`` or ``e / (1 + e)``. The error is below 3 units in the last place;
+    results below the smallest normal number may be 0.
+
+    Examples
+    --------
+    >>> from cxent import sigmoid
+    >>> sigmoid([-800.0, 0.0, 2.0])
+    array([0.        , 0.5       , 0.88079708])
+    """
+    threads = thread_count(workers)
+    found: Array | None = kernels.for_plain(x).plain_sigmoid(x, out, threads, False)
+    return _logistic("sigmoid", x, out, threads) if found is None else found
+
+
+def log_sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = None) -> Array:
+    """The logarithm of the logistic function of each number.
+
+    ``log(p) = -log(1 + exp(-x))``. It keeps its digits where p is nearly 1, and is x where p is too small for a number.
+
+    Parameters
+    ----------
+    x, out, workers
+        As in `sigmoid`.
+
+    Returns
+    -------
+    ndarray or scalar
+        The function of each number, in the dtype of x (float64 for integers): `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `sigmoid`.
+
+    Notes
+    -----
+    It is ``min(x, 0) - log1p(exp(-|x|))``. The error is below 2 units in the last place.
+
+    Examples
+    --------
+    >>> from cxent import log_sigmoid
+    >>> log_sigmoid([-800.0, 0.0, 40.0])
+    array([-8.00000000e+02, -6.93147181e-01, -4.24835426e-18])
+    """
+    threads = thread_count(workers)
+    found: Array | None = kernels.for_plain(x).plain_sigmoid(x, out, threads, True)
+    return _logistic("log_sigmoid", x, out, threads) if found is None else found
+
+
+def binary_cross_entropy(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
+    reduction: Reduction = "mean",
+    workers: SupportsIndex | None = None,
+) -> RowResults:
+    """Cross-entropy of logits with labels 0 and 1, or with probabilities of the positive class.
+
+    Each number x of the logits is a two-class problem of its own, as in multi-label classification::
+
+        q'   = (1 - label_smoothing) * q + label_smoothing / 2
+        loss = w * (q' * pos_weight * softplus(-x) + (1 - q') * softplus(x)),   softplus(x) = log(1 + exp(x))
+
+    with q the target, and w the sample weight.
+
+    Parameters
+    ----------
+    logits : array_like
+        Logits of the positive class, of any shape: what scikit-learn's ``decision_function`` returns for two classes,
+        or one number for each of several labels. Dtypes are as in `sigmoid`.
+    target : array_like
+        Labels 0 and 1 (integers or booleans), or probabilities of the positive class (floats, which are not checked),
+        in the shape of the logits. For labels -1 and 1 pass ``target > 0``.
+    pos_weight : array_like, optional
+        The weight of the positive class: one number, or one for each number of the last axis.
+    sample_weight : array_like, optional
+        Weights of either sign, in the shape of the logits, or in that without its last axis: one for each row. What has
+        weight 0 does not count, whatever its logit is.
+    ignore_index : int, optional
+        Numbers with this label do not count. For labels alone.
+    label_smoothing : float, default 0
+        From 0 to 1: how much of each target is replaced by 1/2.
+    focal_gamma : float, default 0
+        From 0 to 100: the exponent of the focal loss [1]_, which multiplies the loss of a label by
+        ``(1 - p_t) ** focal_gamma``, p_t being the probability of that label. For labels without smoothing alone.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses are combined. The mean divides their sum by the sum of the sample weights of all numbers that
+        count; PyTorch divides by the number of logits, whatever their weights. `pos_weight` is not part of the divisor.
+    workers : int, optional
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    scalar or ndarray
+        The loss, in the dtype in which the logits are computed; with reduction "none" one for each number.
+
+    Raises
+    ------
+    TypeError
+        If an array is complex, object, string or masked, or an option is not a number.
+    ValueError
+        If shapes do not match, a label is neither 0, 1 nor `ignore_index`, an option is out of range, weights are not
+        finite, `focal_gamma` meets probabilities or smoothing, or `ignore_index` meets probabilities.
+
+    See Also
+    --------
+    binary_cross_entropy_with_grad : The loss and its gradient.
+    cross_entropy : One class of several.
+
+    Notes
+    -----
+    ``softplus(x)`` is ``max(x, 0) + log1p(exp(-|x|))``, so a small loss keeps its digits. Without a focal factor the
+    loss of a label, its gradient and its Hessian are within 4 units in the last place.
+
+    References
+    ----------
+    .. [1] T.-Y. Lin et al. Focal loss for dense object detection. 2017. arXiv:1708.02002.
+
+    Examples
+    --------
+    >>> from cxent import binary_cross_entropy
+    >>> scores = [2.0, -1.0, 40.0]
+    >>> binary_cross_entropy(scores, [1, 0, 1], reduction="none")
+    array([1.26928011e-01, 3.13261688e-01, 4.24835426e-18])
+    >>> print(binary_cross_entropy(scores, [1, 0, 0], pos_weight=2.0).round(6))
+    13.522373
+    """
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    return _of_labels(logits, target, pos_weight, sample_weight, options, 0)[0]
+
+
+def binary_cross_entropy_with_grad(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[RowResults, Array]:
+    """Cross-entropy of logits with labels 0 and 1, and its gradient with respect to the logits.
+
+    Without a focal factor ``dloss/dx = w / D * ((1 - q') * p - q' * pos_weight * (1 - p))`` with ``p = sigmoid(x)``, D
+    being what the mean divides by (1 with reduction "sum" or "none"). `binary_cross_entropy` explains the options.
+
+    Parameters
+    ----------
+    logits, target : array_like
+        Logits, and labels 0 and 1 or probabilities in their shape.
+    pos_weight, sample_weight : array_like, optional
+        Weights of the positive class, and of numbers or rows.
+    ignore_index : int, optional
+        The label of what does not count.
+    label_smoothing, focal_gamma : float, default 0
+        How much of each target is replaced by 1/2; the exponent of the focal loss.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses are combined. With "none" the gradient is that of their sum.
+    out : ndarray, optional
+        Where to put the gradient, with the shape and dtype of the logits; it may be these themselves.
+    workers : int, optional
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `binary_cross_entropy`.
+    grad : ndarray
+        The gradient in the shape of the logits: `out`, if given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy`, and if `out` has another shape or dtype than the logits, or is read-only.
+
+    Examples
+    --------
+    >>> from cxent import binary_cross_entropy_with_grad
+    >>> loss, grad = binary_cross_entropy_with_grad([2.0, -1.0], [1, 0])
+    >>> print(loss.round(6), grad.round(6))
+    0.220095 [-0.059601  0.134471]
+    """
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    loss, (grad, _) = _of_labels(logits, target, pos_weight, sample_weight, options, 1, out)
+    return loss, grad
+
+
+def binary_cross_entropy_with_hess(
+    logits: ArrayLike,
+    target: ArrayLike,
+    *,
+    pos_weight: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
+    reduction: Reduction = "mean",
+    out: Out = None,
+    workers: SupportsIndex | None = None,
+) -> tuple[RowResults, Array, Array]:
+    """Cross-entropy of logits with labels 0 and 1, its gradient, and its second derivative.
+
+    Without a focal factor the second derivative is ``w / D * (1 - q' + q' * pos_weight) * p * (1 - p)``, the diagonal
+    of the Hessian, which has nothing else. With one it can be negative, where a label is badly wrong.
+
+    Parameters
+    ----------
+    logits, target : array_like
+        Logits, and labels 0 and 1 or probabilities in their shape.
+    pos_weight, sample_weight : array_like, optional
+        Weights of the positive class, and of numbers or rows.
+    ignore_index : int, optional
+        The label of what does not count.
+    label_smoothing, focal_gamma : float, default 0
+        How much of each target is replaced by 1/2; the exponent of the focal loss.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses are combined. With "none" the derivatives are those of their sum.
+    out : ndarray, optional
+        Where to put the gradient, with the shape and dtype of the logits; it may be these themselves.
+    workers : int, optional
+        As in `cross_entropy`.
+
+    Returns
+    -------
+    loss : scalar or ndarray
+        As from `binary_cross_entropy`.
+    grad : ndarray
+        The gradient in the shape of the logits: `out`, if given.
+    hess : ndarray
+        The second derivative of each number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `binary_cross_entropy_with_grad`.
+
+    Examples
+    --------
+    >>> from cxent import binary_cross_entropy_with_hess
+    >>> loss, grad, hess = binary_cross_entropy_with_hess([2.0, -1.0], [1, 0], reduction="sum")
+    >>> hess.round(6)
+    array([0.104994, 0.196612])
+    """
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    loss, (grad, hess) = _of_labels(logits, target, pos_weight, sample_weight, options, 2, out)
+    return loss, grad, hess
+
+
+def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Array:
+    """One of the two functions of any array."""
+    given, dtype = numbers_of(x, out)
+    numbers = np.ascontiguousarray(given)
+    result = _memory(out, numbers, given)
+    if numbers.size:
+        kernel = getattr(kernels.serving.of(dtype), function)
+        kernel(kernels.stored(numbers), kernels.stored(result), threads)
+    results: Array = _given_back(result, out, given.shape)
+    return results
+
+
+def _of_labels(
+    logits: ArrayLike,
+    target: ArrayLike,
+    pos_weight: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    options: BinaryOptions,
+    derivatives: int,
+    out: Out = None,
+) -> tuple[RowResults, tuple[Any, Any]]:
+    """The loss, and as many of its derivatives as are wanted."""
+    arrays = two_class_logits_and(logits, target, pos_weight, sample_weight, out)
+    labels, by_column, weights = checked_binary_targets(arrays, options)
+    given, dtype = arrays.x, arrays.dtype
+    columns = given.shape[-1] if given.ndim else 1
+    x = np.ascontiguousarray(given).reshape(given.size // max(columns, 1), columns)
+    labels = np.ascontiguousarray(labels).reshape(x.shape)
+    weights = None if weights is None else np.broadcast_to(weights, given.shape).reshape(x.shape)
+    losses = np.empty(x.shape, dtype) if options.reduction == "none" else None
+    grad = _memory(out, x, given).reshape(x.shape) if derivatives else None
+    hess = np.empty_like(x) if derivatives > 1 else None
+    is_soft = labels.dtype.kind == "f"
+    weights, divisor = _weights_of_mean(x, None if is_soft else labels, weights, options, dtype)
+    total = 0.0
+    if x.size:
+        total = kernels.serving.of(dtype).binary_cross_entropy(
+            kernels.stored(x),
+            labels if is_soft else kernels.stored(labels),
+            by_column,
+            weights,
+            (options.ignore_index, options.label_smoothing, options.focal_gamma, divisor),
+            losses,
+            None if grad is None else kernels.stored(grad),
+            None if hess is None else kernels.stored(hess),
+            options.threads,
+        )
+    loss: Any = scalar(total if divisor else math.nan, dtype)
+    if losses is not None:
+        loss = losses.reshape(given.shape)[()]
+    results = (
+        None if grad is None else _given_back(grad, out, given.shape),
+        None if hess is None else hess.reshape(given.shape)[()],
+    )
+    return loss, results
+
+
+def _memory(out: Out, x: Array, given: Array) -> Array:
+    """Memory for a result like x: `out`, where a kernel may write while it reads x."""
+    if out is None or not (out.flags.c_contiguous and out.flags.aligned and out.dtype == x.dtype):
+        return np.empty_like(x)
+    is_x = (out is given and x.base in (None, given)) or not np.may_share_memory(out, x)
+    return np.asarray(out) if is_x else np.empty_like(x)
+
+
+def _given_back(result: Array, out: Out, shape: tuple[int, ...]) -> Any:
+    """What the caller gets: `out`, if given; a scalar for what has no axes."""
+    result = result.reshape(shape)
+    if out is None:
+        return result[()]
+    if not np.may_share_memory(result, out):
+        out[...] = narrowed(result, out.dtype)
+    return out
+
+
+def _weights_of_mean(
+    x: Array, labels: Array | None, weights: Array | None, options: BinaryOptions, dtype: np.dtype[Any]
+) -> tuple[Array | None, float]:
+    """The weights, and what the sum of the losses is divided by."""
+    if options.reduction != "mean":
+        return weights, 1.0
+    if (weights is None and options.ignore_index is None) or x.size == 0:
+        return weights, float(x.size)
+    of_labels = None if labels is None else kernels.stored(labels)
+    divisor, _, exponent, _ = kernels.serving.of(dtype).sums_of_weights(of_labels, weights, None, options.ignore_index)
+    return scaled_weights(weights, exponent), divisor
