@@ -246,26 +246,19 @@ def two_class_logits_and(
     x = _floating(logits, "logits")
     dtype = computed_dtype(x.dtype)
     labels = _real(target, "target", "an integer or boolean dtype (labels 0 and 1) or a real one (probabilities)")
-    )
     if labels.dtype.kind in "iub" or labels.size == 0:
         labels = _native(labels, "target")
     else:
         labels = _converted(labels, dtype)
     if out is not None:
         _check_out(out, x.shape, x.dtype)
-    return Arrays(
-        "logits",
-        x,
-        shape_of(x.shape, None),
-        dtype,
-        x.dtype,
-        None,
-        labels,
-        None if pos_weight is None else _weights(pos_weight, "pos_weight", dtype, "of the positive class"),
-        None
-        if sample_weight is None
-        else _weights(sample_weight, "sample_weight", dtype, "one for each number or row"),
-    )
+    arrays = Arrays("logits", x, shape_of(x.shape, None), dtype, x.dtype)
+    arrays.target = labels
+    if pos_weight is not None:
+        arrays.class_weights = _weights(pos_weight, "pos_weight", dtype, "of the positive class")
+    if sample_weight is not None:
+        arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one for each number or row")
+    return arrays
 
 
 def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:

@@ -323,4 +323,4 @@ def test_time_that_threads_spin(spin):
 @pytest.mark.once
 @pytest.mark.parametrize("spin", ["soon", "-1", "201", "nan"])
 def test_time_that_threads_may_not_spin(spin):
-    assert f"ValueError: CXENT_SPIN is '{spin}'; accepted is a number of microseconds" in run_with_spin(spin).stderr
+    assert "ValueError: CXENT_SPIN must be a number of microseconds" in run_with_spin(spin).stderr

@@ -198,7 +198,7 @@ def spin_of(text):
     except ValueError:
         wanted = -1.0
     if not 0 <= wanted <= 200:
-        raise ValueError(f"CXENT_SPIN is {text!r}; accepted is a number of microseconds from 0 to 200")
+        raise ValueError(f"CXENT_SPIN must be a number of microseconds from 0 to 200, got {text!r}")
     return wanted
 
 
