@@ -191,7 +191,7 @@ def part_options(
         single_axis(axis),
         _integer_in_range(first_class, "first_class", MOST_CLASSES),
         _integer_in_range(top_k, "top_k", MOST_CLASSES),
-        _temperature(temperature),
+        checked_temperature(temperature),
         None if classes is None else _integer_in_range(classes, "classes", MOST_CLASSES),
         one_of(REDUCTIONS, reduction, "reduction"),
         threads,
@@ -214,7 +214,7 @@ def _checked_options(
         ignore_index = _integer(ignore_index, "ignore_index", "an integer or None")
     label_smoothing = _real(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
     z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
-    temperature = _temperature(temperature)
+    temperature = checked_temperature(temperature)
     if softcap is not None:
         softcap = _real(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30)
     is_plain = (reduction != "none" and ignore_index is None and softcap is None) and (
@@ -229,7 +229,8 @@ def _checked_options(
 _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_checked_options)
 
 
-def _temperature(value: object) -> float:
+def checked_temperature(value: object) -> float:
+    """`temperature` as a number."""
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
 
 

@@ -10,23 +10,25 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, exponents_and_factors, gradients_and_results, logits_and
 from ._layout import lay_out
-from ._options import Axes, axes_and_threads, single_axis
+from ._options import Axes, axes_and_threads, checked_temperature, single_axis
 from ._results import result_of, rows_of
 from ._targets import checked_mask
-from ._types import Array, Axis, Out, RowResults
+from ._types import Array, Axis, Out, Real, RowResults
 
 
 def softmax(
     x: ArrayLike,
     axis: Axis = -1,
     *,
+    temperature: Real = 1.0,
     where: ArrayLike | None = None,
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
     """Probabilities from logits.
 
-    ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row.
+    ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row, of logits that were divided by the
+    temperature.
 
     Parameters
     ----------
@@ -37,6 +39,8 @@ def softmax(
         The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
         in C or F order is reached without a copy; where the strides cannot be described as (outer, classes, inner),
         x is copied once.
+    temperature : float, default 1
+        What the logits are divided by, from 1e-30 to 1e30: a few rows at a time, without a copy of all.
     where : array_like of bool, optional
         Which logits take part, of a shape that broadcasts to that of x. The others have probability 0, whatever they
         are; a row without any is all 0.
@@ -71,7 +75,8 @@ def softmax(
 
     Notes
     -----
-    A probability is within 4 units in the last place of the exact value for the logits as given. Those below the
+    A probability is within 4 units in the last place of the exact value for the logits as given (a temperature rounds
+    them). Those below the
     smallest normal number may be 0. Half precision is rounded once, at the end. A row with NaN or +inf is NaN; -inf has
     probability 0; a row of -inf alone is NaN. The usual shift by the maximum, whose rounding is avoided here, is
     analysed in [1]_.
@@ -92,21 +97,27 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     axes, threads = axes_and_threads(axis, workers)
-    result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
-    return _like_logits("softmax", x, axes, where, out, threads) if result is None else result
+    divisor = 1.0 if type(temperature) is float and temperature == 1 else checked_temperature(temperature)
+    if divisor == 1:
+        result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
+        if result is not None:
+            return result
+    return _like_logits("softmax", x, axes, divisor, where, out, threads)
 
 
 def log_softmax(
     x: ArrayLike,
     axis: Axis = -1,
     *,
+    temperature: Real = 1.0,
     where: ArrayLike | None = None,
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
     """Log-probabilities from logits.
 
-    ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row.
+    ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row, of logits that were divided
+    by the temperature.
 
     Parameters
     ----------
@@ -114,6 +125,8 @@ def log_softmax(
         Logits, of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes; as in `softmax`.
+    temperature : float, default 1
+        What the logits are divided by; as in `softmax`.
     where : array_like of bool, optional
         Which logits take part; as in `softmax`. The others have -inf, as all of a row without any.
     out : ndarray, optional
@@ -155,8 +168,12 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     axes, threads = axes_and_threads(axis, workers)
-    result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
-    return _like_logits("log_softmax", x, axes, where, out, threads) if result is None else result
+    divisor = 1.0 if type(temperature) is float and temperature == 1 else checked_temperature(temperature)
+    if divisor == 1:
+        result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
+        if result is not None:
+            return result
+    return _like_logits("log_softmax", x, axes, divisor, where, out, threads)
 
 
 def logsumexp(
@@ -384,7 +401,9 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
         return jacobian.astype(arrays.result_dtype, copy=False)
 
 
-def _like_logits(function: str, x: ArrayLike, axes: Axes, where: ArrayLike | None, out: Out, threads: int) -> Array:
+def _like_logits(
+    function: str, x: ArrayLike, axes: Axes, temperature: float, where: ArrayLike | None, out: Out, threads: int
+) -> Array:
     """What a kernel makes of logits, in their shape."""
     arrays = logits_and("x", x, axes, where=where, out=out)
     shape = arrays.shape
@@ -392,7 +411,7 @@ def _like_logits(function: str, x: ArrayLike, axes: Axes, where: ArrayLike | Non
     laid = lay_out(shape, [arrays.x, mask], outputs=[True], result_dtype=arrays.result_dtype, out=out)
     if shape.classes and shape.row_count:
         kernel = getattr(kernels.serving.of(arrays.dtype), function)
-        kernel(*laid.inputs, *laid.outputs, laid.past_caches, threads)
+        kernel(*laid.inputs, temperature, *laid.outputs, laid.past_caches, threads)
     return cast(Array, result_of(laid))
 
 

@@ -196,7 +196,7 @@ def test_the_gil_is_released(kernels):
     def compute():
         started.set()
         for _ in range(10):  # long enough for the other to wake up
-            kernels.of(x.dtype).softmax(x, None, x, False, 1)
+            kernels.of(x.dtype).softmax(x, None, 1.0, x, False, 1)
         finished.set()
 
     interval = sys.getswitchinterval()
@@ -305,3 +305,33 @@ def test_the_logarithm_of_a_sum_of_nothing(shape, axis):
 def test_derivatives_without_elements(backward):
     assert backward(np.empty((3, 0)), np.empty((3, 0))).shape == (3, 0)
     assert cxent.softmax_jacobian(np.empty((3, 0))).shape == (3, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("shape", [(40, 3), (5, 100), (3, 300), (2, 5000)], ids=str)
+def test_a_temperature_divides_the_logits(shape, dtype):
+    """With masks, strides, in place, and where a quotient would be too large."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(shape) * 8).astype(dtype)
+    mask = rng.random(shape) < 0.7
+    mask[0] = False
+    for t in (0.25, 0.7, 3, 1e4):
+        wide = x.astype(np.float64) / t
+        for function in (cxent.softmax, cxent.log_softmax):
+            scale = np.abs(wide).max() * 4 * np.finfo(dtype).eps  # (the quotients are rounded)
+            assert_allclose(function(x, temperature=t), function(wide), rtol=scale + RTOL[x.dtype.name], atol=scale)
+            found = function(x, temperature=t, where=mask)
+            assert_allclose(found, function(wide, where=mask), rtol=scale + RTOL[x.dtype.name], atol=scale)
+            y = np.asfortranarray(x)
+            assert function(y, temperature=t, out=y) is y
+            assert_allclose(y, function(x, temperature=t), rtol=scale + RTOL[x.dtype.name], atol=scale)
+    large = np.array([[np.finfo(dtype).max, 0, -np.finfo(dtype).max]], dtype)
+    assert (cxent.softmax(large, temperature=1e-3) == [1, 0, 0]).all()
+    assert_same_bits(cxent.softmax(x, temperature=np.float64(1)), cxent.softmax(x))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("temperature", [0, -1, np.inf, np.nan, True, "1", None], ids=str)
+def test_temperatures_that_are_none(temperature):
+    with pytest.raises((TypeError, ValueError), match="temperature must be"):
+        cxent.softmax([1.0, 2.0], temperature=temperature)

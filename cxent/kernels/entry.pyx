@@ -119,18 +119,26 @@ cdef void set_mask(Call* call, mask) except *:
         call.x.direct = False  # what takes no part is replaced in a tile
 
 
+cdef void set_temperature(Call* call, double temperature) noexcept:
+    if temperature != 1:
+        call.loss.temperature = temperature
+        call.x.direct = False  # logits are changed in a tile
+
+
 def softmax(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+    double temperature,  # IN  what x is divided by
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
     /,
 ):
-    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row."""
+    """out = exp(x - m) / sum(exp(x - m)), m the maximum of the row, of x over the temperature."""
     cdef Call call
     begin_with(&call, x)
     set_mask(&call, mask)
+    set_temperature(&call, temperature)
     call.out = rows_of(&call.batch, out)
     call.threads = threads
     with nogil:
@@ -142,15 +150,17 @@ def softmax(
 def log_softmax(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+    double temperature,  # IN  what x is divided by
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
     /,
 ):
-    """out = (x - m) - log(sum(exp(x - m)))."""
+    """out = (x - m) - log(sum(exp(x - m))), of x over the temperature."""
     cdef Call call
     begin_with(&call, x)
     set_mask(&call, mask)
+    set_temperature(&call, temperature)
     call.out = rows_of(&call.batch, out)
     if call.batch.columns:
         call.spare.origin = call.x.origin  # (a tile alone)

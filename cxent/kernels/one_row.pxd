@@ -47,7 +47,7 @@ cdef inline bint are_short_rows_alone(const Batch* batch) noexcept nogil:
 cdef inline bint are_alone(const Call* call) noexcept nogil:
     """Whether rows are to be computed one at a time: all arrays' are used where they are, and they are long, or few."""
     return ((not call.batch.columns or are_short_rows_alone(&call.batch)) and call.mask.origin == NULL
-            and are_native_rows(&call.batch, &call.x)
+            and call.loss.temperature == 1 and are_native_rows(&call.batch, &call.x)
             and (call.out.origin == NULL or are_native_rows(&call.batch, &call.out)))
 
 

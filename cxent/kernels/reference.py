@@ -28,16 +28,16 @@ from .reference_rows import (
 
 
 @np.errstate(all="ignore")
-def softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
+def softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    e, rest = exponentials(*shifted_by_max(rows)[1:])
+    e, rest = exponentials(*_capped(rows, 0, temperature)[1:3])
     store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, mask: Array | None, out: Array, past_caches: bool, threads: int) -> None:
+def log_softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    _, shifted, lost = shifted_by_max(rows)
+    _, shifted, lost, _ = _capped(rows, 0, temperature)
     _, rest = exponentials(shifted, lost)
     store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
 

@@ -4,8 +4,8 @@ from .apply cimport apply_to_array, apply_to_row
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
 from .exponentials cimport (
-    find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials, sum_exponentials_m1, take_terms,
-    take_terms_keeping_x,
+    change_logits, find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials,
+    sum_exponentials_m1, take_terms, take_terms_keeping_x,
 )
 from .formulas cimport LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Row_factors
 from .losses cimport Exponentials, Row_numbers, compute_lse, sumexp_m1_of
@@ -48,6 +48,8 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, m)
+    if call.loss.temperature != 1:
+        change_logits(call, x, m, &call.n, factors)
     sum_exponentials(call, &of, m, total, lost)
     put_shares(&call.batch, total, lost, factors)
     apply_to_array(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
@@ -64,6 +66,7 @@ cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
 
 cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     """out = (x - m) - log1p(sumexp_m1)."""
+    cdef real m[MOST_ROWS]
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
@@ -74,14 +77,17 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     if are_alone(call):
         log_softmax_rows(call)
         return
-    take_terms_keeping_x(call, x, x, factors.a, &of)
-    max_rows(&call.batch, &call.x, x, &call.next, factors.a)
+    take_terms_keeping_x(call, x, x, m, &of)
+    max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
-        level_empty_rows(&call.batch, chosen, factors.a)
-    sum_exponentials_m1(call, &of, factors.a, n)
+        level_empty_rows(&call.batch, chosen, m)
+    if call.loss.temperature != 1:
+        change_logits(call, x, m, n, factors)
+    sum_exponentials_m1(call, &of, m, n)
     for group in range((call.batch.rows + W - 1) // W):
         sumexp_m1 = load(n.sumexp_m1 + group * W)
         sumexp_m1 = select(equal(sumexp_m1, broadcast(-1)), broadcast(0), sumexp_m1)  # (of an empty row)
+        store(factors.a + group * W, load(m + group * W))
         store(factors.b + group * W, log1p(sumexp_m1))
     apply_to_array(SHIFT, &call.batch, x, x, NULL, factors, &call.out, &call.pending)
 
