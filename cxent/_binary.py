@@ -73,8 +73,12 @@ def log_sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None 
 
     Parameters
     ----------
-    x, out, workers
-        As in `sigmoid`.
+    x : array_like
+        Numbers, of any shape; dtypes as in `sigmoid`.
+    out : ndarray, optional
+        Where to put the result, with the shape and dtype of x; it may be x itself.
+    workers : int, optional
+        As in `cross_entropy`.
 
     Returns
     -------
