@@ -197,7 +197,7 @@ def chosen_levels():
     names = list(LEVELS) if wanted is None else wanted.replace(" ", "").split(",")
     for name in names:
         if name not in LEVELS:
-            sys.exit(f"CXENT_BUILD_LEVELS has {name!r}; accepted on this platform are: {', '.join(LEVELS)}")
+            sys.exit(f"CXENT_BUILD_LEVELS must name some of {', '.join(LEVELS)} on this platform, got {name!r}")
     return names
 
 

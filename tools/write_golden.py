@@ -10,7 +10,7 @@ from cxent.kernels import threads
 
 def main() -> None:
     if cxent.kernels.serving.name not in ("v3", "v4"):
-        sys.exit(f"the {cxent.kernels.serving.name} kernels have no fused multiply-add; accepted are v3 and v4")
+        sys.exit(f"the {cxent.kernels.serving.name} kernels have no fused multiply-add: set CXENT_ISA to v3 or v4")
     threads.set_sizes(golden.PART_SIZE, golden.PART_SIZE)
     found = {
         f"{dtype}, {layout}": golden.hashes(dtype, layout, 1) for dtype in golden.DTYPES for layout in golden.LAYOUTS
