@@ -1,13 +1,15 @@
-"""The boosting objective: beside the libraries' own it grows the same trees."""
+"""Objectives and metrics of boosting: they grow the trees of the libraries' own, and stop in the same round."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from helpers import loss_by_definition
 from numpy.testing import assert_allclose, assert_array_equal
 
-from cxent.boosting import softmax_objective
+import cxent
+from cxent.boosting import logistic_metric, logistic_objective, softmax_metric, softmax_objective
 
 FACTORS = {"xgboost": 2, "lightgbm": 5 / 4, "exact": 1}
 
@@ -210,3 +212,138 @@ def splits_of_lightgbm(booster):
         return [(node["split_feature"], node["threshold"]), splits(node["left_child"]), splits(node["right_child"])]
 
     return [splits(tree["tree_structure"]) for tree in booster.dump_model()["tree_info"]]
+
+
+@pytest.fixture(scope="module")
+def two_classes(data):
+    x, y, weight = data
+    return x, (y > 1).astype(int), weight
+
+
+@pytest.mark.parametrize("convention", FACTORS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_two_classes(convention, weighted):
+    scores, labels = np.linspace(-5, 5, 11), np.arange(11) % 2
+    weight = np.arange(1.0, 12) if weighted else None
+    w = (1 if weight is None else weight) * np.where(labels == 1, 3, 1)
+    p = 1 / (1 + np.exp(-scores))
+    objective = logistic_objective(convention, pos_weight=3)
+    for grad, hess in (
+        objective(scores, Dataset(labels.astype(np.float32), weight)),
+        objective(labels, scores, weight),
+        [a[:, 0] for a in objective(scores[:, np.newaxis], Dataset(labels, weight))],
+    ):
+        assert_allclose(grad, w * (p - labels), rtol=1e-12)
+        assert_allclose(hess, w * p * (1 - p), rtol=1e-12)
+
+
+def test_second_derivatives_of_a_focal_loss_have_a_floor():
+    scores, labels = np.array([-4.0, 2.0]), np.array([1, 1])
+    exact = logistic_objective("exact", focal_gamma=2)(labels, scores)[1]
+    assert exact[0] < 0 < exact[1]
+    for convention in ("xgboost", "lightgbm"):
+        assert_array_equal(logistic_objective(convention, focal_gamma=2)(labels, scores)[1], [1e-16, exact[1]])
+
+
+def test_metrics_are_losses():
+    rng = np.random.default_rng(0)
+    scores, labels, weight = rng.standard_normal((9, 3)), rng.integers(0, 3, 9), rng.random(9)
+    expected = float(cxent.cross_entropy(scores, labels, sample_weight=weight))
+    dataset = Dataset(labels.astype(np.float32), weight)
+    assert softmax_metric("xgboost")(scores, dataset) == ("cross_entropy", expected)
+    assert softmax_metric("xgboost")(labels, scores, weight) == expected
+    assert softmax_metric("lightgbm")(scores.ravel(order="F"), dataset) == ("cross_entropy", expected, False)
+    assert softmax_metric("exact")(scores, Dataset(labels, np.float32([]))) == float(
+        cxent.cross_entropy(scores, labels)
+    )
+    expected = float(cxent.binary_cross_entropy(scores[:, 0], labels > 0, sample_weight=weight))
+    dataset = Dataset((labels > 0).astype(np.float32), weight)
+    assert logistic_metric("xgboost")(scores[:, :1], dataset) == ("binary_cross_entropy", expected)
+    assert logistic_metric("lightgbm")((labels > 0).astype(int), scores[:, 0], weight)[1:] == (expected, False)
+    for made in (softmax_metric("exact"), logistic_metric("lightgbm", workers=2), logistic_objective("exact")):
+        assert pickle.loads(pickle.dumps(made)) == made
+
+
+def test_bad_input_of_two_classes():
+    for make in (logistic_objective, logistic_metric, softmax_metric):
+        with pytest.raises(ValueError, match=r"^convention must .*got 'catboost'"):
+            make("catboost")
+    for wrong in ({"pos_weight": -1}, {"pos_weight": np.inf}, {"focal_gamma": -1}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must"):
+            logistic_objective("exact", **wrong)
+    with pytest.raises(ValueError, match=r"^scores must have shape \(2,\).*got \(2, 2\)"):
+        logistic_objective("exact")(np.zeros((2, 2)), Dataset([0, 1]))
+    with pytest.raises(ValueError, match=r"^target\[1\] must be 0 or 1, got 2"):
+        logistic_objective("exact")(np.zeros(2), Dataset(np.float32([0, 2])))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_xgboost_stops_in_the_same_round(data, two_classes, classes):
+    import xgboost
+
+    x, y, weight = two_classes if classes == 2 else data
+    train, held_out = (
+        xgboost.DMatrix(x[rows], y[rows], weight=weight[rows]) for rows in (slice(0, 400), slice(400, 600))
+    )
+    own = {"objective": "binary:logistic", "eval_metric": "logloss"}
+    ours = {"objective": logistic_objective, "metric": logistic_metric}
+    settings = {"max_depth": 4, "eta": 0.5, "base_score": 0.5, "nthread": 1}
+    if classes == 3:
+        own = {"objective": "multi:softprob", "eval_metric": "mlogloss", "num_class": 3}
+        ours = {"objective": softmax_objective, "metric": softmax_metric}
+        settings |= {"num_class": 3}
+    stop = {"evals": [(held_out, "held_out")], "early_stopping_rounds": 5, "verbose_eval": False}
+    a = xgboost.train(settings | own, train, 200, **stop)
+    from_0 = {"disable_default_eval_metric": True, "base_score": 0.0}  # (a score; theirs is a probability)
+    objective, metric = ours["objective"]("xgboost"), ours["metric"]("xgboost")
+    b = xgboost.train(settings | from_0, train, 200, obj=objective, custom_metric=metric, **stop)
+    assert a.best_iteration == b.best_iteration < 199
+    assert_allclose(a.best_score, b.best_score, rtol=1e-4)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_lightgbm_stops_in_the_same_round(data, two_classes, classes):
+    import lightgbm
+
+    x, y, weight = two_classes if classes == 2 else data
+    settings = {
+        "max_depth": 4, "learning_rate": 0.5, "boost_from_average": False, "verbosity": -1, "num_threads": 1,
+        "deterministic": True,
+    }  # fmt: skip
+    own = {"objective": "binary", "metric": "binary_logloss"}
+    ours = (logistic_objective, logistic_metric)
+    if classes == 3:
+        own = {"objective": "multiclass", "metric": "multi_logloss"}
+        settings["num_class"], ours = 3, (softmax_objective, softmax_metric)
+
+    def train(chosen, **more):
+        dataset = lightgbm.Dataset(x[:400], y[:400], weight=weight[:400])
+        held_out = dataset.create_valid(x[400:], y[400:], weight=weight[400:])
+        stop = lightgbm.early_stopping(5, verbose=False)
+        return lightgbm.train(settings | chosen, dataset, 200, valid_sets=[held_out], callbacks=[stop], **more)
+
+    a = train(own)
+    b = train({"objective": ours[0]("lightgbm"), "metric": "none"}, feval=ours[1]("lightgbm"))
+    assert a.best_iteration == b.best_iteration < 200
+    assert_allclose(
+        next(iter(a.best_score["valid_0"].values())), b.best_score["valid_0"][ours[1]("exact").__name__], rtol=1e-6
+    )
+
+
+def test_metrics_with_the_interface_of_scikit_learn(two_classes):
+    import lightgbm
+    import xgboost
+
+    x, y, _ = two_classes
+    model = xgboost.XGBClassifier(
+        n_estimators=4, objective=logistic_objective("xgboost"), eval_metric=logistic_metric("xgboost"), n_jobs=1
+    ).fit(x[:400], y[:400], verbose=False, eval_set=[(x[400:], y[400:])])
+    found = model.evals_result()["validation_0"]["binary_cross_entropy"][-1]
+    scores = model.predict(x[400:], output_margin=True)
+    assert_allclose(found, cxent.binary_cross_entropy(scores, y[400:]), rtol=1e-5)
+    model = lightgbm.LGBMClassifier(n_estimators=4, objective=logistic_objective("lightgbm"), verbosity=-1, n_jobs=1)
+    with warnings.catch_warnings():  # (LightGBM 4.7 has another name for it)
+        warnings.simplefilter("ignore")
+        model.fit(x[:400], y[:400], eval_metric=logistic_metric("lightgbm"), eval_set=[(x[400:], y[400:])])
+    found = model.evals_result_["valid_0"]["binary_cross_entropy"][-1]
+    assert_allclose(found, cxent.binary_cross_entropy(model.predict(x[400:], raw_score=True), y[400:]), rtol=1e-6)

@@ -55,7 +55,8 @@ def test_links_between_files_lead_somewhere(page):
 
 
 FUNCTIONS = [getattr(cxent, name) for name in cxent.__all__ if name.islower() and name not in ("boosting", "sharded")]
-FUNCTIONS += [boosting.softmax_objective, *(getattr(sharded, name) for name in sharded.__all__ if name.islower())]
+FUNCTIONS += [getattr(boosting, name) for name in boosting.__all__]
+FUNCTIONS += [getattr(sharded, name) for name in sharded.__all__ if name.islower()]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__)
