@@ -252,7 +252,7 @@ cdef inline void store_results(const Batch* batch, Block results, Rows* out, Pen
 
 
 cdef inline void apply_to_array(Formula formula, const Batch* batch, Block x, Block y, const real* w,
-                             const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
+                                const Row_factors* of, Rows* out, Pending* pending) noexcept nogil:
     """The formula's results to the array: at once, or while the next batch is computed."""
     if (are_lines(batch, out) and out.storage == NATIVE and not leave_columns_empty(batch, out)
             and not is_rare(formula)):

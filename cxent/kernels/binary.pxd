@@ -112,7 +112,7 @@ cdef inline void take_targets(const Binary* of, Py_ssize_t start, Py_ssize_t n, 
 
 
 cdef inline void load_x(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
-    """x, e and their logarithm, each in a loop of its own: what is long waits for itself, and a CPU looks only some tens
+    """x, e and its logarithm, each in a loop of its own: what is long waits for itself, and a CPU looks only some tens
     of operations ahead.
     """
     cdef Py_ssize_t itemsize = size_of(of.storage)

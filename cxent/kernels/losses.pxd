@@ -301,8 +301,8 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
             q = load(n.weight + r)
             at_largest = -q * p_but_largest
             if loss.z != 0:     # (there p is largest * share)
-                at_largest = at_largest + times_weights(unbiased(e.largest) * share * z, one, one,
-                                            z_scale / scale, zero, 0)
+                at_largest = at_largest + times_weights(unbiased(e.largest) * share * z, one, one, z_scale / scale,
+                                                        zero, 0)
             s = times_weights(s, one, one, scale, zero, 0)
             store(f.a + r, times_weights(share, q, load(n.row_weight + r), scale, share * z, z_scale))
             store(f.b + r, s)

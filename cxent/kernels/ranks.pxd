@@ -117,7 +117,7 @@ cdef inline void find_places(const real* x, const Ordered* of, word* place) noex
 
 
 cdef inline void count_above_many(const Batch* batch, Block x, Py_ssize_t row, Py_ssize_t n, Ordered* of,
-                                        int64_t* larger) noexcept nogil:
+                                  int64_t* larger) noexcept nogil:
     """How many numbers of a row are larger than each of the n that are given as the values, in any order."""
     cdef real numbers[LANES]
     cdef word place[LANES]
