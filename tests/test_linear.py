@@ -259,7 +259,8 @@ def test_memory(dtypes, shape, without, kernels, monkeypatch):
     results = gradients.hidden.nbytes + gradients.weight.nbytes
     sums = weight.size * loss.dtype.itemsize - weight.nbytes  # what they take beside the gradient of the weights
     on_top = sums if 2 * sums > chunk else 0  # as the docstring says
-    assert peak < results + on_top + chunk + block + small
+    moved = gradients.weight.nbytes if sums else 0  # (NumPy 2.5 copies what it shrinks, and for a moment has both)
+    assert peak < results + on_top + chunk + block + small + moved
     memory = gradients.weight if gradients.weight.base is None else gradients.weight.base
     assert memory.nbytes == gradients.weight.nbytes == weight.nbytes
 
