@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -342,7 +343,7 @@ def _of_labels(
     labels = np.ascontiguousarray(labels).reshape(x.shape)
     weights = None if weights is None else np.broadcast_to(weights, given.shape).reshape(x.shape)
     losses = np.empty(x.shape, dtype) if options.reduction == "none" else None
-    grad = _memory(out, x, given).reshape(x.shape) if derivatives else None
+    grad = _memory(out, x, given, (labels, weights, by_column)).reshape(x.shape) if derivatives else None
     hess = np.empty_like(x) if derivatives > 1 else None
     is_soft = labels.dtype.kind == "f"
     weights, divisor = _weights_of_mean(x, None if is_soft else labels, weights, options, dtype)
@@ -369,12 +370,14 @@ def _of_labels(
     return loss, results
 
 
-def _memory(out: Out, x: Array, given: Array) -> Array:
-    """Memory for a result like x: `out`, where a kernel may write while it reads x."""
+def _memory(out: Out, x: Array, given: Array, others: Sequence[Array | None] = ()) -> Array:
+    """Memory for a result like x: `out`, where a kernel may write while it reads x, `given` or a copy, and others."""
     if out is None or not (out.flags.c_contiguous and out.flags.aligned and out.dtype == x.dtype):
         return np.empty_like(x)
-    is_x = (out is given and x.base in (None, given)) or not np.may_share_memory(out, x)
-    return np.asarray(out) if is_x else np.empty_like(x)
+    is_safe = (out is given or not np.may_share_memory(out, x)) and not any(
+        a is not None and np.may_share_memory(out, a) for a in others
+    )
+    return np.asarray(out) if is_safe else np.empty_like(x)
 
 
 def _given_back(result: Array, out: Out, shape: tuple[int, ...]) -> Any:

@@ -205,6 +205,25 @@ def test_any_order_and_shape():
     assert_same_bits(cxent.sigmoid(overlapping[1:], out=overlapping[:-1]), cxent.sigmoid(np.arange(10.0)))
 
 
+def test_results_in_the_place_of_inputs():
+    """Of a part of the logits, and where they overlap the target or the weights."""
+    rng = np.random.default_rng(6)
+    whole = rng.standard_normal((9, 2100))
+    x, labels = whole[2:5], rng.integers(0, 2, (3, 2100))
+    memory = rng.random(3 * 2100 + 1)
+    q, w = memory[1:].reshape(3, 2100).copy(), rng.random((3, 2100))
+    expected = cxent.binary_cross_entropy_with_grad(x, q, sample_weight=w)[1]
+    overlapping = memory[1:].reshape(3, 2100), memory[:-1].reshape(3, 2100)
+    assert_same_bits(
+        cxent.binary_cross_entropy_with_grad(x, overlapping[0], sample_weight=w, out=overlapping[1])[1], expected
+    )
+    assert_same_bits(cxent.binary_cross_entropy_with_grad(x, q, sample_weight=w, out=w)[1], expected)
+    expected = cxent.binary_cross_entropy_with_grad(x, labels)[1]
+    _, grad = cxent.binary_cross_entropy_with_grad(x, labels, out=x)
+    assert grad is x
+    assert_same_bits(whole[2:5], expected)
+
+
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("error", "words", "args", "options"),
