@@ -31,6 +31,7 @@ def call_all(x, y):
     cxent.kl_divergence_with_grad(x, -x, **given)
     cxent.kl_divergence_with_grad(x, -x, direction="reverse", **given)
     cxent.js_divergence_with_grad(x, -x, where=x > -1, **given)
+    cxent.binary_cross_entropy_with_hess(x, x > 0, focal_gamma=2.5, sample_weight=np.abs(x))
     parts = [cxent.sharded.part(x, y, axis=1, top_k=3, first_class=n) for n in (0, x.shape[1])]
     cxent.sharded.grad(x, cxent.sharded.merge(*parts), y, axis=1)
 

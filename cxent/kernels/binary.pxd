@@ -32,7 +32,7 @@ from .totals cimport sum_of_parts
 from .values cimport Values
 
 cdef enum:
-    BLOCK_SIZE = 1024       # numbers; a multiple of LANES
+    BLOCK_SIZE = 512        # numbers; a multiple of LANES (of float64 they take 28 kB of stack)
 
 cdef enum Logistic:
     SIGMOID
