@@ -497,7 +497,7 @@ def loss_of_part(
     with_grad: bool,
 ) -> tuple[RowResults, Array | None]:
     """The loss of some of the rows, as a float64 sum divided by the divisors of a mean over more rows, or one per row
-    with ``reduction="none"``; and the gradient, if requested. """
+    with ``reduction="none"``; and the gradient, if requested."""
     laid, total, *_ = _computed(logits, target, weight, sample_weight, options, divisors, with_grad=with_grad)
     (loss, _), (grad, _) = loss_of(laid, total, 1.0, np.dtype(np.float64))
     return loss, grad

@@ -401,7 +401,7 @@ class _Layer:
     """A linear layer: its outputs, a chunk of rows at a time, and its gradients, added up chunk by chunk.
 
     Arrays of another dtype than the logits are converted in parts. Blocks of converted weights and blocks of their
-    gradient share the same memory. """
+    gradient share the same memory."""
 
     def __init__(self, arrays: Layer, options: LayerOptions, progress: Progress) -> None:
         self.hidden, self.weight, self.bias, outputs = arrays
