@@ -374,7 +374,6 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
     cdef real sumexp_m1_x[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef Row_shares shares = shares_in(&call.n)
-    cdef Row_factors* factors = &call.factors
     cdef Row_numbers* n = &call.n
     cdef Block x = load_chosen(call, &call.x)
     cdef Block y = load_chosen(call, &call.y)

@@ -102,7 +102,7 @@ cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
     begin_rows(call, &row)
     while next_row(call, &row):
         sum_m1_of_row(call, &row, &e)
-        limit = limit_of(row.x, 1, call.batch.classes, scalar(row.m))
+        limit = -INFINITY if row.is_empty else limit_of(row.x, 1, call.batch.classes, scalar(row.m))
         if limit == 0:
             limit = scalar(row.m + log1p(sumexp_m1_of(e, row.m)))
         (<real*> value_at(&call.batch, &call.values, row.number))[0] = limit
