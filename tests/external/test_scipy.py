@@ -1,4 +1,4 @@
-"""SciPy's own tests of softmax, log_softmax, logsumexp, expit and log_expit, from the installed SciPy, against cxent's."""
+"""SciPy's own tests of its softmax and logistic functions, from the installed SciPy, against cxent's."""
 
 import os
 import re
