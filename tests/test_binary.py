@@ -275,6 +275,58 @@ def test_any_order_and_shape():
     assert_same_bits(cxent.sigmoid(overlapping[1:], out=overlapping[:-1]), cxent.sigmoid(np.arange(10.0)))
 
 
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">u2", "<i4", ">i4", "<u4", "<i8", ">i8", "<u8"])
+def test_labels_of_any_dtype(dtype):
+    rng = np.random.default_rng(9)
+    x, labels = rng.standard_normal((4, 9)), rng.integers(0, 2, (4, 9))
+    given = labels.astype(dtype)
+    for options in ({}, {"ignore_index": 1, "pos_weight": np.arange(9.0)}, {"focal_gamma": 2}):
+        expected = cxent.binary_cross_entropy_with_hess(x, labels, **options)
+        for a, b in zip(cxent.binary_cross_entropy_with_hess(x, given, **options), expected, strict=True):
+            assert_same_bits(a, b)
+    largest = np.iinfo(given.dtype).max if given.dtype.kind in "iu" else 1
+    if largest > 1:
+        given[2, 3] = largest
+        with pytest.raises(ValueError, match=rf"target\[2, 3\] must be 0 or 1, got {largest}"):
+            cxent.binary_cross_entropy(x, given)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_arrays_of_any_memory(tmp_path, reduction):
+    """Byte-swapped, read-only, broadcast, in a file, not aligned; inputs stay as they are."""
+    rng = np.random.default_rng(10)
+    x, q, w, a = rng.standard_normal((4, 9)), rng.random((4, 9)), rng.random((4, 9)), rng.random(9)
+
+    def results(x, q, w, a, out=None):
+        options = {"sample_weight": w, "pos_weight": a, "reduction": reduction, "out": out}
+        return cxent.binary_cross_entropy_with_hess(x, q, **options)
+
+    expected = results(x, q, w, a)
+    in_file = np.memmap(tmp_path / "numbers", np.float64, "w+", shape=x.shape)
+    in_file[...] = x
+    frozen = [array.copy() for array in (x, q, w, a)]
+    for array in frozen:
+        array.flags.writeable = False
+    for given in (
+        [array.astype(">f8") for array in (x, q, w, a)],
+        frozen,
+        [in_file, q, w, a],
+        [array.tolist() for array in (x, q, w, a)],
+        [x, q.astype(np.longdouble), w.astype(np.longdouble), a],
+    ):
+        for found, each in zip(results(*given), expected, strict=True):
+            assert_same_bits(found, each)
+    assert_same_bits(frozen[0], x)
+    for out in (np.empty(x.shape, ">f8"), np.empty(x.nbytes + 1, np.uint8)[1:].view(float).reshape(x.shape), in_file):
+        found = results(in_file, q, w, a, out)
+        assert found[1] is out
+        assert_same_bits(out.astype(float), expected[1])
+        assert_same_bits(found[0], expected[0])
+    row, column = np.broadcast_to(x[0], x.shape), np.broadcast_to(w[:, :1], x.shape)
+    for found, each in zip(results(row, q, column, a), results(row.copy(), q, column.copy(), a), strict=True):
+        assert_same_bits(found, each)
+
+
 def test_results_in_the_place_of_inputs():
     """Of a part of the logits, and where they overlap the target or the weights."""
     rng = np.random.default_rng(6)
@@ -305,6 +357,10 @@ def test_results_in_the_place_of_inputs():
         (ValueError, "focal_gamma is for labels", ([1.0], [0.5]), {"focal_gamma": 2}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 2, "label_smoothing": 0.1}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 101}),
+        (TypeError, "focal_gamma must be .*, got False", ([1.0], [1]), {"focal_gamma": False}),
+        (TypeError, "label_smoothing must be .*, got False", ([1.0], [1]), {"label_smoothing": False}),
+        (ValueError, "reduction must be", ([1.0], [1]), {"reduction": ["mean"]}),
+        (TypeError, "ignore_index must be", ([1.0], [1]), {"ignore_index": True}),
         (ValueError, r"pos_weight .* shape \(2,\)", ([1.0, 2.0], [1, 0]), {"pos_weight": [1, 2, 3]}),
         (ValueError, r"sample_weight .* \(1, 2\) or \(1,\)", ([[1.0, 2.0]], [[1, 0]]), {"sample_weight": [1, 2]}),
         (ValueError, "pos_weight", ([1.0], [1]), {"pos_weight": np.inf}),
