@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +15,7 @@ from ._arrays import numbers_of, two_class_logits_and
 from ._loss import scaled_weights
 from ._options import BinaryOptions, binary_options, thread_count
 from ._results import narrowed, scalar
-from ._targets import checked_binary_targets
+from ._targets import checked_binary_targets, require_binary_labels
 from ._types import Array, Out, Real, Reduction, RowResults
 
 
@@ -360,7 +360,7 @@ def _of_labels(
 ) -> tuple[RowResults, tuple[Any, Any]]:
     """The loss, and as many of its derivatives as are wanted."""
     arrays = two_class_logits_and(logits, target, pos_weight, sample_weight, out)
-    labels, by_column, weights = checked_binary_targets(arrays, options)
+    labels, by_column, weights = checked_binary_targets(arrays, options, checks_labels=out is not None)
     given, dtype = arrays.x, arrays.dtype
     columns = given.shape[-1] if given.ndim else 1
     x = np.ascontiguousarray(given).reshape(given.size // max(columns, 1), columns)
@@ -371,7 +371,7 @@ def _of_labels(
     hess = np.empty_like(x) if derivatives > 1 else None
     is_soft = labels.dtype.kind == "f"
     weights, divisor = _weights_of_mean(x, None if is_soft else labels, weights, options, dtype)
-    total = 0.0
+    total: Any = 0.0
     if x.size:
         total = kernels.serving.of(dtype).binary_cross_entropy(
             kernels.stored(x),
@@ -384,6 +384,8 @@ def _of_labels(
             None if hess is None else kernels.stored(hess),
             options.threads,
         )
+    if total is None:
+        require_binary_labels(cast(Array, arrays.target), options.ignore_index)
     loss: Any = scalar(total if divisor else math.nan, dtype)
     if losses is not None:
         loss = losses.reshape(given.shape)[()]
