@@ -31,11 +31,11 @@ class Part(NamedTuple):
     lost: Array
     """The rounding errors of these two sums, along one more axis, so that merging any number of parts adds no error."""
     target_logit: RowResults | None
-    """The logit of the target, or of several candidates along one more axis; NaN where no part contains it. None without
-    a target."""
+    """The logit of the target, or of several candidates along one more axis; NaN where no part contains it. None
+    without a target."""
     top_ids: Array | None
-    """The ids of the largest logits in descending order, along one more axis, padded with -1 if there are too few classes.
-    None if `top_k` is 0."""
+    """The ids of the largest logits in descending order, along one more axis, padded with -1 if there are too few
+    classes. None if `top_k` is 0."""
     top_logits: Array | None
     """Their logits, padded with -inf."""
     temperature: float

@@ -314,10 +314,10 @@ def grad(
 
 
 def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
-    """How many logits of a part are larger than the target's. The sum over all parts, plus 1, is the rank of the
-    target.
+    """How many logits of a part of the classes are larger than the target's.
 
-    In a row without probabilities (where `logprob` is NaN) the number is meaningless.
+    The sum over all parts, plus 1, is the rank of the target. In a row without probabilities (where `logprob` is NaN)
+    the number is meaningless.
 
     Parameters
     ----------
