@@ -30,10 +30,12 @@ def cross_entropy(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
     z_loss: Real = 0.0,
     softcap: Real | None = None,
     temperature: Real = 1.0,
@@ -60,7 +62,7 @@ def cross_entropy(
         E    &= s (Q \, \mathrm{lse}(x) - \sum_j q'_j x_j) + s z \, \mathrm{lse}(x)^2
 
     with temperature T, class weights w, label smoothing :math:`\varepsilon`, C classes, the row's sample weight s, and
-    z the factor `z_loss`. For a class index, q is one-hot.
+    z the factor `z_loss`. For a class index, q is one-hot. A focal factor multiplies the first term of E.
 
     Parameters
     ----------
@@ -77,6 +79,10 @@ def cross_entropy(
         Class axis. In PyTorch it is axis 1: logits of shape (N, C, d) with labels of shape (N, d) need ``axis=1`` here.
         If C equals d, the shapes match without it, and the mistake goes unnoticed. Any axis of an array in C or F order
         is used without a copy; logits whose strides do not fit a view (outer, classes, inner) are copied once.
+    where : array_like of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits. The results are those of rows without
+        the other classes: label smoothing is spread over those that take part, gradients of the others are 0, and a
+        target there has the loss inf. A row without any class has the loss NaN, unless it does not count.
     weight : array_like of shape (C,), optional
         Weight of each class, of either sign. Converted to the dtype in which the loss is computed.
     sample_weight : array_like, optional
@@ -87,6 +93,10 @@ def cross_entropy(
         class indices.
     label_smoothing : float, default 0
         Fraction of each target that is spread evenly over all classes, from 0 to 1.
+    focal_gamma : float, default 0
+        Exponent of the focal factor :math:`(1 - p_y)^\gamma` [4]_, from 0 to 100, which multiplies the loss of a class
+        index y, without its z term: examples that are easy, with p_y near 1, then count little. Not for class
+        probabilities, nor with label smoothing.
     z_loss : float, default 0
         Factor of the squared logsumexp, which keeps logits from drifting [2]_.
     softcap : float, optional
@@ -134,11 +144,13 @@ def cross_entropy(
     cross_entropy_with_hess : The loss, its gradient and the diagonal of its Hessian.
     cross_entropy_from_probs : For predictions that are probabilities already.
 
-    Notes ----- With m the largest logit, the loss is computed as :math:`(m - x_y) + \mathrm{log1p}(r)`, where r is the
-    sum of :math:`\exp(x_j - m)` over all other classes [1]_, so a small loss keeps all its digits. Terms with q'
-    exactly 0 are skipped, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in
-    float64. With a softcap, differences of x are computed from those of u, so that they keep their digits; the slope of
-    a saturated logit, :math:`1 - \tanh(v)^2`, has an error of about :math:`2 |v|` units in the last place.
+    Notes
+    -----
+    With m the largest logit, the loss is computed as :math:`(m - x_y) + \mathrm{log1p}(r)`, where r is the sum of
+    :math:`\exp(x_j - m)` over all other classes [1]_, so a small loss keeps all its digits. Terms with q' exactly 0 are
+    skipped, so a logit of -inf costs nothing there. Sums over classes and rows are accumulated in float64. With a
+    softcap, differences of x are computed from those of u, so that they keep their digits; the slope of a saturated
+    logit, :math:`1 - \tanh(v)^2`, has an error of about :math:`2 |v|` units in the last place.
 
     References
     ----------
@@ -147,6 +159,8 @@ def cross_entropy(
     .. [2] A. Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways", Journal of Machine Learning Research
        24(240), 2023.
     .. [3] Gemma Team, "Gemma 2: Improving Open Language Models at a Practical Size", arXiv:2408.00118, 2024.
+    .. [4] T.-Y. Lin et al., "Focal Loss for Dense Object Detection", IEEE International Conference on Computer Vision,
+       2017.
 
     Examples
     --------
@@ -173,6 +187,10 @@ def cross_entropy(
     0.40760596
     >>> print(cross_entropy(logits, [0, 2], label_smoothing=0.1).round(8))
     0.40512447
+    >>> print(cross_entropy(logits, [0, 2], where=[True, False, True]).round(8))
+    0.07253897
+    >>> print(cross_entropy(logits, [0, 2], focal_gamma=2.0).round(8))
+    0.02286136
     >>> print(cross_entropy(logits, [0, 2], z_loss=1e-2).round(8))
     0.33221949
     >>> print(cross_entropy(logits, [0, 2], softcap=2.0, temperature=0.5).round(8))
@@ -181,8 +199,10 @@ def cross_entropy(
     >>> lse
     array([2.40760596, 4.0359763 ])
     """
-    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
-    loss, _, _, lse = _of_logits(logits, target, weight, sample_weight, options, return_lse=return_lse)
+    options = loss_options(
+        axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature, focal_gamma
+    )
+    loss, _, _, lse = _of_logits(logits, target, where, weight, sample_weight, options, return_lse=return_lse)
     return (loss, lse) if return_lse else loss
 
 
@@ -191,10 +211,12 @@ def cross_entropy_with_grad(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
     z_loss: Real = 0.0,
     softcap: Real | None = None,
     temperature: Real = 1.0,
@@ -215,6 +237,9 @@ def cross_entropy_with_grad(
         \partial E / \partial x_j &= \frac{s}{D} (Q p_j - q'_j) + \frac{s}{D_z} 2 z \, \mathrm{lse}(x) p_j \\
         \partial E / \partial u_j &= \frac{1}{T} (1 - (x_j / k)^2) \, \partial E / \partial x_j
 
+    A focal factor multiplies the first term by :math:`v^{\gamma} + \gamma v^{\gamma-1} p_y E_0`, with
+    :math:`v = 1 - p_y` and the row's loss without options :math:`E_0`.
+
     Parameters
     ----------
     logits : array_like
@@ -223,6 +248,8 @@ def cross_entropy_with_grad(
         Class indices, class probabilities or one-hot rows; `cross_entropy` says how they are told apart.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes take part.
     weight : array_like of shape (C,), optional
         Weight of each class.
     sample_weight : array_like, optional
@@ -231,6 +258,8 @@ def cross_entropy_with_grad(
         Rows with this class index do not count.
     label_smoothing : float, default 0
         Fraction of each target that is spread evenly over all classes, from 0 to 1.
+    focal_gamma : float, default 0
+        Exponent of the focal factor, from 0 to 100.
     z_loss : float, default 0
         Factor of the squared logsumexp that is added to the loss.
     softcap : float, optional
@@ -261,9 +290,11 @@ def cross_entropy_with_grad(
     TypeError, ValueError, IndexError, numpy.exceptions.AxisError
         As in `cross_entropy`, and if `out` has another shape or dtype or is read-only. Then nothing has been written.
 
-    Notes ----- At the class where p is near 1, the gradient is computed from the sum of all other probabilities. It
-    keeps its digits where ``p - 1`` would be 0. :math:`Q p - q` is the gradient for any target row; the well-known
-    :math:`p - q` is correct only if the row sums to 1.
+    Notes
+    -----
+    At the class where p is near 1, the gradient is computed from the sum of all other probabilities. It keeps its
+    digits where ``p - 1`` would be 0. :math:`Q p - q` is the gradient for any target row; the well-known :math:`p - q`
+    is correct only if the row sums to 1.
 
     Examples
     --------
@@ -281,9 +312,11 @@ def cross_entropy_with_grad(
     array([[-0.26809238,  0.21139514,  0.05669724],
            [ 0.        ,  0.        ,  0.        ]])
     """
-    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
+    options = loss_options(
+        axis, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature, focal_gamma
+    )
     loss, grad, _, lse = _of_logits(
-        logits, target, weight, sample_weight, options, return_lse=return_lse, with_grad=True, out=out
+        logits, target, where, weight, sample_weight, options, return_lse=return_lse, with_grad=True, out=out
     )
     return (loss, grad, lse) if return_lse else (loss, grad)
 
@@ -293,10 +326,12 @@ def cross_entropy_with_hess(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     label_smoothing: Real = 0.0,
+    focal_gamma: Real = 0.0,
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     out: Out = None,
@@ -307,7 +342,14 @@ def cross_entropy_with_hess(
     .. math:: \partial^2 E / \partial u_j^2 = \frac{s}{D T^2} Q p_j (1 - p_j)
 
     with p the softmax of the logits. Without options Q is the sum of the target row, which is 1 for a class index, and
-    reduction "mean" divides by the number of rows. `cross_entropy` explains the symbols.
+    reduction "mean" divides by the number of rows. `cross_entropy` explains the symbols. With a focal factor, and
+    :math:`v = 1 - p_y`, :math:`E` being the loss without it and :math:`\delta` one-hot,
+
+    .. math::
+
+        k &= v^{\gamma} + \gamma v^{\gamma-1} p_y E \\
+        \partial^2 (v^\gamma E) / \partial x_j^2 &= k p_j (1 - p_j)
+        + \gamma v^{\gamma-1} p_y (2 - E + (\gamma - 1) p_y E / v) (p_j - \delta_j)^2
 
     Parameters
     ----------
@@ -317,6 +359,8 @@ def cross_entropy_with_hess(
         Class indices, class probabilities or one-hot rows; `cross_entropy` says how they are told apart.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes take part.
     weight : array_like of shape (C,), optional
         Weight of each class.
     sample_weight : array_like, optional
@@ -325,6 +369,8 @@ def cross_entropy_with_hess(
         Rows with this class index do not count.
     label_smoothing : float, default 0
         Fraction of each target that is spread evenly over all classes, from 0 to 1.
+    focal_gamma : float, default 0
+        Exponent of the focal factor, from 0 to 100. With it, numbers of the Hessian can be negative.
     temperature : float, default 1
         Logits are divided by it.
     reduction : {"mean", "sum", "none"}, default "mean"
@@ -367,9 +413,11 @@ def cross_entropy_with_hess(
     array([[0.22269543, 0.18483645, 0.08192507],
            [0.01735625, 0.01735625, 0.03408815]])
     """
-    options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, temperature=temperature)
+    options = loss_options(
+        axis, reduction, ignore_index, workers, label_smoothing, temperature=temperature, focal_gamma=focal_gamma
+    )
     loss, grad, hess, _ = _of_logits(
-        logits, target, weight, sample_weight, options, with_grad=True, with_hess=True, out=out
+        logits, target, where, weight, sample_weight, options, with_grad=True, with_hess=True, out=out
     )
     return loss, grad, hess
 
@@ -380,6 +428,7 @@ def cross_entropy_hvp(
     v: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -406,6 +455,8 @@ def cross_entropy_hvp(
         The vectors, in the shape of the logits.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes take part.
     weight : array_like of shape (C,), optional
         Weight of each class.
     sample_weight : array_like, optional
@@ -443,26 +494,30 @@ def cross_entropy_hvp(
     """
     options = loss_options(axis, reduction, ignore_index, workers, label_smoothing, temperature=temperature)
     arrays = logits_and(
-        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, vector=v, out=out
-    )
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, where=where,
+        vector=v, out=out,
+    )  # fmt: skip
     shape = arrays.shape
-    labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
+    labels, probabilities, by_class, by_row, mask = checked_targets(arrays, options.ignore_index)
     laid = lay_out(
-        shape, [arrays.x, arrays.beside, probabilities], [labels, by_row],
+        shape, [arrays.x, arrays.beside, probabilities, mask], [labels, by_row],
         outputs=[True], result_dtype=arrays.result_dtype, out=out, read_later=[by_class],
     )  # fmt: skip
-    x, vectors, probabilities = laid.inputs
+    x, vectors, probabilities, mask = laid.inputs
     labels, by_row = laid.row_inputs
     weights = weighted(options, shape, arrays.dtype, labels, by_class, by_row)
     if shape.row_count:
         target = probabilities if labels is None else labels
-        kernels.serving.of(arrays.dtype).hessian_product(x, vectors, target, *weights, *laid.outputs, options.threads)
+        kernels.serving.of(arrays.dtype).hessian_product(
+            x, mask, vectors, target, *weights, *laid.outputs, options.threads
+        )
     return cast(Array, result_of(laid))
 
 
 def _of_logits(
     logits: ArrayLike,
     target: ArrayLike,
+    where: ArrayLike | None,
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     options: LossOptions,
@@ -474,13 +529,13 @@ def _of_logits(
 ) -> _Results:
     """The loss of logits, with the gradient, the Hessian and the logsumexp as requested."""
     found: _Results | None = kernels.for_plain(logits).plain_cross_entropy(
-        logits, target, weight, sample_weight, options, out, options.threads, return_lse, with_grad, with_hess
+        logits, target, where, weight, sample_weight, options, out, options.threads, return_lse, with_grad, with_hess
     )
     if found is not None:
         return found
     computed = _computed(
-        logits, target, weight, sample_weight, options, return_lse=return_lse, with_grad=with_grad, with_hess=with_hess,
-        out=out,
+        logits, target, where, weight, sample_weight, options, return_lse=return_lse, with_grad=with_grad,
+        with_hess=with_hess, out=out,
     )  # fmt: skip
     (loss, lse), (grad, hess) = loss_of(*computed)
     return loss, grad, hess, lse
@@ -489,6 +544,7 @@ def _of_logits(
 def loss_of_part(
     logits: Array,
     target: Array,
+    where: ArrayLike | None,
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     options: LossOptions,
@@ -498,7 +554,7 @@ def loss_of_part(
 ) -> tuple[RowResults, Array | None]:
     """The loss of some of the rows, as a float64 sum divided by the divisors of a mean over more rows, or one per row
     with ``reduction="none"``; and the gradient, if requested."""
-    laid, total, *_ = _computed(logits, target, weight, sample_weight, options, divisors, with_grad=with_grad)
+    laid, total, *_ = _computed(logits, target, where, weight, sample_weight, options, divisors, with_grad=with_grad)
     (loss, _), (grad, _) = loss_of(laid, total, 1.0, np.dtype(np.float64))
     return loss, grad
 
@@ -506,6 +562,7 @@ def loss_of_part(
 def _computed(
     logits: ArrayLike,
     target: ArrayLike,
+    where: ArrayLike | None,
     weight: ArrayLike | None,
     sample_weight: ArrayLike | None,
     options: LossOptions,
@@ -518,21 +575,25 @@ def _computed(
 ) -> tuple[Laid, float, float, np.dtype[Any]]:
     """The arrays of a call after its kernel has run, the sum of the losses, the divisor of that sum, and its dtype."""
     arrays = logits_and(
-        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, out=out
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, where=where, out=out
     )
     shape, dtype = arrays.shape, arrays.dtype
-    labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
+    labels, probabilities, by_class, by_row, mask = checked_targets(
+        arrays, options.ignore_index, focal_gamma=options.focal_gamma
+    )
     laid = lay_out(
-        shape, [arrays.x, probabilities], [labels, by_row],
+        shape, [arrays.x, probabilities, mask], [labels, by_row],
         rows=[dtype if options.reduction == "none" else None, dtype if return_lse else None],
         outputs=[with_grad, with_hess], result_dtype=arrays.result_dtype, out=out, read_later=[by_class],
     )  # fmt: skip
-    x, probabilities = laid.inputs
+    x, probabilities, mask = laid.inputs
     labels, by_row = laid.row_inputs
     by_class, by_row, given = weighted(options, shape, dtype, labels, by_class, by_row, divisors)
     total = 0.0
     if shape.row_count:
         target = probabilities if labels is None else labels
         kernel = kernels.serving.of(dtype).cross_entropy
-        total = kernel(x, target, by_class, by_row, given, *laid.rows, *laid.outputs, laid.past_caches, options.threads)
+        total = kernel(
+            x, mask, target, by_class, by_row, given, *laid.rows, *laid.outputs, laid.past_caches, options.threads
+        )
     return laid, total, given.divisor, dtype

@@ -121,9 +121,11 @@ def linear_cross_entropy(
     linear_cross_entropy_with_grad : The loss and its gradients.
     linear_token_logprobs : Scores of tokens.
 
-    Notes ----- NumPy's BLAS computes the matrix products, and its rounding depends on the machine, on its number of
-    threads, and on the number of rows in a chunk. So the results of linear layers are not promised to have the same
-    bits on every machine, and they may differ in the last digits with another `chunk_bytes`.
+    Notes
+    -----
+    NumPy's BLAS computes the matrix products, and its rounding depends on the machine, on its number of threads, and on
+    the number of rows in a chunk. So the results of linear layers are not promised to have the same bits on every
+    machine, and they may differ in the last digits with another `chunk_bytes`.
 
     Rows that do not count, because they are ignored or have weight 0, are skipped, unless `return_lse` needs their
     logsumexp. They add nothing to any result, whatever their hidden states are.
@@ -224,11 +226,13 @@ def linear_cross_entropy_with_grad(
     TypeError, ValueError, IndexError, ImportError
         As in `linear_cross_entropy`.
 
-    Notes ----- The gradients of weight and bias are accumulated in the dtype in which the logits are computed, and
-    converted to their own dtype at the end. If that is narrower, the sums take more memory than the result: twice as
-    much for half precision, four times with float64 hidden states. The extra memory is part of `chunk_bytes` if it is
-    at most half of it, otherwise it comes on top. If all rows fit into one chunk, there are no sums. Memory and
-    rounding are otherwise as in `linear_cross_entropy`.
+    Notes
+    -----
+    The gradients of weight and bias are accumulated in the dtype in which the logits are computed, and converted to
+    their own dtype at the end. If that is narrower, the sums take more memory than the result: twice as much for half
+    precision, four times with float64 hidden states. The extra memory is part of `chunk_bytes` if it is at most half of
+    it, otherwise it comes on top. If all rows fit into one chunk, there are no sums. Memory and rounding are otherwise
+    as in `linear_cross_entropy`.
 
     Examples
     --------
@@ -314,7 +318,7 @@ def linear_token_logprobs(
     )
     arrays = layer_and(hidden, weight, bias, ids=ids)
     outputs, given = arrays.outputs, options.loss
-    candidates, several = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
+    candidates, several, _ = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
     rows = score_rows(outputs.dtype, several, options.top_k)
     laid = lay_out(outputs.shape, [outputs.x], [candidates], rows=rows)
     (ids_view,) = laid.row_inputs
@@ -324,7 +328,7 @@ def linear_token_logprobs(
     for chunk in layer.chunks(layer.rows_at_once()):
         logits = chunk.logits[:, :, np.newaxis]
         memory = [None if a is None else a[chunk.rows] for a in laid.rows]
-        kernel(logits, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
+        kernel(logits, None, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
     return TokenLogprobs(*rows_of(laid))
 
 
@@ -371,7 +375,7 @@ def _loss_of_layer(
         logits = chunk.logits[:, :, np.newaxis]
         grad = logits if with_grad else None
         total += kernel(
-            logits, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
+            logits, None, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
         )
         if order is not None:
             for rows, computed in zip(laid.rows, memory, strict=True):

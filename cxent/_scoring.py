@@ -59,6 +59,7 @@ def token_logprobs(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     softcap: Real | None = None,
@@ -84,6 +85,9 @@ def token_logprobs(
         along one more axis at the end. Ids are from 0 to C-1.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits. The others have no rank and are not
+        among the top k, and their log-probability is -inf.
     top_k : int, default 0
         How many of the largest logits of each row to return, from 0 to C. Among equal logits, lower ids come first.
     temperature : float, default 1
@@ -153,13 +157,13 @@ def token_logprobs(
            [-0.0359763 , -4.0359763 ]])
     """
     options, k = score_options(axis, top_k, ignore_index, workers, softcap, temperature)
-    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, options, k, options.threads)
+    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
     if found is not None:
         return TokenLogprobs(*found)
-    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
     shape, dtype = arrays.shape, arrays.dtype
-    candidates, several = checked_ids(arrays, options.ignore_index, top_k=k)
-    laid = lay_out(shape, [arrays.x], [candidates], rows=score_rows(dtype, several, k))
+    candidates, several, mask = checked_ids(arrays, options.ignore_index, top_k=k)
+    laid = lay_out(shape, [arrays.x, mask], [candidates], rows=score_rows(dtype, several, k))
     if shape.row_count:
         given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
         kernel = kernels.serving.of(dtype).token_logprobs
@@ -172,6 +176,7 @@ def perplexity(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -192,6 +197,8 @@ def perplexity(
         The tokens, in the shape of the logits without the class axis, from 0 to C-1.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits.
     temperature : float, default 1
         Logits are divided by it.
     softcap : float, optional
@@ -223,13 +230,13 @@ def perplexity(
     50.0
     """
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
-    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
     shape, ignored = arrays.shape, options.ignore_index
-    labels, _ = checked_ids(arrays, ignored, several=False)
-    laid = lay_out(shape, [arrays.x], [labels[..., 0]])
+    labels, _, mask = checked_ids(arrays, ignored, several=False)
+    laid = lay_out(shape, [arrays.x, mask], [labels[..., 0]])
     nll = 0.0
     if shape.row_count:
-        given = kernels.Options(ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
+        given = kernels.Options(ignored, 0.0, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
         nothing = [None] * 4
         kernel = kernels.serving.of(arrays.dtype).cross_entropy
         nll = kernel(*laid.inputs, *laid.row_inputs, None, None, given, *nothing, False, options.threads)
