@@ -53,8 +53,10 @@ def sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = No
     log_sigmoid : The logarithm of the logistic function.
     binary_cross_entropy : The loss for labels 0 and 1.
 
-    Notes ----- With :math:`e = \exp(-|x|)`, it is computed as :math:`1 / (1 + e)` or :math:`e / (1 + e)`. The error is
-    below 3 units in the last place. Results below the smallest normal number may be 0.
+    Notes
+    -----
+    With :math:`e = \exp(-|x|)`, it is computed as :math:`1 / (1 + e)` or :math:`e / (1 + e)`. The error is below 3
+    units in the last place. Results below the smallest normal number may be 0.
 
     Examples
     --------
@@ -176,9 +178,11 @@ def binary_cross_entropy(
     binary_cross_entropy_with_grad : The loss and its gradient.
     cross_entropy : The loss for one class out of several.
 
-    Notes ----- :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small
-    loss keeps its digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units
-    in the last place.
+    Notes
+    -----
+    :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small loss keeps its
+    digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units in the last
+    place.
 
     References
     ----------

@@ -86,11 +86,13 @@ def kl_divergence(
     kl_divergence_with_grad : The divergence and its gradient.
     js_divergence : The divergence of both from their mixture.
 
-    Notes ----- The sum is computed as :math:`\sum_j p_j (d_j + \mathrm{expm1}(-d_j))` with :math:`d_j = \log(p_j /
-    q_j)`. This is equal, since p and q both sum to 1, and has no negative terms. So a divergence is never negative, it
-    is 0 for equal logits, and it keeps its digits where it is small. A class with :math:`q_j = 0 < p_j`, from a logit
-    of -inf, makes the divergence infinite, unless :math:`p_j` underflows; a class with probability 0 in both adds
-    nothing. A row with NaN or +inf is NaN.
+    Notes
+    -----
+    The sum is computed as :math:`\sum_j p_j (d_j + \mathrm{expm1}(-d_j))` with :math:`d_j = \log(p_j / q_j)`. This is
+    equal, since p and q both sum to 1, and has no negative terms. So a divergence is never negative, it is 0 for equal
+    logits, and it keeps its digits where it is small. A class with :math:`q_j = 0 < p_j`, from a logit of -inf, makes
+    the divergence infinite, unless :math:`p_j` underflows; a class with probability 0 in both adds nothing. A row with
+    NaN or +inf is NaN.
 
     Examples
     --------
@@ -164,8 +166,10 @@ def kl_divergence_with_grad(
     TypeError, ValueError, numpy.exceptions.AxisError
         As in `kl_divergence`, and if `out` has another shape or dtype, or is read-only.
 
-    Notes ----- :math:`q_j - p_j` is computed from :math:`\log(p_j / q_j)`, so it is 0 for equal logits and keeps its
-    digits for nearly equal ones. Where the reverse divergence is infinite, its gradient is not finite.
+    Notes
+    -----
+    :math:`q_j - p_j` is computed from :math:`\log(p_j / q_j)`, so it is 0 for equal logits and keeps its digits for
+    nearly equal ones. Where the reverse divergence is infinite, its gradient is not finite.
 
     Examples
     --------

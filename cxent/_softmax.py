@@ -72,10 +72,11 @@ def softmax(
     log_softmax : The logarithm of the softmax, without loss of digits.
     softmax_backward : The vector-Jacobian product.
 
-    Notes ----- Probabilities are within 4 units in the last place of the exact value for the logits as given; a
-    temperature adds its own rounding. Results below the smallest normal number may be 0. Half precision is rounded
-    once, at the end. A row that contains NaN or +inf is NaN. A logit of -inf has probability 0, but a row of nothing
-    but -inf is NaN.
+    Notes
+    -----
+    Probabilities are within 4 units in the last place of the exact value for the logits as given; a temperature adds
+    its own rounding. Results below the smallest normal number may be 0. Half precision is rounded once, at the end. A
+    row that contains NaN or +inf is NaN. A logit of -inf has probability 0, but a row of nothing but -inf is NaN.
 
     The usual shift by the maximum is analysed in [1]_; its rounding is avoided here.
 
@@ -147,7 +148,9 @@ def log_softmax(
     --------
     log_softmax_backward : The vector-Jacobian product.
 
-    Notes ----- With m the largest logit, it is computed as :math:`(x_j - m) - \mathrm{log1p}(r)`, where r is the sum of
+    Notes
+    -----
+    With m the largest logit, it is computed as :math:`(x_j - m) - \mathrm{log1p}(r)`, where r is the sum of
     :math:`\exp(x_k - m)` over all other classes. The logarithm of a probability of almost 1 therefore keeps its digits,
     and does not become 0. Special values are as in `softmax`; the logarithm of probability 0 is -inf.
 
@@ -220,9 +223,11 @@ def logsumexp(
     TypeError, ValueError, numpy.exceptions.AxisError
         As in `softmax`, and if the shapes of x and `b` do not broadcast.
 
-    Notes ----- As in SciPy and PyTorch, a row with NaN gives NaN, any other row with +inf gives +inf, and a row of
-    nothing but -inf, or of nothing at all, gives -inf. With factors, the sum is computed in float64; if positive and
-    negative terms nearly cancel, digits are lost.
+    Notes
+    -----
+    As in SciPy and PyTorch, a row with NaN gives NaN, any other row with +inf gives +inf, and a row of nothing but
+    -inf, or of nothing at all, gives -inf. With factors, the sum is computed in float64; if positive and negative terms
+    nearly cancel, digits are lost.
 
     Examples
     --------

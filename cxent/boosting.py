@@ -60,10 +60,12 @@ def softmax_objective(convention: Convention, *, workers: SupportsIndex | None =
     softmax_metric : The loss as a metric, for early stopping.
     cxent.cross_entropy_with_hess : The loss, its gradient and its Hessian.
 
-    Notes ----- A custom objective starts from the same score for all classes; the built-in ones start from the class
-    frequencies instead. If those are told to start from a constant, the trees are the same: pass ``base_score=0.5`` to
-    XGBoost, or ``boost_from_average=False`` to LightGBM. Both need ``num_class``. A model with a custom objective
-    predicts scores (in XGBoost with ``output_margin=True``), which `cxent.softmax` turns into probabilities.
+    Notes
+    -----
+    A custom objective starts from the same score for all classes; the built-in ones start from the class frequencies
+    instead. If those are told to start from a constant, the trees are the same: pass ``base_score=0.5`` to XGBoost, or
+    ``boost_from_average=False`` to LightGBM. Both need ``num_class``. A model with a custom objective predicts scores
+    (in XGBoost with ``output_margin=True``), which `cxent.softmax` turns into probabilities.
 
     Examples
     --------
@@ -133,10 +135,12 @@ def logistic_objective(
     --------
     logistic_metric : The loss as a metric, for early stopping.
 
-    Notes ----- The trees are the same as with ``binary:logistic`` or ``binary`` if all start from probability 1/2. In
-    LightGBM that is ``boost_from_average=False``. In XGBoost it is ``base_score=0.5`` with ``binary:logistic``, where
-    the base score is a probability, and ``base_score=0`` with this objective, where it is a score. A model with this
-    objective predicts scores, which `cxent.sigmoid` turns into probabilities.
+    Notes
+    -----
+    The trees are the same as with ``binary:logistic`` or ``binary`` if all start from probability 1/2. In LightGBM that
+    is ``boost_from_average=False``. In XGBoost it is ``base_score=0.5`` with ``binary:logistic``, where the base score
+    is a probability, and ``base_score=0`` with this objective, where it is a score. A model with this objective
+    predicts scores, which `cxent.sigmoid` turns into probabilities.
 
     Examples
     --------

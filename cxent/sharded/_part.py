@@ -187,8 +187,10 @@ def merge(*parts: Part) -> Part:
         If two parts have classes in common, their rows have different shapes, only some have a target, they keep
         different numbers of largest logits, or their temperatures or `classes` differ.
 
-    Notes ----- The rounding errors of the sums are kept beside them, and factors near 1 are applied without losing
-    digits. So thousands of parts, merged in any order, at once or one by one, are as accurate as two.
+    Notes
+    -----
+    The rounding errors of the sums are kept beside them, and factors near 1 are applied without losing digits. So
+    thousands of parts, merged in any order, at once or one by one, are as accurate as two.
 
     Examples
     --------
