@@ -255,7 +255,7 @@ def logsumexp(
     if sign is not None:
         with np.errstate(all="ignore"):
             lse, sign = lse.astype(arrays.result_dtype), sign.astype(arrays.result_dtype)
-    elif return_sign:  # 0 where the logarithm is -inf
+    elif return_sign:  # 0 if the logarithm is -inf
         sign = np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
     if keepdims:
         shape = [1 if a in arrays.shape.class_axes else n for a, n in enumerate(arrays.shape.whole)]
