@@ -216,7 +216,7 @@ def _checked_options(
     gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
     if gamma and label_smoothing:
         raise ValueError(
-            f"focal_gamma is {gamma} and label_smoothing is {label_smoothing}: a focal loss is one of labels"
+            f"focal_gamma must be 0 with label smoothing, got focal_gamma={gamma} and label_smoothing={label_smoothing}"
         )
     z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
     temperature = checked_temperature(temperature)

@@ -20,7 +20,8 @@ _INT64 = np.dtype(np.int64)
 
 Targets: TypeAlias = tuple[Array | None, Array | None, Array | None, Array | None, Array | None]
 """Class indices in the rows' shape; class probabilities in the shape and dtype of the logits; class weights; row
-weights, broadcast to the rows' shape; and the mask, broadcast to the logits' shape. (A plain tuple is cheapest to build.)"""
+weights, broadcast to the rows' shape; and the mask, broadcast to the logits' shape. (A plain tuple is the cheapest to
+build.)"""
 
 
 def checked_targets(
@@ -34,7 +35,9 @@ def checked_targets(
     if target is not None:
         if target.shape == shape.whole:
             if focal_gamma:
-                raise ValueError(f"focal_gamma is {focal_gamma}: target must be class indices, got shape {shape.whole}")
+                raise ValueError(
+                    f"target must be class indices with focal_gamma={focal_gamma}, got shape {shape.whole}"
+                )
             probabilities = _probabilities(target, arrays, ignore_index)
         else:
             labels = _labels(target, arrays, ignore_index)
@@ -58,7 +61,7 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
     if target.dtype.kind == "f":
         if ignore_index is not None or options.focal_gamma:
             name = "focal_gamma" if ignore_index is None else "ignore_index"
-            raise ValueError(f"{name} is for labels, and target has dtype {target.dtype}: convert it with astype(int)")
+            raise ValueError(f"{name} needs labels, got target of dtype {target.dtype}: convert it with astype(int)")
     else:
         _require_binary_labels(target, ignore_index)
     columns = shape[-1] if shape else 1

@@ -294,7 +294,7 @@ def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     for first, end in sorted(ranges):
         if found and first < found[-1][1]:
             common = in_words([(first, min(end, found[-1][1]))])
-            raise ValueError(f"parts must be of different classes, got {common} in two of them")
+            raise ValueError(f"parts must have different classes, got {common} in two of them")
         if found and first == found[-1][1]:
             found[-1] = found[-1][0], end
         else:
@@ -320,7 +320,7 @@ def check_same_rows(parts: Sequence[Part]) -> None:
             ("largest logits", _shape(a.top_ids), _shape(b.top_ids)),
         ):
             if of_a != of_b:
-                raise ValueError(f"parts must have {what} of one shape, got {of_a} and {of_b}")
+                raise ValueError(f"parts must have {what} of the same shape, got {of_a} and {of_b}")
         for name, one, other in (("temperature", a.temperature, b.temperature), ("classes", a.classes, b.classes)):
             if one != other:
                 raise ValueError(f"parts must be made with the same {name}, got {one} and {other}")

@@ -447,7 +447,7 @@ def weighted_grad(
     else:
         others = np.ones(1, np.bool_)
     if others.any():
-        raise ValueError("target must be the one with which p was made")
+        raise ValueError("target must be the one that p was made with")
     with np.errstate(all="ignore"):
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         scale = weights / p.temperature
@@ -489,9 +489,7 @@ def check_targets(p: Part, counts: Array) -> None:
     missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
     if missing.any():
         place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(
-            f"the target of row {place} is in none of the parts: only a row with sample_weight 0 may lack its target"
-        )
+        raise ValueError(f"the target of row {place} must be in one of the parts, unless the row has sample_weight 0")
 
 
 def check(p: Part, name: str) -> None:
@@ -505,7 +503,9 @@ def check_whole(p: Part) -> None:
     ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
     missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]
     if missing:
-        raise ValueError(f"p must be of all classes, got one without {in_words(missing)}: merge it with their parts")
+        raise ValueError(
+            f"p must have all classes, got one without {in_words(missing)}: merge it with the missing parts"
+        )
 
 
 def check_rows(p: Part, shape: Shape) -> None:
