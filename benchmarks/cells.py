@@ -1,4 +1,4 @@
-"""The cells of the grid: every shape, dtype and operation, in a process of its own (see ``machine.py``)."""
+"""The cells of the grid: all shapes, dtypes and operations, measured in a separate process (see ``machine.py``)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def least_seconds(calls: dict[str, Any]) -> dict[str, float]:
 
 
 def cell(rows: int, classes: int, dtype: str, operations: list[str]) -> list[Row]:
-    """The seconds of each operation by each contender, and the ratio to the best peer."""
+    """The time of each contender for each operation, and the ratio to the best peer."""
     case = Case(Shape((rows, classes)), dtype, 1)
     formulations = {module.NAME: module.formulations(case) for module in [cxent_, *PEERS]}
     found = []

@@ -1,7 +1,7 @@
-"""One file a peer: NAME in tables, DISTRIBUTION that has the version, and ``formulations(case)``.
+"""One module per peer: NAME in tables, DISTRIBUTION to look up the version, and ``formulations(case)``.
 
-``formulations`` says for every operation how the peer does it: a list of calls, of which the fastest counts, or the
-reason why it has none. The peer's package is imported inside it, so that one that is not installed is left out.
+``formulations`` gives for every operation a list of calls, of which the fastest counts, or the reason why the peer has
+none. It imports the peer's package itself, so that a package that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ PEERS = [cxent_, numpy_, scipy_, sklearn_, torch_, jax_, onnxruntime_]
 
 
 def installed(case: Case) -> tuple[dict[str, Formulations], list[str]]:
-    """Each peer's formulations, and the names of those that are not installed."""
+    """The formulations of each peer, and the names of the peers that are not installed."""
     found, missing = {}, []
     for peer in PEERS:
         try:
