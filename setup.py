@@ -50,7 +50,7 @@ NO_COMPILER = (
     "Tools with C++ and its Clang."
 )
 NO_VECTORS = (
-    "cxent: the kernels compute one number at a time, at an eighth to a fifth of the speed, because this compiler has no "
+    "cxent: the kernels compute one number at a time, at an eighth to a fifth of the speed, as this compiler has no "
     "vectors for this CPU. GCC 12 or newer and Clang have them; on Windows install Clang (clang-cl) with Visual Studio."
 )
 
