@@ -59,6 +59,9 @@ html_theme_options = {
 }
 
 
+LOST = "\N{LARGE ORANGE SQUARE}"
+
+
 def public_name(code: str) -> str | None:
     """The full name of the public function or record that inline code names: "softmax(x)" -> "cxent.softmax"."""
     found = re.fullmatch(r"(?:cxent\.)?(?:(sharded|dask|boosting)\.)?(\w+)(?:\(.*\))?", code)
@@ -81,6 +84,17 @@ def link_code(app: Sphinx, doctree: nodes.document) -> None:
             link += code
 
 
+def colour_lost_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """Colour the cells that Markdown marks with an orange square, which not every font has."""
+    for text in [*doctree.findall(nodes.Text)]:
+        if LOST in text:
+            is_cell = isinstance(text.parent.parent, nodes.entry)
+            marked = nodes.inline("", text.replace(LOST, "").strip(), classes=["lost"])
+            before, _, after = text.partition(LOST)
+            legend = [nodes.Text(before), nodes.inline("", "Orange", classes=["lost"]), nodes.Text(after)]
+            text.parent.replace(text, [marked] if is_cell else legend)
+
+
 def change_markdown(app: Sphinx, page: str, source: list[str]) -> None:
     """Turn links to files outside of `docs` into downloads, and drop the empty line that doctest needs before a closing
     fence."""
@@ -91,3 +105,4 @@ def change_markdown(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("source-read", change_markdown)
     app.connect("doctree-read", link_code)
+    app.connect("doctree-read", colour_lost_cells)
