@@ -331,7 +331,7 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any
     Returns
     -------
     scalar or ndarray
-        int64, in the shape of the target.
+        The number, as int64, in the shape of the target.
 
     Raises
     ------
