@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Call = Callable[[], Any]
-Formulations = dict[str, "list[Call] | str"]  # by operation: one peer's ways to do it, or why it has none
+Formulations = dict[str, "list[Call] | str"]  # by operation: a peer's formulations, or why it has none
 
 OPERATIONS = [
     "softmax",
@@ -26,15 +26,21 @@ OPERATIONS = [
 ]
 TWO_CLASS_OPERATIONS = ["sigmoid", "log_sigmoid", "two-class loss", "two-class loss+grad"]  # of arrays of one axis
 TOP = 10
-HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp", "sigmoid", "log_sigmoid"]  # (losses peers return in half)
+HALF_OPERATIONS = [
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "sigmoid",
+    "log_sigmoid",
+]  # (peers' losses are half precision)
 WIDE_DTYPES = ["float32", "float64"]
 DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
 SMOOTHING = 0.1
-FEW = 1000  # an array of fewer elements is a small call: its result is allocated, its time given in microseconds
+FEW = 1000  # calls with fewer elements are small: results are allocated, times are in microseconds
 
 
 class Shape(NamedTuple):
-    """The shape of the logits, where the classes are, and the group of the table. One axis: two-class problems."""
+    """The shape of the logits, the class axis, and the group in the tables. One axis means two-class problems."""
 
     shape: tuple[int, ...]
     axis: int = -1
@@ -58,15 +64,15 @@ _SHAPES = [
     *rows_by_classes(SMALL, (1_024, 100), (32, 1_000), (256, 1_000), (1_024, 1_000)),
     *rows_by_classes(CACHED, (20_000, 3), (6_000, 10), (640, 33), (640, 100), (64, 257), (64, 1_000), (16, 5_003)),
     *rows_by_classes(CACHED, (4, 32_000)),
-    # From one of these to the next there are at most four times as many classes.
+    # The number of classes grows by at most a factor of four from one to the next.
     *rows_by_classes(LARGE, (1_000_000, 3), (200_000, 10), (50_000, 33), (16_384, 100), (3_000, 257), (4_096, 1_000)),
     *rows_by_classes(LARGE, (1_024, 4_000), (512, 12_000), (512, 32_000), (256, 50_257), (256, 128_256)),
     Shape((4, 21, 512, 512), 1, LARGE),
     *(Shape((10**k,), group=TWO) for k in range(8)),
 ]
-SHAPES = {shape.label: shape for shape in _SHAPES}  # by the name that ``--shapes`` takes
+SHAPES = {shape.label: shape for shape in _SHAPES}  # by name, as in ``--shapes``
 
-# How time grows: rows of 100 classes, and 64 rows of more and more classes. Steps of 2, so that a change of ways shows.
+# How time grows with rows of 100 classes, and with the classes of 64 rows. Factors of 2 show any change of method.
 ROWS, CLASSES = "rows", "classes"
 SCALING = [
     *rows_by_classes(ROWS, *((2**k, 100) for k in range(16))),
@@ -92,7 +98,7 @@ class Case:
         self.threads = threads
         self.half = dtype not in WIDE_DTYPES
         if self.half:
-            import ml_dtypes  # noqa: F401  (it tells NumPy of bfloat16)
+            import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
         self.x: Any = (3 * rng.standard_normal(sizes, np.float32)).astype(dtype)
         self.small = self.x.size < FEW
         self.out: Any = None if self.small else np.empty_like(self.x)
@@ -110,10 +116,11 @@ class Case:
         self.teacher: Any = (self.x + rng.standard_normal(sizes, np.float32)).astype(dtype)
         self.weight: Any = (rng.random(self.classes) + 0.5).astype(dtype)
         self.mask = rng.random(sizes, np.float32) < 0.7
-        self.mask[(slice(None),) * self.axis + (0,)] = True  # no row without any
+        self.mask[(slice(None),) * self.axis + (0,)] = True  # at least one class in each row
 
     def operations(self, wanted: Iterable[str]) -> list[str]:
-        """Those of the wanted that this case has: fewer of half precision, and no top 10 of fewer classes."""
+        """The wanted operations that this case supports: fewer for half precision, and no top 10 of fewer than 10
+        classes."""
         few = self.classes < TOP
         wanted = [o for o in wanted if (o in TWO_CLASS_OPERATIONS) == self.two_classes]
         return [o for o in wanted if (not self.half or o in HALF_OPERATIONS) and not (few and o == "scores, top 10")]
@@ -124,5 +131,5 @@ class Case:
 
 
 def without(reason: str, operations: Iterable[str] = OPERATIONS) -> Formulations:
-    """None of these operations, and why."""
+    """None of these operations, and the reason."""
     return dict.fromkeys(operations, reason)

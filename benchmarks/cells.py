@@ -1,4 +1,6 @@
-"""The cells of the grid, and of ``sizes.py``: each shape, dtype and operation, in its process (see ``machine.py``)."""
+"""The cells of the grid and of ``sizes.py``: shapes, dtypes and operations, measured in a separate process (see
+``machine.py``).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def least_seconds(calls: dict[str, Any]) -> dict[str, float]:
 
 
 def cell(shape: tuple[int, ...], dtype: str, operations: list[str]) -> list[Row]:
-    """The seconds of each operation by each contender, and the ratio to the best peer."""
+    """The time of each contender for each operation, and the ratio to the best peer."""
     case = Case(Shape(shape), dtype, 1)
     peers = PEERS_OF_TWO if case.two_classes else PEERS
     formulations = {module.NAME: formulations_of(module, case) for module in [cxent_, *peers]}

@@ -1,10 +1,10 @@
-"""cxent beside its peers: elements per second and peak memory, every peer in its fastest form, in one run.
+"""cxent compared with its peers, each in its fastest form: elements per second and peak memory.
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
-Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. Of a
-selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) it prints the tables, or writes them to
-``--out``.
+Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. With a
+selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) it prints the tables instead, or writes
+them to ``--out``.
 """
 
 from __future__ import annotations

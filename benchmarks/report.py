@@ -1,8 +1,8 @@
-"""Every speed that a page shows, from what was measured: ``python benchmarks/report.py`` writes them all again.
+"""Write every speed that a page shows from the measured results: ``python benchmarks/report.py``.
 
-A file in ``results`` is one CPU, with one set of kernels. It gets tables and charts of its own, and a line in
-``README.md`` beside this file. Pages that show some of the numbers (``SUMMARIES``) mark the place by two comments, such
-as ``<!-- ratios of STEM -->`` and ``<!-- end -->``; what is between them is written here.
+Each file in ``results`` is for one CPU and one set of kernels. It gets tables and charts of its own, and a line in the
+``README.md`` in this folder. Pages that show some of the numbers (``SUMMARIES``) mark the place with two comments, such
+as ``<!-- ratios of STEM -->`` and ``<!-- end -->``, and the text between them is written here.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def lost(rows: list[Row]) -> str:
 
 
 def cell(row: Row, name: str) -> str:
-    """A median, and its quartiles where there are any."""
+    """A median, with its quartiles if there are any."""
     if name not in row["seconds"]:
         return "-"
     small = row["elements"] < FEW
@@ -141,7 +141,7 @@ def speed_table(rows: list[Row], names: list[str]) -> Iterator[str]:
 
 
 def speed_sections(rows: list[Row], names: list[str]) -> Iterator[str]:
-    """One for each number of threads and dtype, with one table for each group of shapes."""
+    """A section for each number of threads and dtype, with one table for each group of shapes."""
     for threads, dtype in dict.fromkeys((row["threads"], row["dtype"]) for row in rows):
         those = [row for row in rows if (row["threads"], row["dtype"]) == (threads, dtype)]
         where = "one core" if threads == 1 else f"{threads} cores, `workers={threads}`"
@@ -161,7 +161,7 @@ def memory_section(memory: dict[str, dict[str, float]], names: list[str]) -> Ite
 
 
 def error_section(rows: list[Row], names: list[str]) -> Iterator[str]:
-    """The worst of all shapes. A formulation that is not timed counts: it says why."""
+    """The worst error over all shapes. A formulation that is not timed counts too: its reason is given."""
     worst: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         peers = worst.setdefault((row["dtype"], row["operation"]), {})
@@ -177,7 +177,7 @@ def error_section(rows: list[Row], names: list[str]) -> Iterator[str]:
 
 
 def reason_section(rows: list[Row]) -> Iterator[str]:
-    """Why a dash stands where it does."""
+    """The reasons for dashes in the tables."""
     dashes: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         for name, reason in row.get("reasons", {}).items():
@@ -189,7 +189,7 @@ def reason_section(rows: list[Row]) -> Iterator[str]:
 
 
 def report(results: Results, stem: str) -> str:
-    """The page of one CPU; charts lie beside it."""
+    """The page of one CPU; its charts are in the same folder."""
     machine, rows = results["machine"], results["rows"]
     names = list(machine["versions"])
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -213,7 +213,7 @@ def report(results: Results, stem: str) -> str:
 
 
 def index(everything: dict[str, Results]) -> str:
-    """``README.md``: what was measured on what."""
+    """``README.md``: an overview of all results."""
     lines = []
     for stem, results in everything.items():
         machine = results["machine"]
@@ -227,11 +227,11 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 120, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
 
 
-LOST = "\N{LARGE ORANGE SQUARE} "  # a colour that Markdown has everywhere
+LOST = "\N{LARGE ORANGE SQUARE} "  # coloured in every Markdown renderer
 
 
 def ratio_lines(results: Results) -> Iterator[str]:
-    """cxent's speed to that of the best peer, of the rows that the chart has."""
+    """cxent's speed relative to the best peer, for the rows shown in the chart."""
     rows = shown(results)
     lines = []
     for shape in dict.fromkeys(shape for shape, _ in rows):
@@ -256,7 +256,7 @@ def loss_lines(results: Results) -> Iterator[str]:
 
 
 def grid_lines(results: Results) -> Iterator[str]:
-    """How many of the grid's shapes a peer is faster at, by more than the noise, and by how much at most."""
+    """At how many shapes of the grid a peer is faster, by more than the noise, and by how much at most."""
     from grid import LOST as LEAST
     from grid import OPERATIONS
 
@@ -272,7 +272,7 @@ def grid_lines(results: Results) -> Iterator[str]:
 
 
 def source_lines(results: Results) -> Iterator[str]:
-    """On what, when and with which versions all this was measured."""
+    """The CPU, date and versions of these results."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield wrapped(f"{machine['cpu']}, `{machine['kernels']}` kernels, {machine['date']}; {versions}.")
@@ -282,7 +282,7 @@ FILLED = {"ratios": ratio_lines, "losses": loss_lines, "grid": grid_lines, "sour
 
 
 def filled(page: str) -> str:
-    """The page with what is measured in its marked places."""
+    """The page with the results filled into its marked places."""
 
     def block(found: re.Match[str]) -> str:
         what, path = found[1], RESULTS / f"{found[2]}.json"
@@ -293,7 +293,7 @@ def filled(page: str) -> str:
 
 
 def write_grids() -> None:
-    """The pictures of ``grid.py``."""
+    """Draw the results of ``grid.py``."""
     from grid import draw_grid
 
     for path in sorted((RESULTS / "grid").glob("*.json")):
@@ -301,7 +301,7 @@ def write_grids() -> None:
 
 
 def write(results: Results, folder: Path, stem: str) -> None:
-    """Results, the tables and the charts of one CPU."""
+    """Write the results, tables and charts of one CPU."""
     from charts import draw
 
     results["charts"] = draw(results, folder, stem)

@@ -1,6 +1,6 @@
-"""The types of the public functions, with an overload for each type that a result can have.
+"""The types of the public functions, with an overload for each type of the result.
 
-What has but one type is taken from its module.
+Functions whose result has only one type are imported from their modules.
 """
 
 # fmt: off

@@ -70,7 +70,7 @@ def linear_cross_entropy(
         Inputs of the layer, one row per target. float32 and float64 are computed in their own dtype, half precision in
         float32, integers and booleans in float64. If `weight` has another dtype, the wider of the two is used.
     weight : array_like of shape (V, D)
-        Weight matrix of the layer, with one row for each of V classes. (Weights of classes are `class_weight` here.)
+        Weight matrix of the layer, with one row for each of V classes. Weights of classes are `class_weight` here.
     target : array_like
         Class indices of shape (N,), or class probabilities of shape (N, V).
     bias : array_like of shape (V,), optional

@@ -1,4 +1,4 @@
-"""Objectives and metrics for gradient boosting, as XGBoost and LightGBM want them."""
+"""Objectives and metrics for gradient boosting with XGBoost and LightGBM."""
 
 from __future__ import annotations
 
@@ -16,49 +16,56 @@ from ._types import Array, Convention, Real
 
 __all__ = ["logistic_metric", "logistic_objective", "softmax_metric", "softmax_objective"]
 
-_LEAST_HESSIAN = 1e-16  # of XGBoost
+_LEAST_HESSIAN = 1e-16  # as in XGBoost
 
 _Metric: TypeAlias = float | tuple[str, float] | tuple[str, float, bool]
 
 
 def softmax_objective(convention: Convention, *, workers: SupportsIndex | None = None) -> _SoftmaxObjective:
-    """The multiclass objective of ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
+    r"""A multiclass objective for ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
 
-    ``grad_j = s * (p_j - y_j)`` and ``hess_j = factor * s * p_j * (1 - p_j)``, with p the softmax of the scores, y the
-    one-hot class, and s the weight of the row.
+    .. math::
+
+        \text{grad}_j &= s \, (p_j - y_j) \\
+        \text{hess}_j &= f s \, p_j (1 - p_j)
+
+    with p the softmax of the scores, y the one-hot class, s the weight of the row, and a factor f that depends on the
+    convention.
 
     Parameters
     ----------
     convention : {"xgboost", "lightgbm", "exact"}
-        The factor of the Hessian: that of the library's built-in objective, which is 2 for "xgboost" (and the Hessian
-        is at least 1e-16) and C / (C - 1) for "lightgbm"; or 1, the mathematical one, for "exact".
+        Whose built-in objective to reproduce. The Hessian has the factor 2 with "xgboost" (and is at least 1e-16),
+        C / (C - 1) with "lightgbm", and 1, as in the mathematical definition, with "exact".
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        ``objective(scores, dataset)``, which returns grad and hess. The dataset has ``get_label`` and ``get_weight``.
-        Scores have the shape (rows, C), in C or F order, or are one class after another in a flat array, as those of
-        LightGBM before version 4; grad and hess have the same form. Also ``objective(labels, scores, weight)``, as
-        ``XGBClassifier(objective=...)`` and ``LGBMClassifier(objective=...)`` call it. It can be pickled.
+        ``objective(scores, dataset)``, which returns grad and hess; the dataset has ``get_label`` and ``get_weight``.
+        Or ``objective(labels, scores, weight)``, as ``XGBClassifier(objective=...)`` and
+        ``LGBMClassifier(objective=...)`` call it. Scores have shape (rows, C), in C or F order, or are flat, one class
+        after another, as in LightGBM before version 4. grad and hess have the same shape as the scores. The objective
+        can be pickled.
 
     Raises
     ------
     ValueError
-        If the convention is unknown. The objective raises what `cross_entropy_with_hess` does, and a ValueError if
-        labels are not whole numbers, or not as many as rows of scores, and a TypeError if they are no numbers.
+        If the convention is unknown. The objective itself raises what `cross_entropy_with_hess` raises, a ValueError if
+        labels are not whole numbers or there is not one per row of scores, and a TypeError if they are not numbers.
 
     See Also
     --------
-    cxent.cross_entropy_with_hess : The loss, gradient and Hessian themselves.
+    softmax_metric : The loss as a metric, for early stopping.
+    cxent.cross_entropy_with_hess : The loss, its gradient and its Hessian.
 
     Notes
     -----
-    A custom objective starts from one score for all classes, and the built-in ones from the classes' frequencies.
-    Where these too are told to start from a constant, the trees are the same: ``base_score=0.5`` for XGBoost,
-    ``boost_from_average=False`` for LightGBM. Both need ``num_class``. What such a model predicts is scores (for
-    XGBoost with ``output_margin=True``), of which `cxent.softmax` makes probabilities.
+    A custom objective starts from the same score for all classes; the built-in ones start from the class frequencies
+    instead. If those are told to start from a constant, the trees are the same: pass ``base_score=0.5`` to XGBoost, or
+    ``boost_from_average=False`` to LightGBM. Both need ``num_class``. A model with a custom objective predicts scores
+    (in XGBoost with ``output_margin=True``), which `cxent.softmax` turns into probabilities.
 
     Examples
     --------
@@ -90,45 +97,50 @@ def logistic_objective(
     focal_gamma: Real = 0.0,
     workers: SupportsIndex | None = None,
 ) -> _LogisticObjective:
-    """The two-class objective of ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
+    r"""A two-class objective for ``xgboost.train(obj=...)`` and ``lightgbm.train({"objective": ...})``.
 
-    ``grad = s * (p - y)`` and ``hess = s * p * (1 - p)``, with p the `cxent.sigmoid` of the score, y the label 0 or 1,
-    and s the weight of the row, times `pos_weight` where y is 1.
+    .. math::
+
+        \text{grad} &= s \, (p - y) \\
+        \text{hess} &= s \, p (1 - p)
+
+    with p the `cxent.sigmoid` of the score, y the label 0 or 1, and s the weight of the row, times `pos_weight` if y is
+    1.
 
     Parameters
     ----------
     convention : {"xgboost", "lightgbm", "exact"}
-        Whose built-in objective it follows. With "xgboost" the Hessian is at least 1e-16.
+        Whose built-in objective to reproduce. With "xgboost" the Hessian is at least 1e-16.
     pos_weight : float, optional
-        The weight of label 1: XGBoost's and LightGBM's ``scale_pos_weight``.
+        Weight of label 1; in XGBoost and LightGBM this is ``scale_pos_weight``.
     focal_gamma : float, default 0
-        The exponent of the focal loss, which `binary_cross_entropy` explains. Its second derivative can be negative,
-        where a label is badly wrong; but with "exact", it is at least 1e-16 then.
+        Exponent of the focal loss, which `cxent.binary_cross_entropy` explains. Its second derivative can be negative
+        where a label is badly wrong; with "xgboost" and "lightgbm" it is raised to 1e-16.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        ``objective(scores, dataset)`` or ``objective(labels, scores, weight)``, as that of `softmax_objective`, with
-        one score for each row. It can be pickled.
+        ``objective(scores, dataset)`` or ``objective(labels, scores, weight)``, as for `softmax_objective`, but with
+        one score per row. It can be pickled.
 
     Raises
     ------
     ValueError
-        If the convention is unknown, or an option is out of range. The objective raises what
-        `binary_cross_entropy_with_hess` does.
+        If the convention is unknown, or an option is out of range. The objective itself raises what
+        `cxent.binary_cross_entropy_with_hess` raises.
 
     See Also
     --------
-    logistic_metric : The loss, for early stopping.
+    logistic_metric : The loss as a metric, for early stopping.
 
     Notes
     -----
-    The trees are those of ``binary:logistic`` and ``binary``, where all start from probability 1/2. For LightGBM that
-    is ``boost_from_average=False``; for XGBoost ``base_score=0.5`` with ``binary:logistic``, whose base score is a
-    probability, and ``base_score=0`` with this objective, where it is a score. Such a model predicts scores, of which
-    `cxent.sigmoid` makes probabilities.
+    The trees are the same as with ``binary:logistic`` or ``binary`` if all start from probability 1/2. In LightGBM that
+    is ``boost_from_average=False``. In XGBoost it is ``base_score=0.5`` with ``binary:logistic``, where the base score
+    is a probability, and ``base_score=0`` with this objective, where it is a score. A model with this objective
+    predicts scores, which `cxent.sigmoid` turns into probabilities.
 
     Examples
     --------
@@ -150,22 +162,23 @@ def logistic_objective(
 def softmax_metric(convention: Convention, *, workers: SupportsIndex | None = None) -> _SoftmaxMetric:
     """The mean cross-entropy of scores, for ``xgboost.train(custom_metric=...)`` and ``lightgbm.train(feval=...)``.
 
-    With a custom objective a model predicts scores. The libraries' own metrics take them for probabilities, so early
-    stopping stops at the wrong round; this one takes them for what they are.
+    With a custom objective, a model predicts scores. The libraries' own metrics take them for probabilities, so early
+    stopping stops in the wrong round. This metric takes scores.
 
     Parameters
     ----------
     convention : {"xgboost", "lightgbm", "exact"}
-        Whose metric it is: "xgboost" returns the name and the value, "lightgbm" also that lower is better; "exact" the
-        value alone.
+        What the metric returns: with "xgboost" its name and value, with "lightgbm" also False, which says that lower is
+        better, and with "exact" the value alone.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        ``metric(scores, dataset)``; or ``metric(labels, scores, weight)``, as ``XGBClassifier(eval_metric=...)``, which
-        wants the value alone, and ``LGBMClassifier.fit(eval_metric=...)`` call it. It can be pickled.
+        ``metric(scores, dataset)``, or ``metric(labels, scores, weight)``, as ``XGBClassifier(eval_metric=...)`` and
+        ``LGBMClassifier.fit(eval_metric=...)`` call it; for the former, "xgboost" returns the value alone. The metric
+        can be pickled.
 
     Raises
     ------
@@ -190,19 +203,19 @@ def softmax_metric(convention: Convention, *, workers: SupportsIndex | None = No
 
 
 def logistic_metric(convention: Convention, *, workers: SupportsIndex | None = None) -> _LogisticMetric:
-    """The mean two-class cross-entropy of scores, likewise.
+    """The mean two-class cross-entropy of scores, for use with `logistic_objective`.
 
     Parameters
     ----------
     convention : {"xgboost", "lightgbm", "exact"}
-        Whose metric it is; as in `softmax_metric`.
+        What the metric returns, as for `softmax_metric`.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        As from `softmax_metric`.
+        The metric, called as for `softmax_metric`.
 
     Raises
     ------
@@ -235,16 +248,16 @@ class _Dataset(Protocol):
 def _given(
     first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    """Scores, labels and weights of the rows, of either form of a call."""
+    """Scores, labels and weights of the rows, from the arguments of either form of call."""
     if isinstance(second, _Dataset):
         scores, labels, weight = scores_and_labels(first, second.get_label(), second.get_weight())
     else:
         scores, labels, weight = scores_and_labels(second, first, sample_weight)
-    return scores, labels, None if weight is None or not weight.size else weight  # (XGBoost's may be empty)
+    return scores, labels, None if weight is None or not weight.size else weight  # (XGBoost passes empty ones)
 
 
 def _by_row(scores: Array, labels: Array) -> Array:
-    """Scores of several classes as (rows, C)."""
+    """Multiclass scores in shape (rows, C)."""
     rows, is_flat = len(labels), scores.ndim == 1
     if not rows or not (scores.size % rows == 0 if is_flat else scores.ndim == 2 and len(scores) == rows):
         raise ValueError(
@@ -255,14 +268,14 @@ def _by_row(scores: Array, labels: Array) -> Array:
 
 
 def _of_two_classes(scores: Array, labels: Array) -> Array:
-    """Scores of two classes, one for each row."""
+    """Two-class scores, one per row."""
     if scores.shape not in (labels.shape, (*labels.shape, 1)):
         raise ValueError(f"scores must have shape {labels.shape}, one for each label, got {scores.shape}")
     return scores.reshape(-1)
 
 
 def _reported(value: float, name: str, convention: Convention, *, of_dataset: bool) -> _Metric:
-    """A metric as the library wants it."""
+    """The metric in the form that the library expects."""
     if convention == "lightgbm":
         return name, value, False  # lower is better
     return (name, value) if convention == "xgboost" and of_dataset else value
@@ -285,7 +298,7 @@ class _SoftmaxObjective:
             )
         except IndexError as error:
             raise IndexError(f"{error} (num_class is {classes})") from None
-        with np.errstate(all="ignore"):  # as kernels compute: in half precision the least Hessian is 0
+        with np.errstate(all="ignore"):  # (in half precision, the least Hessian is 0)
             if self.convention == "xgboost":
                 hess *= 2
                 np.maximum(hess, _LEAST_HESSIAN, out=hess)
@@ -324,7 +337,7 @@ class _LogisticObjective:
 class _SoftmaxMetric:
     convention: Convention
     workers: SupportsIndex | None
-    __name__ = "cross_entropy"  # (which XGBoost's interface of scikit-learn asks for)
+    __name__ = "cross_entropy"  # (used by XGBoost's scikit-learn interface)
 
     def __call__(
         self, first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None = None

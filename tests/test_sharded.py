@@ -391,17 +391,17 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART[:1])),
             ValueError,
-            "parts must have rows of one shape, got (2,) and (1,)",
+            "parts must have rows of the same shape, got (2,) and (1,)",
         ),
         (
             lambda: sharded.merge(sharded.part(PART, [0, 1]), sharded.part(PART)),
             ValueError,
-            "parts must have targets of one shape, got (2,) and None",
+            "parts must have targets of the same shape, got (2,) and None",
         ),
         (
             lambda: sharded.merge(sharded.part(PART, top_k=1), sharded.part(PART, top_k=2)),
             ValueError,
-            "parts must have largest logits of one shape, got (2, 1) and (2, 2)",
+            "parts must have largest logits of the same shape, got (2, 1) and (2, 2)",
         ),
         (lambda: sharded.part(PART, temperature=0), ValueError, "temperature ... got 0"),
         (
@@ -423,37 +423,37 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART, first_class=2)),
             ValueError,
-            "parts must be of different classes, got class 2 in two of them",
+            "parts must have different classes, got class 2 in two of them",
         ),
         (
             lambda: sharded.merge(*(sharded.part(PART, first_class=first) for first in (3, 6, 4))),
             ValueError,
-            "parts must be of different classes, got classes 4 to 5 in two of them",
+            "parts must have different classes, got classes 4 to 5 in two of them",
         ),
         (
             lambda: sharded.logsumexp(sharded.part(PART, first_class=2)),
             ValueError,
-            "p must be of all classes, got one without classes 0 to 1: merge it with their parts",
+            "p must have all classes, got one without classes 0 to 1: merge it with the missing parts",
         ),
         (
             lambda: sharded.entropy(sharded.merge(sharded.part(PART), sharded.part(PART, first_class=4))),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.loss(sharded.part(PART, [0, 1], first_class=1, classes=7)),
             ValueError,
-            "p must be of all classes, got one without classes 0, 4 to 6: merge it with their parts",
+            "p must have all classes, got one without classes 0, 4 to 6: merge it with the missing parts",
         ),
         (
             lambda: sharded.softmax(PART, sharded.part(PART, classes=4)),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.grad(PART, sharded.part(PART, [0, 1], classes=4), [0, 1]),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.part(PART, first_class=2, classes=4),

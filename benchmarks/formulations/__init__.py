@@ -1,8 +1,8 @@
-"""One file a peer: NAME in tables, DISTRIBUTION that has the version, and ``formulations(case)``.
+"""One module per peer: NAME in tables, DISTRIBUTION to look up the version, and ``formulations(case)``.
 
-``formulations`` says for every operation how the peer does it: a list of calls, of which the fastest counts, or the
-reason why it has none. ``of_two_classes`` says it of an array of one axis, whose numbers are two-class problems. The
-peer's package is imported inside them, so that one that is not installed is left out.
+``formulations`` gives for every operation a list of calls, of which the fastest counts, or the reason why the peer has
+none; ``of_two_classes`` gives the same for an array of one axis, whose numbers are two-class problems. Both import the
+peer's package themselves, so that a package that is not installed is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def formulations_of(peer: Any, case: Case) -> Formulations:
 
 
 def installed(case: Case) -> tuple[dict[str, Formulations], list[str]]:
-    """Each peer's formulations, and the names of those that are not installed."""
+    """The formulations of each peer, and the names of the peers that are not installed."""
     found, missing = {}, []
     for peer in PEERS:
         try:

@@ -1,4 +1,4 @@
-"""cxent: each operation is one call."""
+"""cxent: one call per operation."""
 
 from __future__ import annotations
 

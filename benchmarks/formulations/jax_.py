@@ -1,4 +1,4 @@
-"""JAX: jitted, by value_and_grad and with the gradient by hand. It takes no preallocated output."""
+"""JAX: jitted, with value_and_grad and with gradients by hand. It takes no preallocated output."""
 
 from __future__ import annotations
 

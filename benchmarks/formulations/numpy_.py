@@ -1,4 +1,4 @@
-"""NumPy: what one writes by hand, in place wherever that saves memory."""
+"""NumPy: as written by hand, in place wherever that saves memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: a graph of one operator, bound to the arrays in place."""
+"""ONNX Runtime: a graph with one operator, bound to existing arrays."""
 
 from __future__ import annotations
 

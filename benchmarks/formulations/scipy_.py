@@ -1,4 +1,4 @@
-"""SciPy: scipy.special's functions, which take no preallocated output; gradients by hand in place."""
+"""SciPy: the functions of scipy.special, which take no preallocated output; gradients by hand, in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scikit-learn: the compiled loss of its gradient boosting and logistic regression (private there)."""
+"""scikit-learn: the compiled loss (a private one) of its gradient boosting and logistic regression."""
 
 from __future__ import annotations
 

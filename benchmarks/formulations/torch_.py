@@ -1,4 +1,4 @@
-"""PyTorch: its functions with preallocated output, autograd, and the same gradients by hand in place."""
+"""PyTorch: its functions with preallocated output; gradients with autograd, and by hand in place."""
 
 from __future__ import annotations
 

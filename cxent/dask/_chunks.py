@@ -1,8 +1,8 @@
-"""What is done with one chunk of a Dask array, wherever it is: the tasks that `cxent.dask` puts together.
+"""The tasks of `cxent.dask`: what is done with one chunk of a Dask array, wherever it is.
 
-What rows weigh in a mean is found in steps, each over all chunks: the sums of the weights, and the largest of them;
-powers of two by which the weights are multiplied where these sums are too large or too small to divide by; and the sums
-of the multiples.
+The weights of rows in a mean take several steps, each over all chunks: first the sums of the weights and the largest
+weight; then, if these sums are too large or too small to divide by, powers of two to scale the weights by; then the
+sums of the scaled weights.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from .._types import Array
 from ..sharded._whole import logprob_of, sum_of, weighted_grad, weighted_losses
 
 quietly = np.errstate(all="ignore")
-"""As kernels compute, whatever NumPy is to do about overflows here."""
+"""No floating-point warnings, as in kernels, whatever NumPy is set to do."""
 
 
 def exponent_to_one(x: float) -> int:
-    """k, so that x * 2^k is from 1 to 2; 0 for 0."""
+    """The k for which x * 2^k is from 1 to 2; 0 for 0."""
     return 1 - math.frexp(x)[1] if x else 0
 
 
 def alone(block: Any) -> Any:
-    """A block of an axis that results do not have comes in a list, of that block alone."""
+    """The block itself: along an axis that the result does not have, Dask passes blocks in lists, here of one block."""
     return block[0] if isinstance(block, list) else block
 
 
@@ -71,7 +71,7 @@ def finish_classes(x: Array, whole: sharded.Part, *, of_whole: Callable[..., Arr
 
 
 def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined: bool) -> Any:
-    """The losses of rows, weighted; what is to be combined as one number in float64."""
+    """The weighted losses of rows, or their sum in float64 if they are to be combined."""
     weighted = weighted_losses(whole[0], weights != 0, shares)
     if combined:
         return np.full((1,) * weighted.ndim, sum_of(weighted))
@@ -96,7 +96,7 @@ def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogp
 
 
 def scores_of_whole(whole: sharded.Part, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
-    """The same of what is known of rows whose classes are in several chunks."""
+    """The scores of rows whose classes are in several chunks."""
     larger, ids = alone(larger), alone(ids)
     logprob = np.asarray(sharded.logprob(whole))
     logprob = np.where(are(ids, ignored), np.zeros_like(logprob), logprob)
@@ -127,7 +127,7 @@ def checked_labels(labels: Array, *, label_name: str, classes: int, ignored: int
 
 
 def checked_weights(weights: Array, *, computed: np.dtype[Any]) -> Array:
-    """The weights of rows in the dtype in which their logits are computed."""
+    """The weights of rows, in the dtype in which their logits are computed."""
     logits = np.broadcast_to(np.zeros((), computed), (*weights.shape, 1))
     checked = checked_targets(logits_and("logits", logits, -1, sample_weight=weights), None)[3]
     return np.asarray(checked)
@@ -139,7 +139,7 @@ def counted_weights(weights: Array, labels: Array, *, ignored: int | None) -> Ar
 
 
 def weights_of_labels(labels: Array, *, weight: Array, ignored: int | None) -> Array:
-    """The weight of each row's class, 0 where the row does not count."""
+    """The weight of each row's class, 0 for rows that do not count."""
     ignoring = are(labels, ignored)
     return np.where(ignoring, weight.dtype.type(0), weight[np.where(ignoring, 0, labels)])
 
@@ -149,9 +149,8 @@ def largest(x: Array, axis: Any, keepdims: bool) -> Any:
 
 
 def exponent(largest: Array, divisor: Array, z_divisor: Array, *, most: int | None = None) -> Any:
-    """k, so that the largest weight times 2^k is from 1 to 2, but at most `most`; 0 if the sums of the weights can be
-    divided by as they are. (As in `sums_of_weights` of the kernels.)
-    """
+    """The k for which the largest weight times 2^k is from 1 to 2, but no more than `most`; 0 if the sums of the
+    weights can be divided by as they are. (Like `sums_of_weights` of the kernels.)"""
     if all(2.0**-20 <= abs(total) <= 2.0**60 for total in (divisor, z_divisor)):
         return np.int64(0)
     k = exponent_to_one(float(largest))
@@ -165,20 +164,20 @@ def scaled(x: Array, exponent: Array) -> Array:
 
 @quietly
 def products(weights: Array, row_exponent: Array, by_label: Any = None, class_exponent: Any = None) -> Array:
-    """What rows weigh, in float64."""
+    """The weights of rows times those of their classes, in float64."""
     rows = np.ldexp(weights.astype(np.float64), row_exponent)
     return rows if by_label is None else rows * np.ldexp(by_label.astype(np.float64), class_exponent)
 
 
 @quietly
 def quotients(weights: Array, divisor: Array) -> Array:
-    """The share of each row in a mean; 0 in one over nothing."""
+    """The share of each row in a mean; 0 if the divisor is 0."""
     return weights / divisor if divisor else np.zeros_like(weights)
 
 
 @quietly
 def total(x: Array, axis: Any, keepdims: bool) -> Any:
-    """The sum of an array; with `keepdims` as two numbers, of which the second is what rounding took from the first."""
+    """The sum of an array; with `keepdims` as two numbers, the second of which is the rounding error of the first."""
     value = sum_of(x)
     if not keepdims or x.ndim == 0:
         return np.float64(value)
