@@ -56,8 +56,8 @@ def test_the_least_hessian_of_xgboost():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match=r"^convention must .*got 'catboost'"):
-        softmax_objective("catboost")
+    with pytest.raises(ValueError, match=r"^convention must .*got 'sklearn'"):
+        softmax_objective("sklearn")
     with pytest.raises(ValueError, match=r"^labels must .*got 0.5"):
         softmax_objective("exact")(np.zeros((2, 2)), Dataset(np.float32([0.5, 1])))
     with pytest.raises(ValueError, match=r"^labels must .*got nan"):
@@ -266,8 +266,8 @@ def test_metrics_are_losses():
 
 def test_bad_input_of_two_classes():
     for make in (logistic_objective, logistic_metric, softmax_metric):
-        with pytest.raises(ValueError, match=r"^convention must .*got 'catboost'"):
-            make("catboost")
+        with pytest.raises(ValueError, match=r"^convention must .*got 'sklearn'"):
+            make("sklearn")
     for wrong in ({"pos_weight": -1}, {"pos_weight": np.inf}, {"focal_gamma": -1}):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must"):
             logistic_objective("exact", **wrong)
