@@ -124,80 +124,91 @@ def binary_cross_entropy_with_hess(
 
 @overload
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
-    return_lse: Literal[False] = False, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[False] = False,
+    workers: SupportsIndex | None = None,
 ) -> Scalar: ...
 @overload
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
-    return_lse: Literal[True], workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True],
+    workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, RowResults]: ...
 @overload
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
-    return_lse: Literal[True], workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True],
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, RowResults]: ...
 @overload
 def cross_entropy(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean",
-    return_lse: bool = False, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False,
+    workers: SupportsIndex | None = None,
 ) -> RowResults: ...
 
 @overload
 def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
-    return_lse: Literal[False] = False, out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[False] = False, out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, Array]: ...
 @overload
 def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
-    return_lse: Literal[False] = False, out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[False] = False, out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]: ...
 @overload
 def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
-    return_lse: Literal[True], out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True], out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, Array, RowResults]: ...
 @overload
 def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
-    return_lse: Literal[True], out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True], out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array, RowResults]: ...
 @overload
 def cross_entropy_with_grad(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    z_loss: Real = 0.0, softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean",
-    return_lse: bool = False, out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, z_loss: Real = 0.0, softcap: Real | None = None,
+    temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False, out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> tuple[Any, ...]: ...
 
 @overload
 def cross_entropy_with_hess(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    temperature: Real = 1.0, reduction: Combined = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, temperature: Real = 1.0, reduction: Combined = "mean",
+    out: Out = None, workers: SupportsIndex | None = None,
 ) -> tuple[Scalar, Array, Array]: ...
 @overload
 def cross_entropy_with_hess(
-    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, weight: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0,
-    temperature: Real = 1.0, reduction: Reduction = "mean", out: Out = None, workers: SupportsIndex | None = None,
+    logits: ArrayLike, target: ArrayLike, *, axis: SupportsIndex = -1, where: ArrayLike | None = None,
+    weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None, ignore_index: SupportsIndex | None = None,
+    label_smoothing: Real = 0.0, focal_gamma: Real = 0.0, temperature: Real = 1.0, reduction: Reduction = "mean",
+    out: Out = None, workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array, Array]: ...
 
 @overload

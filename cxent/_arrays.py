@@ -122,7 +122,9 @@ def logits_and(
     return arrays
 
 
-def gradients_and_results(grad_output: ArrayLike, output: ArrayLike, axis: Axes, out: Array | None) -> Arrays:
+def gradients_and_results(
+    grad_output: ArrayLike, output: ArrayLike, axis: Axes, where: ArrayLike | None, out: Array | None
+) -> Arrays:
     """What backward kernels take, in the dtype in which they compute it."""
     g, y = _floating(grad_output, "grad_output"), _floating(output, "output")
     if g.shape != y.shape:
@@ -133,6 +135,8 @@ def gradients_and_results(grad_output: ArrayLike, output: ArrayLike, axis: Axes,
         _check_out(out, y.shape, result_dtype)
     arrays = Arrays("output", _converted(y, dtype), shape_of(y.shape, axis), dtype, result_dtype)
     arrays.beside = _converted(g, dtype)
+    if where is not None:
+        arrays.where = plain_array(where, "where")
     return arrays
 
 

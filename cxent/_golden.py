@@ -40,6 +40,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 OPTIONS["all"] = {
     name: value for options in OPTIONS.values() for name, value in options.items() if name != "ignore_index"
 }
+OPTIONS |= {
+    "where": {"where": True},
+    "where and label_smoothing": {"where": True, "label_smoothing": 0.1},
+    "focal_gamma": {"focal_gamma": 2.5},
+}
 
 
 def expected() -> dict[str, dict[str, str]]:
@@ -111,15 +116,17 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
         given = dict(chosen, axis=axis, workers=workers)
         given |= {"weight": weight} if "weight" in chosen else {}
         given |= {"sample_weight": sample_weight} if "sample_weight" in chosen else {}
+        given |= {"where": mask} if "where" in chosen else {}
         found: list[Any] = []
         for target in (labels, q):
-            if target is q and "ignore_index" in chosen:
+            if target is q and chosen.keys() & {"ignore_index", "focal_gamma"}:
                 continue
             for reduction in ("none", "mean"):
                 found += cxent.cross_entropy_with_grad(x, target, return_lse=True, reduction=reduction, **given)
             found.append(cxent.cross_entropy(x, target, reduction="sum", **given))
             if not chosen.keys() & {"z_loss", "softcap"}:
                 found += cxent.cross_entropy_with_hess(x, target, **given)
+                given.pop("focal_gamma", None)  # which the next does not have
                 found.append(cxent.cross_entropy_hvp(x, target, g, **given))
         yield f"loss, {name}", found
     ids = (uniform((*row_shape, 2), 8) * classes).astype(np.int64)
@@ -130,6 +137,14 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
         part = cxent.sharded.part(x, axis=axis, temperature=temperature, workers=workers)
         found += [part.maximum, part.sumexp_m1, part.shifted, cxent.sharded.softmax(x, part, axis=axis)]
     yield "scores", found
+    yield (
+        "masked scores",
+        [
+            *cxent.token_logprobs(x, ids, axis=axis, where=mask, top_k=min(classes, 5), softcap=5.0),
+            cxent.softmax_backward(g, p, axis, where=mask),
+            cxent.log_softmax_backward(g, log_p, axis, where=mask),
+        ],
+    )
     other = (x * dtype(0.75) + g).astype(dtype)
     yield (
         "divergences",

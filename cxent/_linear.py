@@ -1,4 +1,4 @@
-"""Losses and scores of logits that never exist as a whole: of ``hidden @ weight.T + bias``, some rows at a time."""
+"""Losses and scores of the logits ``hidden @ weight.T + bias``, which are computed a chunk of rows at a time."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LinearGradients(NamedTuple):
     weight: Array
     """Of shape (V, D), in the dtype of `weight`."""
     bias: Array | None
-    """Of shape (V,), in the dtype of `bias`; None without a bias."""
+    """Of shape (V,), in the dtype of `bias`; None if there is no bias."""
 
 
 def linear_cross_entropy(
@@ -60,79 +60,78 @@ def linear_cross_entropy(
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> Any:
-    """Cross-entropy of a linear layer's outputs, which are never all in memory.
+    """Cross-entropy of the outputs of a linear layer, without holding all of them in memory.
 
-    ``cross_entropy(hidden @ weight.T + bias, target)``, some rows at a time.
+    Equal to ``cross_entropy(hidden @ weight.T + bias, target)``, but computed a chunk of rows at a time.
 
     Parameters
     ----------
     hidden : array_like of shape (N, D)
-        What the layer gets: one row for each target. float32 and float64 are computed as such, half precision in
-        float32, integers and booleans in float64; with another dtype of `weight`, in the wider of the two.
+        Inputs of the layer, one row per target. float32 and float64 are computed in their own dtype, half precision in
+        float32, integers and booleans in float64. If `weight` has another dtype, the wider of the two is used.
     weight : array_like of shape (V, D)
-        The matrix of the layer, with one row for each of V classes. Class weights are `class_weight` here.
+        Weight matrix of the layer, with one row for each of V classes. (Weights of classes are `class_weight` here.)
     target : array_like
-        Class indices of shape (N,), or probabilities of shape (N, V); as in `cross_entropy`.
+        Class indices of shape (N,), or class probabilities of shape (N, V).
     bias : array_like of shape (V,), optional
-        What is added to the logits of each class.
+        Bias of the layer.
     class_weight : array_like of shape (V,), optional
-        A weight for each class: the `weight` of `cross_entropy`.
+        Weight of each class: the `weight` of `cross_entropy`.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     ignore_index : int, optional
         Rows with this class index do not count.
     label_smoothing : float, default 0
-        How much of each target is spread evenly over all classes, from 0 to 1.
+        Fraction of each target that is spread evenly over all classes, from 0 to 1.
     z_loss : float, default 0
-        The factor of the squared logsumexp, which is added to the loss.
+        Factor of the squared logsumexp that is added to the loss.
     softcap : float, optional
-        The bound that logits approach smoothly.
+        Bound that logits approach smoothly.
     temperature : float, default 1
-        What logits are divided by.
+        Logits are divided by it.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined.
     return_lse : bool, default False
         Whether to return the logsumexp of each row too.
-    chunk_bytes : int, default 48 MB
-        How much memory the logits of some rows may take, and copies of their hidden states, if these are converted; at
-        least one row is computed at a time.
+    chunk_bytes : int, default 48 MiB
+        Memory for the logits of a chunk, and for a copy of its hidden states if they have to be converted. A chunk has
+        at least one row.
     progress : callable or bool, optional
-        What is called after each chunk with the number of rows that are done, and of all that are computed; True shows
-        a bar, by tqdm.
+        Called after each chunk as ``progress(rows_done, rows)``. True shows a progress bar, which needs tqdm.
     workers : int, optional
-        As in `cross_entropy`. The matrix products have the threads of NumPy's BLAS.
+        Number of threads; -1 means all CPUs. The matrix products use the threads of NumPy's BLAS instead.
 
     Returns
     -------
     loss : scalar or ndarray
-        As `cross_entropy` returns it.
+        The loss, as returned by `cross_entropy`.
     lse : ndarray
         The logsumexp of each row, if `return_lse`.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        As in `cross_entropy`, and if `hidden` or `weight` has not two dimensions, their shapes do not match each other
+        As in `cross_entropy`, and if `hidden` or `weight` is not two-dimensional, their shapes do not match each other
         or that of `bias`, or `chunk_bytes` is below 1.
     ImportError
         If `progress` is True and tqdm is not installed.
 
     See Also
     --------
-    linear_cross_entropy_with_grad : With the gradients.
-    linear_token_logprobs : Scores of tokens, likewise.
+    linear_cross_entropy_with_grad : The loss and its gradients.
+    linear_token_logprobs : Scores of tokens.
 
     Notes
     -----
-    The products are those of NumPy's BLAS, whose rounding depends on the machine, on its threads, and on the number of
-    rows at a time. So linear layers are outside the promise of the same bits on every machine, and another
-    `chunk_bytes` changes a result as another order of the D products of each logit does.
+    NumPy's BLAS computes the matrix products, and its rounding depends on the machine, on its number of threads, and on
+    the number of rows in a chunk. So the results of linear layers are not promised to have the same bits on every
+    machine, and they may differ in the last digits with another `chunk_bytes`.
 
-    Rows that do not count, being ignored or of weight 0, are not computed, unless `return_lse` wants their logsumexps,
-    and add nothing to any result, whatever their hidden states are.
+    Rows that do not count, because they are ignored or have weight 0, are skipped, unless `return_lse` needs their
+    logsumexp. They add nothing to any result, whatever their hidden states are.
 
-    Beside inputs and results, `chunk_bytes` and 8 MB are in memory, whatever the dtypes: weights of another dtype than
-    that in which the logits are computed are converted in blocks of 8 MB.
+    Apart from inputs and results, a call takes `chunk_bytes` and 8 MiB of memory, whatever the dtypes: if the weights
+    have another dtype than the logits, they are converted in blocks of 8 MiB.
 
     Examples
     --------
@@ -171,47 +170,54 @@ def linear_cross_entropy_with_grad(
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[Any, ...]:
-    """Cross-entropy of a linear layer's outputs, and its gradients with respect to the layer's inputs and parameters.
+    """Cross-entropy of the outputs of a linear layer, and its gradients with respect to hidden states, weight and bias.
 
-    With G the gradient with respect to the logits, those are ``G @ weight``, ``G.T @ hidden`` and ``G.sum(0)``. Neither
-    G nor the logits are ever all in memory.
+    With G the gradient with respect to the logits, these are ``G @ weight``, ``G.T @ hidden`` and ``G.sum(axis=0)``.
+    Neither G nor the logits are ever in memory as a whole.
 
     Parameters
     ----------
-    hidden, weight, target, bias : array_like
-        As in `linear_cross_entropy`.
+    hidden : array_like of shape (N, D)
+        Inputs of the layer, one row per target.
+    weight : array_like of shape (V, D)
+        Weight matrix of the layer, with one row for each of V classes.
+    target : array_like
+        Class indices of shape (N,), or class probabilities of shape (N, V).
+    bias : array_like of shape (V,), optional
+        Bias of the layer.
     class_weight : array_like of shape (V,), optional
-        A weight for each class.
+        Weight of each class.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     ignore_index : int, optional
         Rows with this class index do not count.
     label_smoothing : float, default 0
-        How much of each target is spread evenly over all classes, from 0 to 1.
+        Fraction of each target that is spread evenly over all classes, from 0 to 1.
     z_loss : float, default 0
-        The factor of the squared logsumexp, which is added to the loss.
+        Factor of the squared logsumexp that is added to the loss.
     softcap : float, optional
-        The bound that logits approach smoothly.
+        Bound that logits approach smoothly.
     temperature : float, default 1
-        What logits are divided by.
+        Logits are divided by it.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+        How the losses of the rows are combined. With "none", the gradients are those of their sum.
     return_lse : bool, default False
         Whether to return the logsumexp of each row too.
-    chunk_bytes : int, default 48 MB
-        How much memory the logits of some rows may take.
+    chunk_bytes : int, default 48 MiB
+        Memory for the logits of a chunk.
     progress : callable or bool, optional
-        What is called after each chunk with the rows that are done, and all; True shows a bar.
+        Called after each chunk as ``progress(rows_done, rows)``. True shows a progress bar.
     workers : int, optional
-        How many threads may share the rows; -1 stands for all CPUs.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     loss : scalar or ndarray
-        As `cross_entropy` returns it.
+        The loss, as returned by `cross_entropy`.
     gradients : LinearGradients
-        A named tuple of the gradients with respect to hidden, weight and bias, in their shapes and dtypes; the last is
-        None without a bias. A row that does not count has a gradient of 0, and no part in those of weight and bias.
+        A named tuple of the gradients with respect to hidden, weight and bias, in their shapes and dtypes; without a
+        bias, the last is None. A row that does not count has gradient 0, and no part in the gradients of weight and
+        bias.
     lse : ndarray
         The logsumexp of each row, if `return_lse`.
 
@@ -222,11 +228,11 @@ def linear_cross_entropy_with_grad(
 
     Notes
     -----
-    The gradients of weight and bias are summed in the dtype in which the logits are computed, and narrowed at the end
-    if that is wider than their own. What such sums take beside the result (as much again for half precision, or three
-    times that with float64 hidden states) is part of `chunk_bytes` if it is no more than half of that, and comes on top
-    of it if it is more; there are no such sums if all rows fit one chunk. `linear_cross_entropy` says what else is in
-    memory, and on what the rounding depends.
+    The gradients of weight and bias are accumulated in the dtype in which the logits are computed, and converted to
+    their own dtype at the end. If that is narrower, the sums take more memory than the result: twice as much for half
+    precision, four times with float64 hidden states. The extra memory is part of `chunk_bytes` if it is at most half of
+    it, otherwise it comes on top. If all rows fit into one chunk, there are no sums. Memory and rounding are otherwise
+    as in `linear_cross_entropy`.
 
     Examples
     --------
@@ -260,37 +266,39 @@ def linear_token_logprobs(
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> TokenLogprobs:
-    """Scores of tokens from hidden states: those of a linear layer's outputs, which are never all in memory.
+    """Scores of tokens under the outputs of a linear layer, without holding all of them in memory.
 
-    ``token_logprobs(hidden @ weight.T + bias, ids)``, some rows at a time.
+    Equal to ``token_logprobs(hidden @ weight.T + bias, ids)``, but computed a chunk of rows at a time.
 
     Parameters
     ----------
-    hidden, weight : array_like
-        As in `linear_cross_entropy`.
+    hidden : array_like of shape (N, D)
+        Inputs of the layer, one row per position.
+    weight : array_like of shape (V, D)
+        Weight matrix of the layer, with one row for each of V classes.
     ids : array_like of int
-        Of shape (N,), or (N, K) for K candidates of each row; as in `token_logprobs`.
-    bias : array_like, optional
-        As in `linear_cross_entropy`.
+        One id for each row, of shape (N,), or K candidates for each row, of shape (N, K).
+    bias : array_like of shape (V,), optional
+        Bias of the layer.
     top_k : int, default 0
-        How many of each row's largest logits to return.
+        How many of the largest logits of each row to return.
     temperature : float, default 1
-        What logits are divided by.
+        Logits are divided by it.
     softcap : float, optional
-        The bound that logits approach smoothly.
+        Bound that logits approach smoothly.
     ignore_index : int, optional
-        Rows with this class index do not count.
-    chunk_bytes : int, default 48 MB
-        How much memory the logits of some rows may take.
+        Ids with this value do not count.
+    chunk_bytes : int, default 48 MiB
+        Memory for the logits of a chunk.
     progress : callable or bool, optional
-        What is called after each chunk with the rows that are done, and all; True shows a bar.
+        Called after each chunk as ``progress(rows_done, rows)``. True shows a progress bar.
     workers : int, optional
-        How many threads may share the rows; -1 stands for all CPUs.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     TokenLogprobs
-        As `token_logprobs` returns them.
+        The scores, as returned by `token_logprobs`.
 
     Raises
     ------
@@ -310,7 +318,7 @@ def linear_token_logprobs(
     )
     arrays = layer_and(hidden, weight, bias, ids=ids)
     outputs, given = arrays.outputs, options.loss
-    candidates, several = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
+    candidates, several, _ = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
     rows = score_rows(outputs.dtype, several, options.top_k)
     laid = lay_out(outputs.shape, [outputs.x], [candidates], rows=rows)
     (ids_view,) = laid.row_inputs
@@ -320,17 +328,17 @@ def linear_token_logprobs(
     for chunk in layer.chunks(layer.rows_at_once()):
         logits = chunk.logits[:, :, np.newaxis]
         memory = [None if a is None else a[chunk.rows] for a in laid.rows]
-        kernel(logits, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
+        kernel(logits, None, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
     return TokenLogprobs(*rows_of(laid))
 
 
 def _loss_of_layer(
     arrays: Layer, options: LayerOptions, progress: Progress, *, return_lse: bool, with_grad: bool
 ) -> tuple[RowResults, LinearGradients | None, RowResults]:
-    """The loss of a layer's outputs, the gradients, and the logsumexps, if they are wanted.
+    """The loss of the outputs of a layer, and the gradients and the logsumexps, if requested.
 
-    Only rows that count are computed, for those that do not may be no numbers. If logsumexps are wanted, the others
-    follow, and take no part in the products of the gradients.
+    Rows that do not count are skipped, since they may contain anything. If their logsumexps are requested, they are
+    computed after all others, and take no part in the products of the gradients.
     """
     outputs, given = arrays.outputs, options.loss
     shape, dtype = outputs.shape, outputs.dtype
@@ -367,7 +375,7 @@ def _loss_of_layer(
         logits = chunk.logits[:, :, np.newaxis]
         grad = logits if with_grad else None
         total += kernel(
-            logits, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
+            logits, None, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
         )
         if order is not None:
             for rows, computed in zip(laid.rows, memory, strict=True):
@@ -380,7 +388,7 @@ def _loss_of_layer(
 
 
 class _Chunk(NamedTuple):
-    """Rows whose logits are in memory together."""
+    """Rows whose logits are in memory at the same time."""
 
     rows: Any  # where they are: a slice, or their numbers
     counted: int  # so many, the first, count
@@ -388,17 +396,16 @@ class _Chunk(NamedTuple):
     logits: Array  # (rows, V)
 
     def that_count(self) -> tuple[Any, Array, Array]:
-        """The same of the rows that count."""
+        """The rows that count, with their hidden states and logits."""
         rows = self.rows if isinstance(self.rows, slice) else self.rows[: self.counted]
         return rows, self.hidden[: self.counted], self.logits[: self.counted]
 
 
 class _Layer:
-    """A linear layer: its outputs in chunks of rows, and its gradients, added up chunk by chunk.
+    """A linear layer: its outputs, a chunk of rows at a time, and its gradients, added up chunk by chunk.
 
-    Arrays of another dtype than the one in which the logits are computed are converted in parts, of the weights into
-    the memory that is also that of a part of their gradient.
-    """
+    Arrays of another dtype than the logits are converted in parts. Blocks of converted weights and blocks of their
+    gradient share the same memory."""
 
     def __init__(self, arrays: Layer, options: LayerOptions, progress: Progress) -> None:
         self.hidden, self.weight, self.bias, outputs = arrays
@@ -413,7 +420,8 @@ class _Layer:
         self._blocks = [slice(start, start + block) for start in range(0, classes, block)]
 
     def rows_at_once(self, order: Array | None = None, *, copies_target: bool = False, with_grad: bool = False) -> int:
-        """How many rows fit a chunk, with what sums of gradients take beside these if it is no more than half of it."""
+        """How many rows fit into a chunk, together with the extra memory of the gradient sums, if that is at most half
+        of it."""
         n, d = self.hidden.shape
         classes = len(self.weight)
         width = classes  # how many numbers of each row are in memory
@@ -429,9 +437,9 @@ class _Layer:
         return step
 
     def chunks(self, step: int, order: Array | None = None, counted: int | None = None) -> Iterator[_Chunk]:
-        """So many rows at a time, of all or of those of these numbers, of which so many count.
+        """All rows, or the rows of `order`, in chunks of `step` rows; the first `counted` rows count.
 
-        The memory is used again for the next chunk.
+        The memory is reused for the next chunk.
         """
         n, classes = len(self.hidden), len(self.weight)
         total = n if order is None else len(order)
@@ -461,7 +469,7 @@ class _Layer:
 
     @np.errstate(all="ignore")
     def add_gradients(self, chunk: _Chunk) -> None:
-        """Those of the rows that count of a chunk, in which the logits have become their gradient."""
+        """Add the gradients from a chunk, whose logits have been replaced by their gradient."""
         rows, hidden, g = chunk.that_count()
         by_hidden, by_weight, by_bias = self._sums
         for classes in self._blocks:
@@ -489,7 +497,7 @@ class _Layer:
 
     @cached_property
     def _sums(self) -> tuple[Array, Array, Array | None]:
-        """The gradients so far. That of hidden, of which no row is added to, has its dtype."""
+        """The gradients so far. Each row of the gradient of hidden is written once, so it has the dtype of hidden."""
         return (
             np.zeros_like(self.hidden, order="C"),
             np.zeros(self.weight.shape, self.sum_dtype),
@@ -498,11 +506,11 @@ class _Layer:
 
     @cached_property
     def _block(self) -> Array:
-        """Memory for a part of the weights, or of their gradient."""
+        """Memory for a block of the weights, or of their gradient."""
         return np.empty(self.weight[: self._blocks[0].stop].shape, self.dtype)
 
     def _weights(self, classes: slice) -> Array:
-        """Those of some classes, until the memory is used again."""
+        """The weights of some classes, valid until the memory is reused."""
         weight = self.weight[classes]
         return self._convert(weight, self._block[: len(weight)])
 
@@ -511,7 +519,7 @@ class _Layer:
 
     @np.errstate(all="ignore")
     def _convert(self, array: Array, out: Array) -> Array:
-        """`out`, with the numbers of an array of another dtype."""
+        """`out`, filled with an array of another dtype."""
         if array.size and {array.itemsize, out.itemsize} == {2, 4}:
             views = (kernels.stored(a)[:, :, np.newaxis] for a in (array, out))
             kernels.serving.float32.convert(*views, self._threads)
@@ -521,7 +529,7 @@ class _Layer:
 
     @np.errstate(all="ignore")
     def gradients(self) -> LinearGradients:
-        """The gradients that were added up, in the dtypes of what was given."""
+        """The accumulated gradients, in the dtypes of the inputs."""
         by_hidden, by_weight, by_bias = self._sums
         del self._sums
         if by_weight.dtype != self.weight.dtype:
@@ -531,7 +539,7 @@ class _Layer:
         return LinearGradients(by_hidden, by_weight, by_bias)
 
     def _narrowed_in_place(self, sums: Array) -> Array:
-        """The sums in the dtype of the weights, at the start of their memory, of which the rest is given back."""
+        """The sums in the dtype of the weights, in the first part of their own memory; the rest is freed."""
         dtype = self.weight.dtype
         narrow = sums.reshape(-1).view(dtype)[: sums.size].reshape(sums.shape)
         for classes in self._blocks:
@@ -544,7 +552,7 @@ class _Layer:
 
 
 def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:
-    """What is called with the rows that are done, and with their total."""
+    """The function to call with the number of rows done and the number of all rows."""
     if progress is None or progress is False:
         return lambda done, total: None
     if progress is not True:

@@ -49,6 +49,7 @@ def weighted(
     for_kernel = kernels.Options(
         options.ignore_index,
         options.label_smoothing,
+        options.focal_gamma,
         options.z_loss,
         options.softcap,
         options.temperature,

@@ -34,6 +34,7 @@ class LossOptions(NamedTuple):
     reduction: Reduction
     ignore_index: int | None
     label_smoothing: float
+    focal_gamma: float
     z_loss: float
     softcap: float  # 0: none
     temperature: float
@@ -97,12 +98,13 @@ def loss_options(
     z_loss: Real = 0.0,
     softcap: Real | None = None,
     temperature: Real = 1.0,
+    focal_gamma: Real = 0.0,
 ) -> LossOptions:
     """The options of a loss, of those that a public function is given."""
     if workers is None:
         workers = _default_workers()
     threads = 1 if type(workers) is int and workers == 1 else thread_count(workers)
-    given = axis, reduction, ignore_index, threads, label_smoothing, z_loss, softcap, temperature
+    given = axis, reduction, ignore_index, threads, label_smoothing, focal_gamma, z_loss, softcap, temperature
     try:
         return _known_options(*given)
     except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
@@ -118,13 +120,10 @@ def binary_options(
     focal_gamma: Real,
 ) -> BinaryOptions:
     """Those of a loss of two classes."""
-    options = loss_options(-1, reduction, ignore_index, workers, label_smoothing)
-    gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
-    if gamma and options.label_smoothing:
-        raise ValueError(
-            f"focal_gamma is {gamma} and label_smoothing is {options.label_smoothing}: a focal loss is one of labels"
-        )
-    return BinaryOptions(options.reduction, options.ignore_index, options.label_smoothing, gamma, options.threads)
+    options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, focal_gamma=focal_gamma)
+    return BinaryOptions(
+        options.reduction, options.ignore_index, options.label_smoothing, options.focal_gamma, options.threads
+    )
 
 
 def kl_options(
@@ -204,6 +203,7 @@ def _checked_options(
     ignore_index: SupportsIndex | None,
     threads: int,
     label_smoothing: Real,
+    focal_gamma: Real,
     z_loss: Real,
     softcap: Real | None,
     temperature: Real,
@@ -213,15 +213,20 @@ def _checked_options(
     if ignore_index is not None:
         ignore_index = _integer(ignore_index, "ignore_index", "an integer or None")
     label_smoothing = _real(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
+    gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
+    if gamma and label_smoothing:
+        raise ValueError(
+            f"focal_gamma is {gamma} and label_smoothing is {label_smoothing}: a focal loss is one of labels"
+        )
     z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
     temperature = checked_temperature(temperature)
     if softcap is not None:
         softcap = _real(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30)
     is_plain = (reduction != "none" and ignore_index is None and softcap is None) and (
-        label_smoothing == 0 and z_loss == 0 and temperature == 1
+        label_smoothing == 0 and gamma == 0 and z_loss == 0 and temperature == 1
     )
     return LossOptions(
-        axis, reduction, ignore_index, label_smoothing, z_loss, softcap or 0.0, temperature, threads, is_plain
+        axis, reduction, ignore_index, label_smoothing, gamma, z_loss, softcap or 0.0, temperature, threads, is_plain
     )
 
 

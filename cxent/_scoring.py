@@ -1,4 +1,4 @@
-"""Scores of tokens: what language models are judged by, from their logits."""
+"""Scores of tokens under a language model, from its logits."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from ._types import Array, Real, RowResults
 
 
 class TokenLogprobs(NamedTuple):
-    """What `token_logprobs` returns."""
+    """The results of `token_logprobs`."""
 
     logprob: RowResults
-    """Log-probabilities of the ids: float32 or float64, as the logits are computed, in the shape of the ids."""
+    """Log-probabilities of the ids, in the shape of the ids: float64 for float64 logits and integers, else float32."""
     rank: RowResults
-    """1 + the number of larger logits, so that equal logits share a rank; the largest int64 where there is none. int64,
+    """1 + the number of larger logits, so equal logits share a rank; the largest int64 where there is no rank. int64,
     in the shape of the ids."""
     entropy: RowResults
-    """The entropy of each row in nats; 0 for a row whose ids are all ignored. In the rows' shape and the dtype of
+    """The entropy of each row in nats, 0 for a row whose ids are all ignored; in the shape of the rows and the dtype of
     `logprob`."""
     logsumexp: RowResults
-    """The logsumexp of each row, likewise."""
+    """The logsumexp of each row, in the same shape and dtype."""
     top_ids: Array | None
-    """Those of the `top_k` largest logits of each row in descending order, int64 of shape (..., top_k)."""
+    """Ids of the `top_k` largest logits of each row in descending order, int64 of shape (..., top_k)."""
     top_logprobs: Array | None
-    """Their log-probabilities, of shape (..., top_k), in the dtype of `logprob`."""
+    """Their log-probabilities, in the same shape and the dtype of `logprob`."""
 
 
 class Perplexity(NamedTuple):
-    """What `perplexity` returns."""
+    """The result of `perplexity`."""
 
     nll: float
-    """The negative log-likelihoods, summed, in nats."""
+    """The sum of the negative log-likelihoods, in nats."""
     tokens: int
-    """How many tokens count."""
+    """The number of tokens that count."""
     perplexity: float
     """``exp(nll / tokens)``."""
 
 
 def score_rows(dtype: np.dtype[Any], candidates: int | None, top_k: int) -> list[RowMemory]:
-    """The results of a scoring kernel: of the id of each row, or of several; of each row; and of the top k."""
+    """Memory for the results of a scoring kernel: per id (one or several for each row), per row, and for the top k."""
     of_ids: list[RowMemory] = [dtype, np.int64] if candidates is None else [(dtype, candidates), (np.int64, candidates)]
     top: list[RowMemory] = [(np.int64, top_k), (dtype, top_k)] if top_k else [None, None]
     return [*of_ids, dtype, dtype, *top]
@@ -59,73 +59,80 @@ def token_logprobs(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
     workers: SupportsIndex | None = None,
 ) -> TokenLogprobs:
-    """Log-probabilities and ranks of tokens, and the entropy and the top k of each row, in one pass over the logits.
+    r"""Log-probabilities and ranks of tokens, and the entropy and the top k of each row, in one pass over the logits.
 
-    ``logprob = (x_y - m) - log1p(r)`` for the id y, with m the largest of the row's C logits and r the sum of the other
-    ``exp(x_j - m)``; ``entropy = -sum_j p_j log(p_j)`` with p the softmax. Nothing of the size of the logits is
-    allocated: they may be a memory map that is larger than the memory.
+    .. math::
+
+        \text{logprob} &= x_y - \mathrm{lse}(x) \\
+        \text{entropy} &= -\sum_j p_j \log p_j
+
+    for the id y, with p the softmax of the logits x of the row. Nothing of the size of the logits is allocated, so they
+    may be a memory map larger than the memory.
 
     Parameters
     ----------
     logits : array_like
         Logits, of any shape with at least one class; dtypes as in `softmax`.
     ids : array_like of int
-        One id for each row, in the shape of the logits without the class axis; or several candidates for each row, in
-        that shape and one axis more at the end. Each is from 0 to C-1.
+        One id for each row, in the shape of the logits without the class axis; or several candidates for each row,
+        along one more axis at the end. Ids are from 0 to C-1.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits. The others have no rank and are not
+        among the top k, and their log-probability is -inf.
     top_k : int, default 0
-        How many of each row's largest logits to return, from 0 to C. Of equal ones the lower id comes first.
+        How many of the largest logits of each row to return, from 0 to C. Among equal logits, lower ids come first.
     temperature : float, default 1
-        What logits are divided by, from 1e-30 to 1e30. It changes no rank.
+        Logits are divided by it; from 1e-30 to 1e30. Ranks do not depend on it.
     softcap : float, optional
-        The bound that logits approach smoothly, as in `cross_entropy`. It changes no rank.
+        Bound that logits approach smoothly. Ranks do not depend on it.
     ignore_index : int, optional
-        An id that does not count: its logprob is 0 and its rank the largest int64. A row whose ids are all ignored has
-        entropy 0; its logsumexp and its top k are those of any row.
+        Ids with this value do not count: their logprob is 0, and they have no rank. A row without other ids has entropy
+        0; its logsumexp and its top k are computed as usual.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     TokenLogprobs
         A named tuple of logprob, rank, entropy, logsumexp, top_ids and top_logprobs. The last two are None if `top_k`
-        is 0. What is of one row without other axes is a scalar.
+        is 0. For one-dimensional logits, the results of the row are scalars.
 
     Raises
     ------
     TypeError
-        If the logits are no real numbers of a dtype above, the ids are not integers, or an option is not a number.
+        If the logits have none of the dtypes of `softmax`, the ids are not integers, or an option is not a number.
     ValueError
-        If shapes do not match, there are rows without classes, an option is out of its range, or `workers` is 0 or
-        below -CPUs.
+        If shapes do not match, there are rows without classes, an option is out of range, or `workers` is 0 or below
+        minus the number of CPUs.
     IndexError
-        If an id is not in 0..C-1, nor `ignore_index`; it names the first.
+        If an id is neither in 0..C-1 nor `ignore_index`. The message names the first.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
     See Also
     --------
-    perplexity : Of a whole text.
+    perplexity : The perplexity of a whole text.
 
-    Notes
-    -----
-    Several ids of a row have rank 1 if their logits are equal and no other is larger, as happens in half precision. The
-    greedy choice is ``top_ids[..., 0]`` with ``top_k=1``, the lowest of them.
+    Notes ----- Equal logits share a rank, which happens often in half precision, so several ids of a row may have rank
+    1. The greedy choice is ``top_ids[..., 0]`` with ``top_k=1``, the lowest of these ids.
 
-    Where there is no rank it is ``np.iinfo(np.int64).max``, which no ``rank <= 5`` takes for a hit: for ids that are
-    ignored, and in rows without probabilities. These have NaN or +inf, or -inf alone: their log-probabilities and their
-    entropy are NaN, and their top ids -1.
+    Where there is no rank, it is ``np.iinfo(np.int64).max``, so that ``rank <= 5`` never counts it as a hit. There is
+    none for ignored ids, nor in rows that contain NaN or +inf or nothing but -inf. Such rows have no probabilities:
+    their log-probabilities and entropy are NaN, and their top ids are -1.
 
-    A log-probability is within 4 units in the last place of the exact value for the logits as given; with a temperature
-    or a softcap their rounding counts too. The entropy is a sum of positive terms alone,
-    ``log1p(r) + sum_j p_j (m - x_j)``, so that it keeps its digits where the row is confident.
+    Log-probabilities are within 4 units in the last place of the exact value for the logits as given; a temperature or
+    a softcap adds its own rounding. With m the largest logit and r the sum of :math:`\exp(x_j - m)` over all other
+    classes, the entropy is computed as :math:`\mathrm{log1p}(r) + \sum_j p_j (m - x_j)`, a sum without negative terms,
+    so it keeps its digits where the row is confident.
 
     Examples
     --------
@@ -150,13 +157,13 @@ def token_logprobs(
            [-0.0359763 , -4.0359763 ]])
     """
     options, k = score_options(axis, top_k, ignore_index, workers, softcap, temperature)
-    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, options, k, options.threads)
+    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
     if found is not None:
         return TokenLogprobs(*found)
-    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
     shape, dtype = arrays.shape, arrays.dtype
-    candidates, several = checked_ids(arrays, options.ignore_index, top_k=k)
-    laid = lay_out(shape, [arrays.x], [candidates], rows=score_rows(dtype, several, k))
+    candidates, several, mask = checked_ids(arrays, options.ignore_index, top_k=k)
+    laid = lay_out(shape, [arrays.x, mask], [candidates], rows=score_rows(dtype, several, k))
     if shape.row_count:
         given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
         kernel = kernels.serving.of(dtype).token_logprobs
@@ -169,36 +176,43 @@ def perplexity(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
     workers: SupportsIndex | None = None,
 ) -> Perplexity:
-    """The perplexity of a text under the logits of a language model.
+    r"""The perplexity of a text under a language model, from its logits.
 
-    ``perplexity = exp(nll / tokens)``, with ``nll = -sum log p_y`` over the tokens that count. Nothing of the size of
-    the logits is allocated: they may be a memory map that is larger than the memory.
+    .. math:: \text{perplexity} = \exp(\text{nll} / \text{tokens}), \quad \text{nll} = -\sum \log p_y
+
+    where the sum is over the tokens that count. Nothing of the size of the logits is allocated, so they may be a memory
+    map larger than the memory.
 
     Parameters
     ----------
     logits : array_like
         Logits, one row for each token; dtypes as in `softmax`.
     ids : array_like of int
-        The tokens, in the shape of the logits without the class axis. Each is from 0 to C-1.
+        The tokens, in the shape of the logits without the class axis, from 0 to C-1.
     axis : int, default -1
-        The class axis.
-    temperature, softcap : float, optional
-        As in `cross_entropy`.
+        Class axis.
+    where : array_like of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits.
+    temperature : float, default 1
+        Logits are divided by it.
+    softcap : float, optional
+        Bound that logits approach smoothly.
     ignore_index : int, optional
-        An id that does not count, as that of padding.
+        Ids with this value do not count, for instance padding.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     Perplexity
-        A named tuple of nll, tokens and perplexity, in float64. Texts are joined by adding the first two. Without
-        tokens the perplexity is NaN.
+        A named tuple of nll, tokens and perplexity, in float64. To combine texts, add up nll and tokens. Without tokens
+        the perplexity is NaN.
 
     Raises
     ------
@@ -216,13 +230,13 @@ def perplexity(
     50.0
     """
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
-    arrays = logits_and("logits", logits, options.axis, ids=ids)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
     shape, ignored = arrays.shape, options.ignore_index
-    labels, _ = checked_ids(arrays, ignored, several=False)
-    laid = lay_out(shape, [arrays.x], [labels[..., 0]])
+    labels, _, mask = checked_ids(arrays, ignored, several=False)
+    laid = lay_out(shape, [arrays.x, mask], [labels[..., 0]])
     nll = 0.0
     if shape.row_count:
-        given = kernels.Options(ignored, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
+        given = kernels.Options(ignored, 0.0, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
         nothing = [None] * 4
         kernel = kernels.serving.of(arrays.dtype).cross_entropy
         nll = kernel(*laid.inputs, *laid.row_inputs, None, None, given, *nothing, False, options.threads)

@@ -263,7 +263,13 @@ def logsumexp(
 
 
 def softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex | None = None
+    grad_output: ArrayLike,
+    output: ArrayLike,
+    axis: Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their softmax.
 
@@ -277,6 +283,8 @@ def softmax_backward(
         The probabilities p that `softmax` returned.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes, of the softmax.
+    where : array_like of bool, optional
+        The mask that `softmax` was given. The gradient is 0 elsewhere, whatever g is there.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
     workers : int, optional
@@ -303,13 +311,21 @@ def softmax_backward(
     """
     axes, threads = axes_and_threads(axis, workers)
     result: Array | None = kernels.for_plain(grad_output).plain_softmax_backward(
-        grad_output, output, axes, out, threads
+        grad_output, output, axes, where, out, threads
     )
-    return _backward("softmax_backward", grad_output, output, axes, out, threads) if result is None else result
+    if result is not None:
+        return result
+    return _backward("softmax_backward", grad_output, output, axes, where, out, threads)
 
 
 def log_softmax_backward(
-    grad_output: ArrayLike, output: ArrayLike, axis: Axis = -1, *, out: Out = None, workers: SupportsIndex | None = None
+    grad_output: ArrayLike,
+    output: ArrayLike,
+    axis: Axis = -1,
+    *,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     """The gradient with respect to the logits, from the gradient with respect to their log-softmax.
 
@@ -323,6 +339,8 @@ def log_softmax_backward(
         The log-probabilities l that `log_softmax` returned.
     axis : int, tuple of ints or None, default -1
         The class axis, or axes, of the log-softmax.
+    where : array_like of bool, optional
+        The mask that `log_softmax` was given. The gradient is 0 elsewhere, whatever g is there.
     out : ndarray, optional
         Where to put the gradient; it may be one of the inputs.
     workers : int, optional
@@ -349,9 +367,11 @@ def log_softmax_backward(
     """
     axes, threads = axes_and_threads(axis, workers)
     result: Array | None = kernels.for_plain(grad_output).plain_log_softmax_backward(
-        grad_output, output, axes, out, threads
+        grad_output, output, axes, where, out, threads
     )
-    return _backward("log_softmax_backward", grad_output, output, axes, out, threads) if result is None else result
+    if result is not None:
+        return result
+    return _backward("log_softmax_backward", grad_output, output, axes, where, out, threads)
 
 
 def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
@@ -444,15 +464,23 @@ def _logsumexp_with_factors(arrays: Arrays, mask: Array | None, threads: int) ->
     return lse, sign
 
 
-def _backward(function: str, grad_output: ArrayLike, output: ArrayLike, axes: Axes, out: Out, threads: int) -> Array:
+def _backward(
+    function: str,
+    grad_output: ArrayLike,
+    output: ArrayLike,
+    axes: Axes,
+    where: ArrayLike | None,
+    out: Out,
+    threads: int,
+) -> Array:
     """The gradient that a backward kernel computes; in half precision from float32 copies."""
-    arrays = gradients_and_results(grad_output, output, axes, out)
+    arrays = gradients_and_results(grad_output, output, axes, where, out)
     shape = arrays.shape
     laid = lay_out(
-        shape, [arrays.x, arrays.beside], outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.dtype, out=out,
-        in_place=2,
+        shape, [arrays.x, arrays.beside, checked_mask(arrays.where, shape.whole)],
+        outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.dtype, out=out, in_place=2,
     )  # fmt: skip
     if shape.classes and shape.row_count:
-        y, g = laid.inputs
-        getattr(kernels.serving.of(arrays.dtype), function)(g, y, *laid.outputs, threads)
+        y, g, mask = laid.inputs
+        getattr(kernels.serving.of(arrays.dtype), function)(g, y, mask, *laid.outputs, threads)
     return cast(Array, result_of(laid))

@@ -24,7 +24,9 @@ those of rows, broadcast to their shape; and the mask, broadcast to the shape of
 calls.)"""
 
 
-def checked_targets(arrays: Arrays, ignore_index: int | None, weight_name: str = "weight") -> Targets:
+def checked_targets(
+    arrays: Arrays, ignore_index: int | None, weight_name: str = "weight", *, focal_gamma: float = 0.0
+) -> Targets:
     """Those of a loss; without a target, those of a divergence."""
     shape, target = arrays.shape, arrays.target
     if shape.classes == 0:
@@ -32,6 +34,8 @@ def checked_targets(arrays: Arrays, ignore_index: int | None, weight_name: str =
     labels = probabilities = None
     if target is not None:
         if target.shape == shape.whole:
+            if focal_gamma:
+                raise ValueError(f"focal_gamma is {focal_gamma}: target must be class indices, got shape {shape.whole}")
             probabilities = _probabilities(target, arrays, ignore_index)
         else:
             labels = _labels(target, arrays, ignore_index)
@@ -90,8 +94,9 @@ def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
 
 def checked_ids(
     arrays: Arrays, ignore_index: int | None, *, several: bool = True, top_k: int = 0
-) -> tuple[Array, int | None]:
-    """Ids of classes with an axis of candidates, and how many there are; None if the axis was not given.
+) -> tuple[Array, int | None, Array | None]:
+    """Ids of classes with an axis of candidates, and how many there are; None if the axis was not given. And the mask,
+    broadcast to the shape of the logits.
 
     `top_k` is no more than the classes.
     """
@@ -99,9 +104,10 @@ def checked_ids(
     ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays.shape, ignore_index)
     if not 0 <= top_k <= arrays.shape.classes:
         raise ValueError(f"top_k must be an integer from 0 to {arrays.shape.classes}, got {top_k}")
+    where = None if arrays.where is None else checked_mask(arrays.where, arrays.shape.whole)
     if ids.ndim == len(arrays.shape.rows):
-        return ids[..., np.newaxis], None
-    return ids, ids.shape[-1]
+        return ids[..., np.newaxis], None, where
+    return ids, ids.shape[-1], where
 
 
 def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:

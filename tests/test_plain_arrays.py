@@ -137,11 +137,13 @@ def test_losses_too_large_for_the_dtype(way, close_the_short_way):
     assert cxent.cross_entropy(x, np.ones(3, int), reduction="sum") == np.inf
 
 
-def short_loss(kernels, x, target, weight=None, row_weight=None, axis=-1, out=None, with_grad=True, **options):
+def short_loss(
+    kernels, x, target, weight=None, row_weight=None, axis=-1, out=None, with_grad=True, where=None, **options
+):
     """What the short way gives of a loss, and of its gradient; None where it leaves a call to the general way."""
     kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
     checked = loss_options(-1, options.pop("reduction", "mean"), options.pop("ignore_index", None), 1, **options)
-    given = x, target, weight, row_weight, checked._replace(axis=axis), out
+    given = x, target, where, weight, row_weight, checked._replace(axis=axis), out
     results = kernels.plain_cross_entropy(*given, 1, False, with_grad, False)
     return None if results is None else results[:2]
 
@@ -348,6 +350,8 @@ PLAIN_OPTIONS = {
     "weights": {"weight": WEIGHTS, "row_weight": WEIGHTS[:4]},
     "an ignored label": {"ignore_index": -100},
     "numbers": {"label_smoothing": 0.1, "z_loss": 0.1, "softcap": 2.0, "temperature": 0.5},
+    "focal": {"focal_gamma": 2.0},
+    "mask": {"where": np.ones(PLAIN.shape, np.bool_)},
     "no reduction": {"reduction": "none"},
 }
 
@@ -370,8 +374,8 @@ def test_plain_gradients_go_the_short_way(kernels):
     for function in (kernels.float32.plain_softmax_backward, kernels.float32.plain_log_softmax_backward):
         g = PLAIN.copy()
         for out in (PLAIN.copy(), g):
-            assert function(g, PLAIN, -1, out, 1) is out
-        assert function(PLAIN, PLAIN.astype(float), -1, None, 1) is None
-        assert function(PLAIN, PLAIN[1:], -1, None, 1) is None
-        assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, MEMORY[4:44].reshape(4, 10), 1) is None
-        assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, MEMORY[4:44].reshape(4, 10), 1) is None
+            assert function(g, PLAIN, -1, None, out, 1) is out
+        assert function(PLAIN, PLAIN.astype(float), -1, None, None, 1) is None
+        assert function(PLAIN, PLAIN[1:], -1, None, None, 1) is None
+        assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, None, MEMORY[4:44].reshape(4, 10), 1) is None
+        assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, None, MEMORY[4:44].reshape(4, 10), 1) is None

@@ -72,6 +72,7 @@ def test_no_formula_is_missing_from_a_dispatch():
         "GRADIENT",
         "GRADIENT_CLASSES",
         "GRADIENT_TARGETS",
+        "HESSIAN_FOCAL",
         "COUNTED",
         "MULTIPLY",
         "LOSS_OF_PROBS",

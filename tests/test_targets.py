@@ -226,12 +226,12 @@ def test_labels_that_change_after_the_check(classes, dtype, kernels):
     weight = np.ones(classes, np.float32)
     for label in (classes, classes + 3, np.iinfo(dtype).max if classes < 256 else 255, 0):
         labels = np.full((4, 1), label).astype(dtype)
-        for options in ((None, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0), (3, 0.1, 0.0, 0.0, 2.0, 1.0, 1.0)):
+        for options in ((None, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0), (3, 0.1, 0.0, 0.0, 0.0, 2.0, 1.0, 1.0)):
             module = kernels.float32
-            module.cross_entropy(x, labels, weight, None, options, None, None, x, None, False, 1)
+            module.cross_entropy(x, None, labels, weight, None, options, None, None, x, None, False, 1)
             module.from_probs(np.abs(x), labels, None, None, options, None, x, 1)
             module.sums_of_weights(labels, None, weight, 3)
         results = [np.empty((4, 1, 1), d) for d in (np.float32, np.int64)] + [np.empty((4, 1), np.float32)] * 2
-        module.token_logprobs(x, labels[..., np.newaxis], (None, 0.0, 1.0), *results, None, None, None, 1)
+        module.token_logprobs(x, None, labels[..., np.newaxis], (None, 0.0, 1.0), *results, None, None, None, 1)
         assert_same_bits(around[[0, 2]], before[[0, 2]])
         around[1] = before[1]

@@ -192,7 +192,7 @@ def loss_and_grad(
 ) -> tuple[Any, Any]:  # fmt: skip
     by_class = None if weight is None else scaled(weight, class_exponent)
     divisors = float(divisor), float(z_divisor)
-    return loss_of_part(x, target, by_class, sample_weight, options, divisors, with_grad=with_grad)
+    return loss_of_part(x, target, None, by_class, sample_weight, options, divisors, with_grad=with_grad)
 
 
 def loss_of(both: list[tuple[Any, Any]], *, axes: int, combined: bool) -> Any:

@@ -27,6 +27,7 @@ class Options(NamedTuple):
 
     ignored: int | None  # the label of rows that do not count
     label_smoothing: float
+    focal_gamma: float
     z_loss: float
     softcap: float  # 0: none
     temperature: float

@@ -12,9 +12,9 @@ from libc.string cimport memcpy
 from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, leave_columns_empty, row_at
 from .formulas cimport (
     CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, EXPONENTIAL, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS,
-    GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT, HIDE, LOGARITHM, LOG_RATIO, LOG_SHARE, LOG_SOFTMAX_BACKWARD,
-    LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SHIFT, SMOOTH, SOFTMAX_BACKWARD, WEIGHTED, ZERO, Factors, Formula,
-    Row_factors, evaluate, factors_of, uses_w, uses_y,
+    GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL, HESSIAN_PRODUCT, HIDE, KEEP, LOGARITHM, LOG_RATIO, LOG_SHARE,
+    LOG_SOFTMAX_BACKWARD, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SHIFT, SMOOTH, SMOOTH_CHOSEN, SOFTMAX_BACKWARD,
+    WEIGHTED, ZERO, Factors, Formula, Row_factors, evaluate, factors_of, uses_w, uses_y,
 )
 from .simd cimport (
     BLOCK, LANES, VECTORS, W, broadcast, flattened, load, load_first, real, store, store_block, store_first,
@@ -204,12 +204,18 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(WEIGHTED, batch, x, y, w, of, out)
     elif formula == HESSIAN:
         apply(HESSIAN, batch, x, y, w, of, out)
+    elif formula == HESSIAN_FOCAL:
+        apply(HESSIAN_FOCAL, batch, x, y, w, of, out)
     elif formula == MULTIPLY:
         apply(MULTIPLY, batch, x, y, w, of, out)
     elif formula == SMOOTH:
         apply(SMOOTH, batch, x, y, w, of, out)
+    elif formula == SMOOTH_CHOSEN:
+        apply(SMOOTH_CHOSEN, batch, x, y, w, of, out)
     elif formula == HIDE:
         apply(HIDE, batch, x, y, w, of, out)
+    elif formula == KEEP:
+        apply(KEEP, batch, x, y, w, of, out)
     elif formula == DIVIDE:
         apply(DIVIDE, batch, x, y, w, of, out)
     elif formula == CAP:
@@ -240,7 +246,8 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
 
 cdef inline bint is_rare(Formula formula) noexcept nogil:
     """Whether results are transposed after they are computed: then the formula is not compiled once more."""
-    return formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT or formula == ZERO
+    return (formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT or formula == ZERO
+            or formula == HESSIAN_FOCAL)
 
 
 cdef inline void store_results(const Batch* batch, Block results, Rows* out, Pending* pending) noexcept nogil:

@@ -21,7 +21,7 @@ from .batch cimport Storage, size_of
 from .conversion cimport load_as, store_as
 from .labels cimport Integer, copy_labels
 from .losses cimport reciprocal
-from .math cimport INFINITY, exp, log1p, product
+from .math cimport INFINITY, exp, log1p, power, product
 from .simd cimport (
     HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, fma, greater, load, load_labels,
     mask, maximum, narrow, real, select, store, store_first, store_wide, vec, wide, widen,
@@ -146,18 +146,6 @@ cdef inline Outputs loss_of_target(vec x, vec e, vec log_sum, vec q, vec a, vec 
     cdef vec of_zero = smoothed(one - q, smoothing)
     return Outputs(product(of_one, below) + product(of_zero, above), fma(of_zero, p, -(of_one * not_p)),
                    (of_zero + of_one) * (p * not_p))
-
-
-cdef inline vec power(vec u, vec minus_log_u, real gamma) noexcept nogil:
-    """u^gamma for u from 0 to 1: whole powers by multiplication, since those of exp(gamma log(u)) lose digits."""
-    cdef int whole = <int> gamma
-    cdef vec result = exp(-product(broadcast(gamma - whole), minus_log_u), 0) if gamma != whole else broadcast(1)
-    while whole > 0:
-        if whole & 1:
-            result = result * u
-        u = u * u
-        whole >>= 1
-    return result
 
 
 cdef inline Outputs focal_loss(vec x, vec e, vec log_sum, vec q, vec a, real exponent) noexcept nogil:

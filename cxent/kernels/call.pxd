@@ -19,7 +19,7 @@ from .values cimport Values
 
 cdef enum:
     STACK_BYTES = 16384     # the memory of a small call is on the stack
-    ROW_ARRAYS = 26         # of reals, in `Row_numbers` and `Row_factors`
+    ROW_ARRAYS = 29         # of reals, in `Row_numbers` and `Row_factors`
 
 cdef struct Call:
     Batch batch
@@ -138,6 +138,9 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.n.weight = next_array(&at, rows)
     call.n.shifted = next_array(&at, rows)
     call.n.lse = next_array(&at, rows)
+    call.n.focal = next_array(&at, rows)
+    call.n.focal_slope = next_array(&at, rows)
+    call.n.focal_curvature = next_array(&at, rows)
     call.factors.a = next_array(&at, rows)
     call.factors.b = next_array(&at, rows)
     call.factors.c = next_array(&at, rows)

@@ -10,19 +10,20 @@ from .apply cimport apply_to_array, apply_to_row, change_block, store_results
 from .batch cimport MOST_ROWS, Batch, Block, block_of, padded_rows
 from .call cimport Call
 from .exponentials cimport (
-    change_logits, find_at_maxima, find_limits, put_shares, sum_exponentials, sum_exponentials_m1, sum_shifted,
-    take_terms,
+    change_logits, find_at_maxima, find_limits, load_masked, put_shares, sum_exponentials, sum_exponentials_m1,
+    sum_shifted, take_terms, void_empty_rows,
 )
 from .formulas cimport (
-    COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_PRODUCT,
-    LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SMOOTH, ZERO, Formula, Row_factors, exponential_of,
+    COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL,
+    HESSIAN_PRODUCT, KEEP, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SMOOTH, SMOOTH_CHOSEN, ZERO, Formula,
+    Row_factors, exponential_of,
 )
 from .labels cimport (
     MOST_COMPARED, Labels, are_compared, bounded, label_at, put_in_array, put_in_block, take_at_labels, take_labels,
 )
 from .losses cimport (
-    Exponentials, Loss, Row_numbers, compute_losses, compute_lse, hessian_factors, is_plain, narrow_losses,
-    plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
+    Exponentials, Loss, Row_numbers, compute_focal_factors, compute_losses, compute_lse, hessian_factors, is_plain,
+    narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
 from .math cimport log, log1p
 from .maxima cimport max_rows
@@ -61,19 +62,56 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
             n.label_weight[r] = loss.w[label[r]]
 
 
-cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
-    """The target rows, smoothed and weighted."""
-    cdef Block target = load_rows(&call.batch, &call.y)
-    if call.loss.w != NULL:
-        fill(&call.batch, 1 - call.loss.smoothing, factors.a)
-        fill(&call.batch, call.loss.smoothing / call.batch.classes, factors.b)
-        change_block(SMOOTH, &call.batch, target, target, call.loss.w, factors, target)
+cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors) noexcept nogil:
+    """b = what smoothing gives to each class that the mask leaves of a row."""
+    cdef Terms_of_batch of
+    cdef Py_ssize_t r
+    fill(&call.batch, 1, factors.c)
+    take_terms(call, chosen, chosen, factors.c, &of)
+    of.pending = NULL
+    sum_rows(NUMBERS, &call.batch, &of, factors.b, NULL, NULL)
+    for r in range(call.batch.rows):
+        factors.b[r] = <real> (call.loss.smoothing / factors.b[r])
+
+
+cdef inline Block load_targets(Call* call, Block chosen, const int64_t* label, Row_factors* factors) noexcept nogil:
+    """The target rows, smoothed and weighted; those of labels are one-hot."""
+    cdef Batch* batch = &call.batch
+    cdef Loss* loss = &call.loss
+    cdef Block target = block_of(batch, &call.y)
+    if loss.labels.at.origin != NULL:
+        change_block(ZERO, batch, chosen, chosen, NULL, factors, target)
+        fill(batch, 1, factors.a)
+        put_in_block(batch, target, label, factors.a)
+    else:
+        load_rows(batch, &call.y)
+    if loss.w != NULL:
+        fill(batch, 1 - loss.smoothing, factors.a)
+        if call.mask.origin != NULL and loss.smoothing != 0:
+            divide_smoothing(call, chosen, factors)
+            change_block(SMOOTH_CHOSEN, batch, target, chosen, loss.w, factors, target)
+        else:
+            fill(batch, loss.smoothing / batch.classes, factors.b)
+            change_block(SMOOTH, batch, target, target, loss.w, factors, target)
     return target
 
 
-cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
+cdef inline void leave_out_hidden(Call* call, Block target, Block chosen, const int64_t* label,
+                                  Row_factors* factors) noexcept nogil:
+    """No gradient where the mask is not set: not even at a label or a target there, whose loss is infinite."""
+    cdef Py_ssize_t r
+    if not call.loss.by_label:
+        change_block(MULTIPLY, &call.batch, target, chosen, NULL, factors, target)
+        return
+    take_at_labels(&call.batch, chosen, label, factors.label)
+    for r in range(call.batch.rows):
+        if factors.label[r] == 0 and factors.at_label[r] == factors.at_label[r]:
+            factors.at_label[r] = 0
+
+
+cdef inline void put_gradient(Call* call, Block e, Block target, Block chosen, bint plain, const int64_t* label,
                               const Row_numbers* n, Row_factors* factors) noexcept nogil:
-    cdef bint by_label = call.loss.labels.at.origin != NULL
+    cdef bint by_label = call.loss.by_label
     cdef real classes[MOST_COMPARED]
     cdef Py_ssize_t group, c
     cdef Formula formula = GRADIENT_TARGETS
@@ -81,6 +119,8 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
         plain_factors(&call.batch, &call.loss, n, factors)
     else:
         weighted_factors(&call.batch, &call.loss, n, factors)
+    if call.mask.origin != NULL:
+        leave_out_hidden(call, target, chosen, label, factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
     if by_label and plain and are_compared(&call.batch):
@@ -151,7 +191,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef bint plain = is_plain(loss) and call.hess.origin == NULL
-    cdef bint by_label = loss.labels.at.origin != NULL
+    cdef bint by_label = loss.by_label
     cdef bint with_grad = call.out.origin != NULL
     cdef bint with_lse = loss.lse.origin != NULL or loss.z != 0
     cdef bint weighted = by_label and loss.smoothing != 0
@@ -160,8 +200,8 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block target
-    cdef Block x = load_rows(batch, &call.x)
+    cdef Block target, chosen
+    cdef Block x = load_masked(call, &chosen)
     cdef Py_ssize_t group, r
     if plain and by_label and not with_lse and are_alone(call):
         cross_entropy_rows(call)
@@ -175,8 +215,10 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             n.limit[r] = 0
         if loss.softcap == 0:
             find_limits(batch, x, m, n.limit)
+    if call.mask.origin != NULL:
+        void_empty_rows(batch, x, chosen, m, n.limit)
     if loss.softcap != 0 or loss.temperature != 1:
-        change_logits(call, x, m, n, factors)
+        change_logits(call, x, chosen, m, n, factors)
     target = x
     if by_label:
         take_at_labels(batch, x, label, n.x_label)
@@ -184,7 +226,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             r = group * W
             store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.x_label + r))
     else:
-        target = load_targets(call, factors)
+        target = load_targets(call, chosen, label, factors)
         sum_shifted(call, TARGETS, x, target, m, n, n.weight, n.shifted)
     if weighted:
         sum_shifted(call, DIFFERENCES, x, x, m, n, n.shifted, NULL)
@@ -196,6 +238,8 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         fill(batch, 0, n.weight)
     if with_lse:
         compute_lse(batch, n)
+    if loss.gamma != 0:
+        compute_focal_factors(batch, loss, n)
     if plain:   # (literals, for loops without tests)
         compute_losses(batch, loss, True, n)
     else:
@@ -209,12 +253,15 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     if with_grad:
         if call.hess.origin != NULL:
             hessian_factors(batch, loss, n, factors)
-            apply_to_array(HESSIAN, batch, of.kept, of.kept, NULL, factors, &call.hess, &call.pending)
-        put_gradient(call, of.kept, target, plain, label, n, factors)
+            apply_to_array(HESSIAN if loss.gamma == 0 else HESSIAN_FOCAL, batch, of.kept, of.kept, NULL, factors,
+                           &call.hess, &call.pending)
+            if loss.gamma != 0:
+                put_in_array(batch, &call.hess, label, factors.at_label)
+        put_gradient(call, of.kept, target, chosen, plain, label, n, factors)
 
 
 cdef inline void hessian_product_batch(Call* call) noexcept nogil:
-    """out = s / D * Q * p * (v - sum(p * v)), divided by the squared temperature.
+    """out = s / D * Q * p * (v - sum(p * v)), divided by the squared temperature, v being 0 where the mask is not set.
 
     H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
     """
@@ -227,15 +274,19 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block x = load_rows(batch, &call.x)
+    cdef Block chosen
+    cdef Block x = load_masked(call, &chosen)
     cdef Block v = load_rows(batch, &call.v)
     cdef Block p, target
     max_rows(batch, &call.x, x, &call.next, m)
+    if call.mask.origin != NULL:
+        void_empty_rows(batch, x, chosen, m, n.limit)
+        change_block(KEEP, batch, v, chosen, NULL, factors, v)
     take_rows(call, False, label, n)
-    if loss.labels.at.origin != NULL:
+    if loss.by_label:
         fill(batch, loss.w_sum, n.weight)
     else:
-        target = load_targets(call, factors)
+        target = load_targets(call, chosen, label, factors)
         fill(batch, 1, sums)
         take_terms(call, target, target, sums, &of)
         sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
@@ -243,7 +294,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     fill(batch, 1, factors.counts)
     change_block(DIFFERENCE, batch, v, v, NULL, factors, v)
     if loss.temperature != 1:
-        change_logits(call, x, m, n, factors)
+        change_logits(call, x, chosen, m, n, factors)
     take_terms(call, x, v, m, &of)
     sum_exponentials(call, &of, m, sums, n.lost)
     p = of.kept
@@ -294,7 +345,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
                                                     load(sums + r) * broadcast(loss.divisor)))
             store(sums + r, select(equal(load(n.label_weight + r), zero), zero, log(load(sums + r))))
     else:
-        q = load_targets(call, factors)
+        q = load_targets(call, p, label, factors)
         log_p = block_of(batch, &call.spare)
         change_block(LOGARITHM, batch, p, q, NULL, factors, log_p)
         take_terms(call, log_p, q, ones, &of)

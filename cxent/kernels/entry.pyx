@@ -211,6 +211,7 @@ def logsumexp_factors(
 def softmax_backward(
     grad_output,        # IN   (outer, classes, inner)
     output,             # IN   (outer, classes, inner), the probabilities
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what took part; or None
     out,                # OUT  (outer, classes, inner), may be either input
     int threads,        # IN   that may compute, at least 1
     /,
@@ -219,6 +220,8 @@ def softmax_backward(
     cdef Call call
     begin_with(&call, grad_output)
     call.y = rows_of(&call.batch, output)
+    set_mask(&call, mask)
+    call.y.direct = call.y.direct and mask is None
     call.out = rows_of(&call.batch, out)
     call.threads = threads
     with nogil:
@@ -228,6 +231,7 @@ def softmax_backward(
 def log_softmax_backward(
     grad_output,        # IN   (outer, classes, inner)
     output,             # IN   (outer, classes, inner), the log-probabilities
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what took part; or None
     out,                # OUT  (outer, classes, inner), may be either input
     int threads,        # IN   that may compute, at least 1
     /,
@@ -236,6 +240,8 @@ def log_softmax_backward(
     cdef Call call
     begin_with(&call, grad_output)
     call.y = rows_of(&call.batch, output)
+    set_mask(&call, mask)
+    call.y.direct = call.y.direct and mask is None
     call.out = rows_of(&call.batch, out)
     call.threads = threads
     with nogil:
@@ -245,8 +251,13 @@ def log_softmax_backward(
 cdef void complete_loss(Call* call) noexcept nogil:
     """What follows from the target, its weights and the options."""
     call.has_losses = True
+    call.loss.by_label = (call.loss.labels.at.origin != NULL
+                          and (call.mask.origin == NULL or call.loss.smoothing == 0))
+    if call.loss.labels.at.origin != NULL and not call.loss.by_label:
+        call.y.origin = call.x.origin  # (a tile alone)
+    if call.loss.w != NULL or call.mask.origin != NULL:
+        call.y.direct = False  # targets are changed in a tile
     if call.loss.w != NULL:
-        call.y.direct = False  # targets are weighted in a tile
         if call.loss.smoothing != 0:
             call.loss.w_sum = sum_of_numbers(call.loss.w, call.batch.classes)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
@@ -257,7 +268,7 @@ cdef void complete_loss(Call* call) noexcept nogil:
 
 cdef void set_target(Call* call, target, const real[:] class_weights, row_weights, options) except *:
     """The target, told apart by its dimensions, its weights, and the options, in the order of `cross_entropy`."""
-    ignored, smoothing, z, softcap, temperature, divisor, z_divisor = options
+    ignored, smoothing, gamma, z, softcap, temperature, divisor, z_divisor = options
     if target.ndim == 2:
         call.loss.labels = labels_of(target, ignored)
     else:
@@ -266,6 +277,7 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
         call.loss.w = &class_weights[0]
     call.loss.row_weights = values_of(row_weights)
     call.loss.smoothing = smoothing
+    call.loss.gamma = gamma
     call.loss.z = z
     call.loss.softcap = softcap
     call.loss.temperature = temperature
@@ -275,12 +287,13 @@ cdef void set_target(Call* call, target, const real[:] class_weights, row_weight
 
 def cross_entropy(
     x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     target,             # IN   (outer, inner) of integers, each in 0..classes-1 or `ignored`: class indices; or
                         #      (outer, classes, inner): the class probabilities q
     class_weights,      # IN   (classes,), or None; with smoothing always there
     row_weights,        # IN   (outer, inner), or None
-    options,            # IN   (ignored, smoothing, z, softcap, temperature, divisor, z_divisor), where `ignored` is the
-                        #      label of rows that do not count, or None, and softcap 0 if there is none
+    options,            # IN   (ignored, smoothing, gamma, z, softcap, temperature, divisor, z_divisor), where `ignored`
+                        #      is the label of rows that do not count, or None; gamma and softcap are 0 if there is none
     losses,             # OUT  (outer, inner), or None
     lse,                # OUT  (outer, inner), or None
     grad,               # OUT  (outer, classes, inner), may be x but not target; or None
@@ -292,10 +305,12 @@ def cross_entropy(
     """Returns sum(losses), which are s / divisor * (Q * lse - sum(q' * x)) + s / z_divisor * z * lse^2.
 
     q' = w * ((1 - smoothing) * q + smoothing / classes), q is one-hot for class indices, Q = sum(q'), and s is the
-    row's weight: 0 if its label is ignored.
+    row's weight: 0 if its label is ignored. With gamma, only of class indices, the first term is multiplied by
+    (1 - p_y)^gamma.
     """
     cdef Call call
     begin_with(&call, x)
+    set_mask(&call, mask)
     set_target(&call, target, class_weights, row_weights, options)
     call.loss.losses = values_of(losses)
     call.loss.lse = values_of(lse)
@@ -312,6 +327,7 @@ def cross_entropy(
 
 def hessian_product(
     x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     v,                  # IN   (outer, classes, inner), the vectors
     target,             # IN   as in `cross_entropy`
     class_weights,      # IN   (classes,), or None
@@ -324,6 +340,7 @@ def hessian_product(
     """out = s / divisor * Q * p * (v - sum(p * v)), divided by the squared temperature."""
     cdef Call call
     begin_with(&call, x)
+    set_mask(&call, mask)
     set_target(&call, target, class_weights, row_weights, options)
     call.v = rows_of(&call.batch, v)
     call.v.direct = False

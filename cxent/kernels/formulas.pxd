@@ -17,9 +17,12 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     COUNTED                 # a e,           likewise
     WEIGHTED                # a x,           likewise
     HESSIAN                 # b p (1 - p) power,   p = a e; where e is the largest 1 - p is c
+    HESSIAN_FOCAL           # likewise, and added to b (1 - p): g p label; but for the label
     MULTIPLY                # x y,           and 0 where x is, or where y is and x infinite
     SMOOTH                  # w (a x + b)
+    SMOOTH_CHOSEN           # w (a x + b y)
     HIDE                    # x where y is not 0, else -inf
+    KEEP                    # x where y is not 0, else 0
     DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
     CAP                     # (the difference from the row's largest of softcap * tanh, see `capped`)
     CAP_SLOPE               # (its derivative, see `slope_of_cap`)
@@ -139,10 +142,18 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         p = f.a * e
         result = limited_product(f.b, p * select(equal(x, f.d), f.c, broadcast(1) - p)) * f.power
         return select(equal(f.counts, zero), zero, result)
+    if formula == HESSIAN_FOCAL:
+        p = f.a * e
+        result = fma(f.b, select(equal(x, f.d), f.c, broadcast(1) - p), f.g * (p * f.label))
+        return select(equal(f.counts, zero), zero, limited_product(result, p) * f.power)
     if formula == MULTIPLY:
         return select(equal(x, zero), x, limited_product(x, y))
     if formula == SMOOTH:
         return w * fma(f.a, x, f.b)
+    if formula == SMOOTH_CHOSEN:
+        return w * fma(f.a, x, f.b * y)
+    if formula == KEEP:
+        return select(equal(y, zero), zero, x)
     if formula == HIDE:
         return select(equal(y, zero), broadcast(-INFINITY), x)
     if formula == DIVIDE:
@@ -176,10 +187,12 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
 
 
 cdef inline bint uses_y(Formula formula) noexcept nogil:
-    return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == SOFTMAX_BACKWARD
+    return (formula == GRADIENT_TARGETS or formula == MULTIPLY or formula == HIDE or formula == KEEP
+            or formula == SMOOTH_CHOSEN or formula == SOFTMAX_BACKWARD
             or formula == LOG_SOFTMAX_BACKWARD or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT
             or formula == LOG_RATIO or formula == LOGARITHM)
 
 
 cdef inline bint uses_w(Formula formula) noexcept nogil:
-    return formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
+    return (formula == GRADIENT_LABELS or formula == GRADIENT_CLASSES or formula == SMOOTH
+            or formula == SMOOTH_CHOSEN)

@@ -8,6 +8,12 @@ x are the logits after softcap and temperature, s the row's weight, 0 if it does
 of the exponentials exp(x - m) less the largest, lse is m + log1p(r), and 1 - p of the largest logit r / (1 + r):
 so neither a small loss nor a small gradient is a difference of large numbers. The gradient is a * e - b * t in every
 number but the label's, which has its own formula, and, for probabilities, the largest logit's.
+
+With a focal factor the loss l of a label y is u^gamma l, with u = 1 - p_y. Its derivatives follow from those of l, since
+du/dx = p_y dl/dx:
+
+    dx   = k (p - q),                           k = u^gamma + gamma u^(gamma-1) p_y l
+    dxdx = k p (1 - p) + h (p - q)^2 / u,       h = gamma u^gamma p_y (2 - l + (gamma - 1) p_y l / u)
 """
 
 from libc.stdint cimport int64_t
@@ -15,10 +21,10 @@ from libc.stdint cimport int64_t
 from .batch cimport Batch
 from .formulas cimport Row_factors, exponential_of
 from .labels cimport Labels
-from .math cimport LARGEST, NAN, exp, expm1, exponential, log1p, unbiased
+from .math cimport LARGEST, NAN, exp, expm1, exponential, log, log1p, power, product, unbiased
 from .simd cimport (
-    FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, narrow, real, select,
-    store, store_wide, vec, wide, widen,
+    FLOAT64, HALVES, W, absolute, broadcast, broadcast_wide, equal, fma, greater, load, mask, maximum, narrow, real,
+    select, store, store_wide, vec, wide, widen,
 )
 from .sums cimport Reciprocal, Sum, divided, reciprocal_of, two_sum
 from .terms cimport Scales
@@ -27,10 +33,12 @@ from .values cimport Values
 cdef struct Loss:
     # What is given; where it is not, the origin is NULL
     Labels labels           # class indices; probabilities are the call's second input
+    bint by_label           # whether nothing but its label is a target row; else it is computed
     const real* w           # class weights; with smoothing always there
     double w_sum
     Values row_weights
     double smoothing
+    double gamma            # of the focal factor; 0 if there is none
     double z
     double softcap          # 0 if there is none
     double temperature
@@ -67,6 +75,9 @@ cdef struct Row_numbers:    # what is known of each row of a batch; t is the tar
     real* shifted                   # c sum(t * (x - m))
     real c                          # 1/2, or less, where sums are too large
     real* lse
+    real* focal                     # u^gamma, where there is a focal factor,
+    real* focal_slope               # k,
+    real* focal_curvature           # and h
     double* loss                # with room for W more
 
 
@@ -75,7 +86,7 @@ cdef struct Row_numbers:    # what is known of each row of a batch; t is the tar
 cdef inline bint is_plain(const Loss* loss) noexcept nogil:
     """Whether the loss is without options."""
     return (loss.w == NULL and loss.row_weights.origin == NULL and not loss.labels.ignoring and loss.smoothing == 0
-            and loss.z == 0 and loss.softcap == 0 and loss.temperature == 1)
+            and loss.gamma == 0 and loss.z == 0 and loss.softcap == 0 and loss.temperature == 1)
 
 
 cdef inline double reciprocal(double divisor) noexcept nogil:
@@ -129,6 +140,12 @@ cdef inline vec sum_but_label(Exponentials e, vec at_label, vec distance) noexce
     return select(equal(distance, broadcast(0)), but_largest, unbiased(e.largest) + (but_largest - at_label))
 
 
+cdef inline vec exponential_at_label(Row_numbers n, Py_ssize_t r) noexcept nogil:
+    """e_y, which is sooner computed again than fetched from its place in each row."""
+    return exponential_of(exponential(load(n.x_label + r) - load(n.scales.shift + r), load(n.scales.lowest + r),
+                                      load(n.scales.magic + r)))
+
+
 cdef inline void complete_sumexp_m1(const Batch* batch, const real* m, Row_numbers* numbers) noexcept nogil:
     cdef Row_numbers n = numbers[0]
     cdef Py_ssize_t group, r
@@ -146,6 +163,28 @@ cdef inline void compute_lse(const Batch* batch, Row_numbers* numbers) noexcept 
         r = group * W
         limit = load(n.limit + r)
         store(n.lse + r, select(equal(limit, broadcast(0)), load(n.top + r) + log1p(load(n.sumexp_m1 + r)), limit))
+
+
+cdef inline void compute_focal_factors(const Batch* batch, const Loss* loss, Row_numbers* numbers) noexcept nogil:
+    cdef Row_numbers n = numbers[0]
+    cdef vec gamma = broadcast(<real> loss.gamma)
+    cdef vec one = broadcast(1), two = broadcast(2), zero = broadcast(0)
+    cdef vec share, e_label, p_label, u, label_loss, factor, ratio
+    cdef Exponentials e
+    cdef Py_ssize_t group, r
+    for group in range((batch.rows + W - 1) // W):
+        r = group * W
+        e = exponentials_at(n, r)
+        share = total_share_of(e)
+        e_label = exponential_at_label(n, r)
+        p_label = e_label * share
+        u = sum_but_label(e, e_label, load(n.distance + r)) * share
+        label_loss = two * load(n.distance + r) + log1p(load(n.sumexp_m1 + r))
+        factor = power(u, -log(u), <real> loss.gamma)
+        ratio = product(gamma * p_label, select(equal(u, zero), one, label_loss / u))
+        store(n.focal + r, factor)
+        store(n.focal_slope + r, factor * (one + ratio))
+        store(n.focal_curvature + r, product(gamma * p_label, factor * ((two - label_loss) + (ratio - ratio / gamma))))
 
 
 cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain, Row_numbers* numbers) noexcept nogil:
@@ -170,21 +209,23 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
         r = group * W
         log_sum = log1p(load(n.sumexp_m1 + r))
         part = load(n.distance + r) + half * log_sum
-        if loss.labels.at.origin == NULL or (not plain and loss.smoothing != 0):
+        if not loss.by_label or (not plain and loss.smoothing != 0):
             all_classes = (c * load(n.weight + r)) * log_sum - load(n.shifted + r)
-            if loss.labels.at.origin == NULL:
+            if not loss.by_label:
                 part = half_of_c * all_classes
         if not plain:
+            if loss.gamma != 0:
+                part = part * load(n.focal + r)
             s = load(n.row_weight + r)
             lse = select(equal(s, zero), zero, load(n.lse + r))
-            if loss.labels.at.origin != NULL:
+            if loss.by_label:
                 q = select(equal(s, zero), zero, load(n.label_weight + r))
                 part = select(equal(q, zero), zero, part) + zero * log_sum  # (NaN, if the row has one)
             part = select(equal(s, zero), zero, part)
             all_classes = select(equal(s, zero), zero, all_classes)
         for number in range(HALVES):
             term = widen(part, number)
-            if not plain and loss.labels.at.origin != NULL:
+            if not plain and loss.by_label:
                 term = (kept * widen(q, number)) * term + even * widen(all_classes, number)
             term = term * broadcast_wide(2 * scale)
             if with_z:
@@ -204,12 +245,6 @@ cdef inline void narrow_losses(const Batch* batch, const Row_numbers* n, real* l
 # A gradient is a * e - b * t, with these exceptions: the number at the label, and b * ((d - t) + g) where e is
 # the largest.
 
-cdef inline vec exponential_at_label(Row_numbers n, Py_ssize_t r) noexcept nogil:
-    """e_y, which is sooner computed again than fetched from its place in each row."""
-    return exponential_of(exponential(load(n.x_label + r) - load(n.scales.shift + r), load(n.scales.lowest + r),
-                                      load(n.scales.magic + r)))
-
-
 cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
                                Row_factors* factors) noexcept nogil:
     cdef Row_numbers n = numbers[0]
@@ -224,7 +259,7 @@ cdef inline void plain_factors(const Batch* batch, const Loss* loss, const Row_n
         r = group * W
         e = exponentials_at(n, r)
         share = share_of(e, divisor)
-        if loss.labels.at.origin != NULL:
+        if loss.by_label:
             but_label = sum_but_label(e, exponential_at_label(n, r), load(n.distance + r))
             store(f.a + r, share.value)
             store(f.b + r, share.correction)
@@ -268,7 +303,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec s, z, sumexp_m1, p_but_largest, share, q, label_weight, part, e_label, p_label, at_largest
+    cdef vec s, z, sumexp_m1, p_but_largest, share, focal, q, label_weight, part, e_label, p_label, at_largest
     cdef Exponentials e
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
@@ -279,14 +314,15 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         p_but_largest = sum_but_largest(e) * share
         s = load(n.row_weight + r)
         z = load(n.lse + r) if loss.z != 0 else zero
-        if loss.labels.at.origin != NULL:
+        if loss.by_label:
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
+            focal = load(n.focal_slope + r) if loss.gamma != 0 else one
             e_label = exponential_at_label(n, r)
             p_label = e_label * share
             # Where p is at_largest 1, Q * p - q' is (Q - q') - Q * (1 - p)
             if loss.smoothing == 0:     # then it is so at any label
-                part = -sum_but_label(e, e_label, load(n.distance + r)) * share
+                part = -sum_but_label(e, e_label, load(n.distance + r)) * share * focal
                 part = times_weights(part, q, s, scale, p_label * z, z_scale)
             else:
                 at_largest = even * (load(n.weight + r) - label_weight) - q * p_but_largest
@@ -295,7 +331,7 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
                               fma(q, p_label, -(kept_and_even * label_weight)))
                 part = times_weights(part, one, s, scale, p_label * z, z_scale)
             store(f.at_label + r, select(equal(s, zero), zero, part))
-            store(f.a + r, times_weights(share, q, s, scale, share * z, z_scale))
+            store(f.a + r, times_weights(share * focal, q, s, scale, share * z, z_scale))
             store(f.b + r, times_weights(even, one, s, scale, zero, 0))
         else:
             q = load(n.weight + r)
@@ -314,15 +350,19 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
 
 cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row_numbers* numbers,
                                  Row_factors* factors) noexcept nogil:
-    """s / D * Q * p * (1 - p), divided by the squared temperature. What is before p is b, times a power of 2."""
+    """s / D * Q * p * (1 - p), divided by the squared temperature. What is before p is b, times a power of 2.
+
+    With a focal factor, g is what h is multiplied by to be of these units, label 1 / u, and the label has its own number.
+    """
     cdef Row_numbers n = numbers[0]
     cdef Row_factors f = factors[0]
     cdef double scale = limited(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
+    cdef double smallest = 1e-300 if FLOAT64 else 1e-37     # of u: what is multiplied by 1 / u is no larger
     cdef double power = 1.0 if FLOAT64 else 1.2676506002282294e30     # 2^100
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec one = broadcast(1)
-    cdef vec share, q, s, b
+    cdef vec share, focal, q, s, b, e_label, u, curvature
     cdef Exponentials e
     cdef mask large, small
     cdef Py_ssize_t group, r
@@ -332,18 +372,29 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         share = total_share_of(e)
         s = load(n.row_weight + r)
         q = load(n.weight + r)
-        if loss.labels.at.origin != NULL:
+        if loss.by_label:
             q = fma(kept, load(n.label_weight + r), even * q)
+        focal = load(n.focal_slope + r) if loss.gamma != 0 else one
         store(f.a + r, share)
-        b = times_weights(one, q, s, scale, one, 0)
+        b = times_weights(focal, q, s, scale, one, 0)
         large = greater(absolute(b), broadcast(power))
         small = greater(broadcast(1 / power), absolute(b))
-        b = select(large, times_weights(one, q, s, scale / power, one, 0), b)
-        store(f.b + r, select(small, times_weights(one, q, s, scale * power, one, 0), b))
+        b = select(large, times_weights(focal, q, s, scale / power, one, 0), b)
+        store(f.b + r, select(small, times_weights(focal, q, s, scale * power, one, 0), b))
         store(f.power + r, select(large, broadcast(power), select(small, broadcast(1 / power), one)))
         store(f.c + r, sum_but_largest(e) * share)
         store(f.d + r, load(n.scales.largest + r))
         store(f.counts + r, load(n.row_weight + r))
+        if loss.gamma == 0:
+            continue
+        curvature = load(n.focal_curvature + r)
+        e_label = exponential_at_label(n, r)
+        u = sum_but_label(e, e_label, load(n.distance + r)) * share
+        store(f.label + r, one / maximum(broadcast(smallest), u))
+        store(f.g + r, times_weights(curvature / load(f.power + r), q, s, scale, one, 0))
+        curvature = fma(focal, e_label * share, curvature) * u
+        curvature = select(equal(s, broadcast(0)), s, curvature)
+        store(f.at_label + r, times_weights(curvature, q, s, scale, one, 0))
 
 
 cdef inline void cap_factors(const Batch* batch, const Loss* loss, real rate, const real* u_top, Row_factors* factors,

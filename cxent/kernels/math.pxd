@@ -308,3 +308,17 @@ cdef inline Scaled scaled(double x) noexcept nogil:
     k = max(-126, min(k, 126))
     x *= power_of_two(k)
     return Scaled(<real> max(-largest, min(x, largest)), <real> power_of_two(-k))
+
+
+# --- powers of numbers up to 1 ---------------------------------------------------------------------------------------
+
+cdef inline vec power(vec u, vec minus_log_u, real gamma) noexcept nogil:
+    """u^gamma for u from 0 to 1: whole powers by multiplication, since those of exp(gamma log(u)) lose digits."""
+    cdef int whole = <int> gamma
+    cdef vec result = exp(-product(broadcast(gamma - whole), minus_log_u), 0) if gamma != whole else broadcast(1)
+    while whole > 0:
+        if whole & 1:
+            result = result * u
+        u = u * u
+        whole >>= 1
+    return result

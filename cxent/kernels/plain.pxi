@@ -145,6 +145,20 @@ cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
     return out
 
 
+cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_mask) except -1:
+    """Whether there is no mask, or it is a plain array of the shape of x."""
+    if where is None:
+        return True
+    if type(where) is not ndarray or where.dtype is not boolean:
+        return False
+    plain_mask.storage = BOOLEAN
+    if not is_in_c_order(where, plain_mask) or not has_shape_of(plain_mask, plain_x):
+        return False
+    call.mask = plain_rows(call, plain_mask)
+    call.x.direct = False
+    return True
+
+
 cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
     cdef Plain plain_x, plain_mask, plain_out
     cdef Call call
@@ -155,15 +169,9 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
         return None
     begin_plain(&call, &plain_x, threads)
     call.out = plain_rows(&call, &plain_out)
-    if where is not None:
-        if type(where) is not ndarray or where.dtype is not boolean:
-            return None
-        plain_mask.storage = BOOLEAN
-        if not (is_in_c_order(where, &plain_mask) and has_shape_of(&plain_mask, &plain_x)
-                and are_distant(&plain_mask, &plain_out)):
-            return None
-        call.mask = plain_rows(&call, &plain_mask)
-        call.x.direct = False
+    if (not set_plain_mask(&call, where, &plain_x, &plain_mask)
+            or (where is not None and not are_distant(&plain_mask, &plain_out))):
+        return None
     if of_log:
         if call.batch.columns:
             call.spare.origin = call.x.origin   # (a tile alone)
@@ -183,8 +191,8 @@ def plain_log_softmax(x, axis, where, out, int threads, /):
     return softmax_of_plain(x, axis, where, out, threads, True)
 
 
-cdef object backward_of_plain(Compute compute, grad_output, output, axis, out, int threads):
-    cdef Plain plain_g, plain_y, plain_out
+cdef object backward_of_plain(Compute compute, grad_output, output, axis, where, out, int threads):
+    cdef Plain plain_g, plain_y, plain_mask, plain_out
     cdef Call call
     if (type(output) is not ndarray or output.dtype is not real_dtype or not is_plain(output, &plain_y)
             or not are_plain_logits(grad_output, axis, &plain_g) or grad_output.dtype is not real_dtype
@@ -196,18 +204,22 @@ cdef object backward_of_plain(Compute compute, grad_output, output, axis, out, i
     begin_plain(&call, &plain_g, threads)
     call.y = plain_rows(&call, &plain_y)
     call.out = plain_rows(&call, &plain_out)
+    if where is not None:
+        if not set_plain_mask(&call, where, &plain_g, &plain_mask) or not are_distant(&plain_mask, &plain_out):
+            return None
+        call.y.direct = False
     run_plain(&call, compute)
     return out
 
 
-def plain_softmax_backward(grad_output, output, axis, out, int threads, /):
+def plain_softmax_backward(grad_output, output, axis, where, out, int threads, /):
     """The gradient through the softmax of a plain array over its last axis."""
-    return backward_of_plain(softmax_backward_batch, grad_output, output, axis, out, threads)
+    return backward_of_plain(softmax_backward_batch, grad_output, output, axis, where, out, threads)
 
 
-def plain_log_softmax_backward(grad_output, output, axis, out, int threads, /):
+def plain_log_softmax_backward(grad_output, output, axis, where, out, int threads, /):
     """The gradient through its log-softmax."""
-    return backward_of_plain(log_softmax_backward_batch, grad_output, output, axis, out, threads)
+    return backward_of_plain(log_softmax_backward_batch, grad_output, output, axis, where, out, threads)
 
 
 def plain_softmax_jacobian(p, axis, /):
@@ -291,6 +303,7 @@ cdef void set_plain_options(Call* call, options) except *:
     if options.is_plain:
         return
     call.loss.smoothing = options.label_smoothing
+    call.loss.gamma = options.focal_gamma
     call.loss.z = options.z_loss
     call.loss.softcap = options.softcap
     call.loss.temperature = options.temperature
@@ -318,17 +331,19 @@ cdef bint set_divisors(Call* call) noexcept nogil:
     return can_divide(sums[0]) and can_divide(sums[1])
 
 
-cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, options, out, int threads, bint with_lse,
-                          bint with_grad, bint with_hess):
+cdef object loss_of_plain(Compute compute, x, target, where, weight, row_weight, options, out, int threads,
+                          bint with_lse, bint with_grad, bint with_hess):
     """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
-    cdef Plain plain_x, plain_target, plain_w, plain_s, plain_grad, plain_hess
+    cdef Plain plain_x, plain_target, plain_mask, plain_w, plain_s, plain_grad, plain_hess
     cdef Call call
     cdef Py_ssize_t c
     if not are_plain_logits(x, options.axis, &plain_x):
         return None
     begin_plain(&call, &plain_x, threads)
     set_plain_options(&call, options)
-    if not set_plain_target(&call, target, options, x, &plain_x, &plain_target):
+    if (not set_plain_target(&call, target, options, x, &plain_x, &plain_target)
+            or not set_plain_mask(&call, where, &plain_x, &plain_mask)
+            or (call.loss.gamma != 0 and call.y.origin != NULL)):
         return None
     if weight is not None:
         if not are_plain_weights(weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:
@@ -353,6 +368,7 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     if with_grad:
         grad = plain_output(out, x, &plain_x, &plain_grad)
         if (grad is None or not are_distant(&plain_grad, &plain_target)
+                or (where is not None and not are_distant(&plain_grad, &plain_mask))
                 or (weight is not None and not are_distant(&plain_grad, &plain_w))
                 or (row_weight is not None and not are_distant(&plain_grad, &plain_s))):
             return None
@@ -372,16 +388,16 @@ cdef object loss_of_plain(Compute compute, x, target, weight, row_weight, option
     return loss, grad, hess, row_results(lse)
 
 
-def plain_cross_entropy(logits, target, weight, row_weight, options, out, int threads, bint with_lse, bint with_grad,
-                        bint with_hess, /):
+def plain_cross_entropy(logits, target, where, weight, row_weight, options, out, int threads, bint with_lse,
+                        bint with_grad, bint with_hess, /):
     """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
-    return loss_of_plain(cross_entropy_batch, logits, target, weight, row_weight, options, out, threads, with_lse,
-                         with_grad, with_hess)
+    return loss_of_plain(cross_entropy_batch, logits, target, where, weight, row_weight, options, out, threads,
+                         with_lse, with_grad, with_hess)
 
 
 def plain_from_probs(probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
     """The same of predicted probabilities."""
     if type(probs) is not ndarray or probs.dtype is not real_dtype:
         return None
-    return loss_of_plain(from_probs_batch, probs, target, weight, row_weight, options, out, threads, False, with_grad,
-                         False)
+    return loss_of_plain(from_probs_batch, probs, target, None, weight, row_weight, options, out, threads, False,
+                         with_grad, False)

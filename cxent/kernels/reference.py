@@ -17,27 +17,33 @@ from .reference_binary import sigmoid as sigmoid
 from .reference_divergence import divergence as divergence
 from .reference_rows import (
     Array,
+    capped,
     chosen_rows,
     exponentials,
     finite_sum,
+    hidden_in,
+    limit,
     rows_of,
     shifted_by_max,
     store,
     sum_rows,
 )
+from .reference_scoring import finish_part as finish_part
+from .reference_scoring import merge_parts as merge_parts
+from .reference_scoring import token_logprobs as token_logprobs
 
 
 @np.errstate(all="ignore")
 def softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    e, rest = exponentials(*_capped(rows, 0, temperature)[1:3])
+    e, rest = exponentials(*capped(rows, 0, temperature)[1:3])
     store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
 def log_softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
     rows, empty = chosen_rows(x, mask)
-    _, shifted, lost, _ = _capped(rows, 0, temperature)
+    _, shifted, lost, _ = capped(rows, 0, temperature)
     _, rest = exponentials(shifted, lost)
     store(np.where(empty, -np.inf, shifted - np.log1p(rest)), out)
 
@@ -50,33 +56,19 @@ def logsumexp(x: Array, mask: Array | None, out: Array, threads: int) -> None:
 
 
 @np.errstate(all="ignore")
-def softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
-    g, p = rows_of(grad_output), rows_of(output)
+def softmax_backward(grad_output: Array, output: Array, mask: Array | None, out: Array, threads: int) -> None:
+    hidden = hidden_in(mask)
+    g, p = np.where(hidden, 0, rows_of(grad_output)), np.where(hidden, 0, rows_of(output))
     c, total = finite_sum(lambda c: c * g * p)
     store(p * (c * g - total) / c, out)
 
 
 @np.errstate(all="ignore")
-def log_softmax_backward(grad_output: Array, output: Array, out: Array, threads: int) -> None:
-    g, log_p = rows_of(grad_output), rows_of(output)
+def log_softmax_backward(grad_output: Array, output: Array, mask: Array | None, out: Array, threads: int) -> None:
+    hidden = hidden_in(mask)
+    g, log_p = np.where(hidden, 0, rows_of(grad_output)), np.where(hidden, -np.inf, rows_of(output))
     c, total = finite_sum(lambda c: c * g)
     store((c * g - np.exp(log_p) * total) / c, out)
-
-
-def _capped(u: Array, cap: float, temperature: float) -> tuple[Array, Array, Array, Array]:
-    """The maximum m of x, x - m, what that lacks, and dx/du, for x = cap * tanh(u / (temperature * cap)), or
-    u / temperature."""
-    top, shifted, lost = shifted_by_max(u)
-    if cap == 0:
-        if temperature != 1:  # half differences, because the difference of two large numbers may be too large
-            shifted, lost = (u / 2 - top / 2) / (temperature / 2), np.zeros_like(u)
-        return top / temperature, shifted, lost, np.full_like(u, 1 / temperature)
-    # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
-    rate = 1 / (temperature * cap)
-    e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))
-    common = np.where(u > 0, e, np.where(top > 0, 1, e_top)) / ((1 + e) * (1 + e_top))
-    shifted = np.where(u == top, 0, 2 * cap * common * np.expm1(2 * rate * shifted))
-    return cap * np.tanh(rate * top), shifted, np.zeros_like(u), 4 * e / (1 + e) ** 2 / temperature
 
 
 @np.errstate(all="ignore")
@@ -94,7 +86,15 @@ def logsumexp_factors(x: Array, b: Array, out: Array, sign: Array, threads: int)
     sign[...] = np.sign(total)[..., 0]
 
 
-Options = tuple[int | None, float, float, float, float, float, float]
+Options = tuple[int | None, float, float, float, float, float, float, float]
+
+
+def _focal(gamma: float, p: Array, u: Array, loss: Array) -> tuple[Array, Array, Array]:
+    """What a focal factor multiplies the loss by, the gradient, and k and h of the Hessian (see ``losses.pxd``)."""
+    factor = u**gamma
+    ratio = np.where(p == 0, 0, gamma * p * np.where(u == 0, 1, loss / u))
+    curvature = np.where(p == 0, 0, gamma * p * factor * ((2 - loss) + (ratio - ratio / gamma)))
+    return factor, factor * (1 + ratio), curvature
 
 
 class _TargetRows(NamedTuple):
@@ -107,7 +107,12 @@ class _TargetRows(NamedTuple):
 
 
 def _target_rows(
-    target: Array, class_weights: Array | None, row_weights: Array | None, options: Options, rows: Array
+    target: Array,
+    class_weights: Array | None,
+    row_weights: Array | None,
+    options: Options,
+    rows: Array,
+    mask: Array | None = None,
 ) -> _TargetRows:
     """Those that belong to the rows of a call's logits."""
     ignored, smoothing, *_ = options
@@ -117,7 +122,8 @@ def _target_rows(
     w = np.ones_like(rows)
     if class_weights is not None:
         w *= np.asarray(class_weights)
-    even = smoothing / rows.shape[-1]
+    chosen = ~(hidden_in(mask) | np.zeros_like(rows, np.bool_))
+    even = chosen * smoothing / np.count_nonzero(chosen, axis=-1, keepdims=True)
     if target.ndim == 3:
         t = rows_of(target)
         t = t if class_weights is None else w * ((1 - smoothing) * t + even)
@@ -131,6 +137,7 @@ def _target_rows(
 @np.errstate(all="ignore")
 def cross_entropy(
     x: Array,
+    mask: Array | None,
     target: Array,
     class_weights: Array | None,
     row_weights: Array | None,
@@ -142,12 +149,14 @@ def cross_entropy(
     past_caches: bool,
     threads: int,
 ) -> float:
-    _, smoothing, z, cap, temperature, divisor, z_divisor = options
-    u = rows_of(x)
-    m, shifted, lost, slope = _capped(u, cap, temperature)
+    _, smoothing, gamma, z, cap, temperature, divisor, z_divisor = options
+    u, empty = chosen_rows(x, mask)
+    hidden = hidden_in(mask) & np.logical_not(empty)
+    u = np.where(empty, np.nan, u)
+    m, shifted, lost, slope = capped(u, cap, temperature, hidden)
     e, rest = exponentials(shifted, lost)
     share = 1 / (1 + rest)
-    counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, u)
+    counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, u, mask)
 
     def difference(c: float) -> Array:
         return c * u - c * m if cap == 0 and temperature == 1 else c * shifted
@@ -160,7 +169,16 @@ def cross_entropy(
         loss = loss + np.where(at_label == 0, 0, at_label * (c * np.log1p(rest) - distance))
         weight = weight + at_label
 
-    log_sum = m + np.log1p(rest) if cap else np.where(np.isfinite(m), m + np.log1p(rest), _limit(u, m))
+    factor = focal_slope = np.ones_like(weight)
+    curvature = np.zeros_like(weight)
+    not_p = np.where(shifted == 0, rest, 1 + (rest - e)) * share
+    if gamma:
+        not_p_label, p_label = (np.take_along_axis(a, label, axis=-1) for a in (not_p, share * e))
+        label_loss = np.log1p(rest) - np.take_along_axis(difference(1), label, axis=-1)
+        factor, focal_slope, curvature = _focal(gamma, p_label, not_p_label, label_loss)
+        loss = factor * loss
+    log_sum = m + np.log1p(rest) if cap else np.where(np.isfinite(m), m + np.log1p(rest), limit(u, m))
+    log_sum = np.where(empty, -np.inf, log_sum)
     scale, z_scale = (counts / n if n else np.zeros_like(counts) for n in (divisor, z_divisor))
     loss = np.where(counts == 0, 0, scale / c * loss + (z * (z_scale * log_sum**2) if z else 0))
     if lse is not None:
@@ -172,108 +190,29 @@ def cross_entropy(
         if target.ndim == 2:
             at = label == np.arange(u.shape[-1])
             if smoothing == 0:  # then the same is so at the label, whatever p is there
-                far = np.where(shifted == 0, rest, 1 + (rest - e)) * share
-                g = np.where(at, -weight * far, g)
+                g = np.where(at, -weight * not_p, g)
             else:
                 g = np.where(at, np.where(at_top, g - at_label, weight * share * e - (t + at_label)), g)
-        g = scale * g + (z * (2 * z_scale * log_sum * share * e) if z else 0)
-        store(np.where(counts == 0, 0, slope * g), grad)
+        g = scale * focal_slope * g + (z * (2 * z_scale * log_sum * share * e) if z else 0)
+        g = np.where(hidden & ~np.isnan(share), 0, slope * g)
+        store(np.where(counts == 0, 0, g), grad)
     if hess is not None:
-        far = np.where(shifted == 0, rest * share, 1 - share * e)
-        store(np.where(counts == 0, 0, slope**2 * scale * weight * share * e * far), hess)
+        p = share * e
+        h = p * focal_slope * np.where(shifted == 0, rest * share, 1 - p)
+        if gamma:
+            at = label == np.arange(u.shape[-1])
+            with_label = p * curvature * np.where(p == 0, 0, p / not_p_label)
+            h = np.where(at, not_p_label * (focal_slope * p + curvature), h + with_label)
+        store(np.where(counts == 0, 0, slope**2 * scale * weight * h), hess)
     if losses is not None:
         losses[...] = loss[..., 0]
     return float(loss.sum())
 
 
 @np.errstate(all="ignore")
-def token_logprobs(
-    x: Array,
-    ids: Array,
-    options: tuple[int | None, float, float],
-    logprob: Array,
-    rank: Array,
-    entropy: Array,
-    lse: Array,
-    top_id: Array | None,
-    top_logprob: Array | None,
-    state: Array | None,
-    threads: int,
-) -> None:
-    ignored, cap, temperature = options
-    logprob, rank = logprob.reshape(ids.shape), rank.reshape(ids.shape)  # (views: memory in C order)
-    u = rows_of(x)
-    m, shifted, lost, _ = _capped(u, cap, temperature)
-    e, rest = exponentials(shifted, lost)
-    log_sum = np.log1p(rest) + (m - m)  # NaN for a row without probabilities
-    entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
-    lse[...] = (m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, _limit(u, m)))[..., 0]
-    log_p = (shifted - log_sum).astype(lse.dtype)
-    counted = ids != ignored
-    id = np.where(counted, ids, 0).astype(np.int64)
-    logprob[...] = np.where(counted, np.take_along_axis(log_p, id, axis=-1), 0)
-    for k in range(ids.shape[-1]):
-        rank[..., k] = 1 + np.count_nonzero(u > np.take_along_axis(u, id[..., k : k + 1], axis=-1), axis=-1)
-    rank[~counted | np.isnan(logprob)] = np.iinfo(np.int64).max
-    if ids.shape[-1]:
-        entropy[~counted.any(axis=-1)] = 0
-    if top_id is not None and top_logprob is not None:
-        top_id[...] = np.argsort(-u, axis=-1, kind="stable")[..., : top_id.shape[-1]]
-        top_logprob[...] = np.take_along_axis(log_p, top_id, axis=-1)
-        top_id[np.isnan(log_sum[..., 0])] = -1
-    if state is not None:
-        state[...] = np.concatenate(
-            [u.max(axis=-1, keepdims=True), rest + (m - m), sum_rows(np.where(e == 0, 0, e * shifted))], axis=-1
-        )
-
-
-def _add(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The sum of two sums, each with what it lacks."""
-    total = a[0] + b[0]
-    added = total - a[0]
-    return total, (a[1] + b[1]) + ((a[0] - (total - added)) + (b[0] - added))
-
-
-def _times_exp(a: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
-    change, e, near = np.expm1(d), np.exp(d), d >= -0.5
-    changed = _add(a, (a[0] * change, a[1] * change))
-    return np.where(near, changed[0], a[0] * e), np.where(near, changed[1], a[1] * e)
-
-
-@np.errstate(all="ignore")
-def merge_parts(a: Array, b: Array, temperature: float, out: Array) -> None:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    high, low = np.where(a[0] >= b[0], a, b), np.where(a[0] >= b[0], b, a)
-    m = np.where(np.isnan(a[0]), a[0], high[0])
-    d = np.where(low[0] == m, 0, np.maximum(-2000, (low[0] / 2 - m / 2) / (temperature / 2)))
-    of_low = _add((np.ones_like(m), np.zeros_like(m)), (low[1], low[2]))
-    moved = _add((low[3], low[4]), (of_low[0] * d, of_low[1] * d))
-    out[0] = m
-    for at, total in (1, _times_exp(of_low, d)), (3, _times_exp(moved, d)):
-        value, lost = _add((high[at], high[at + 1]), total)
-        out[at] = value + lost
-        out[at + 1] = lost - (out[at] - value)
-
-
-@np.errstate(all="ignore")
-def finish_part(
-    x: Array, m: Array, b: Array, logarithms: bool, temperature: float, out: Array, past_caches: bool, threads: int
-) -> None:
-    rows = (rows_of(x) / 2 - m[..., np.newaxis].astype(np.float64) / 2) / (temperature / 2)
-    factor = b[..., np.newaxis].astype(np.float64)
-    e = np.exp(rows)
-    nothing = (factor == 0) | ((e == 0) & np.isinf(factor))
-    store(rows - factor if logarithms else np.where(nothing, 0, factor * e), out)
-
-
-def _limit(x: Array, m: Array) -> Array:
-    """The logsumexp of rows with an infinite maximum."""
-    return np.where(np.isnan(x).any(axis=-1, keepdims=True), np.nan, m)
-
-
-@np.errstate(all="ignore")
 def hessian_product(
     x: Array,
+    mask: Array | None,
     v: Array,
     target: Array,
     class_weights: Array | None,
@@ -282,12 +221,13 @@ def hessian_product(
     out: Array,
     threads: int,
 ) -> None:
-    _, _, _, _, temperature, divisor, _ = options
-    u, vector = rows_of(x), rows_of(v)
-    _, shifted, lost, _ = _capped(u, 0, temperature)
+    *_, temperature, divisor, _ = options
+    u, empty = chosen_rows(x, mask)
+    u, vector = np.where(empty, np.nan, u), np.where(hidden_in(mask), 0, rows_of(v))
+    _, shifted, lost, _ = capped(u, 0, temperature)
     e, rest = exponentials(shifted, lost)
     p = e / (1 + rest)
-    counts, t, _, at_label = _target_rows(target, class_weights, row_weights, options, u)
+    counts, t, _, at_label = _target_rows(target, class_weights, row_weights, options, u, mask)
     weight = sum_rows(t) + at_label
     # H v is that of v less any number: less that at the maximum, it keeps its digits where p is near 1.
     vector = vector - np.take_along_axis(vector, u.argmax(axis=-1, keepdims=True), axis=-1)
@@ -309,7 +249,7 @@ def from_probs(
     p = rows_of(probs)
     counts, t, label, at_label = _target_rows(target, class_weights, row_weights, options, p)
     q = np.where(counts == 0, 0, counts * (t + np.where(label == np.arange(p.shape[-1]), at_label, 0)))
-    divisor = options[5]
+    *_, divisor, _ = options
     loss = -sum_rows(np.where(q == 0, 0, q * np.log(p)))[..., 0] / divisor
     if grad is not None:
         store(np.where(q == 0, 0, -q / (divisor * p)), grad)
@@ -388,11 +328,15 @@ def plain_log_softmax(x: object, axis: object, where: object, out: object, threa
     return None
 
 
-def plain_softmax_backward(grad_output: object, output: object, axis: object, out: object, threads: int) -> None:
+def plain_softmax_backward(
+    grad_output: object, output: object, axis: object, where: object, out: object, threads: int
+) -> None:
     return None
 
 
-def plain_log_softmax_backward(grad_output: object, output: object, axis: object, out: object, threads: int) -> None:
+def plain_log_softmax_backward(
+    grad_output: object, output: object, axis: object, where: object, out: object, threads: int
+) -> None:
     return None
 
 
@@ -411,6 +355,7 @@ def plain_logsumexp(x: object, axis: object, threads: int) -> None:
 def plain_cross_entropy(
     logits: object,
     target: object,
+    where: object,
     weight: object,
     row_weight: object,
     options: object,
@@ -436,5 +381,5 @@ def plain_from_probs(
     return None
 
 
-def plain_token_logprobs(x: object, ids: object, options: object, top_k: object, threads: int) -> None:
+def plain_token_logprobs(x: object, ids: object, where: object, options: object, top_k: object, threads: int) -> None:
     return None

@@ -68,10 +68,37 @@ def exponentials(shifted: Array, lost: Array | float = 0) -> tuple[Array, Array]
     return e, (maxima - 1) + below
 
 
+def hidden_in(mask: Array | None) -> Array | bool:
+    """Where the mask is not set."""
+    return False if mask is None else rows_of(mask) == 0
+
+
 def chosen_rows(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
     """The rows, with -inf where the mask is not set, and whether it leaves nothing of a row."""
     rows = rows_of(x)
     if mask is None:
         return rows, False
-    chosen = rows_of(mask) != 0
-    return np.where(chosen, rows, -np.inf), ~chosen.any(axis=-1, keepdims=True)
+    hidden = rows_of(mask) == 0
+    return np.where(hidden, -np.inf, rows), hidden.all(axis=-1, keepdims=True)
+
+
+def capped(u: Array, cap: float, temperature: float, hidden: Array | bool = False) -> tuple[Array, Array, Array, Array]:
+    """The maximum m of x, x - m, what that lacks, and dx/du, for x = cap * tanh(u / (temperature * cap)), or
+    u / temperature; x is -inf where it is hidden."""
+    top, shifted, lost = shifted_by_max(u)
+    if cap == 0:
+        if temperature != 1:  # half differences, because the difference of two large numbers may be too large
+            shifted, lost = (u / 2 - top / 2) / (temperature / 2), np.zeros_like(u)
+        return top / temperature, shifted, lost, np.full_like(u, 1 / temperature)
+    # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
+    rate = 1 / (temperature * cap)
+    e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))
+    common = np.where(u > 0, e, np.where(top > 0, 1, e_top)) / ((1 + e) * (1 + e_top))
+    shifted = np.where(u == top, 0, 2 * cap * common * np.expm1(2 * rate * shifted))
+    shifted = np.where(hidden, -np.inf, shifted)
+    return cap * np.tanh(rate * top), shifted, np.zeros_like(u), 4 * e / (1 + e) ** 2 / temperature
+
+
+def limit(x: Array, m: Array) -> Array:
+    """The logsumexp of rows with an infinite maximum."""
+    return np.where(np.isnan(x).any(axis=-1, keepdims=True), np.nan, m)

@@ -14,6 +14,7 @@ cdef void* start_of(array) except? NULL:
 
 def token_logprobs(
     x,                  # IN   (outer, classes, inner)
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     ids,                # IN   (outer, inner, candidates) of integers, each in 0..classes-1 or `ignored`
     options,            # IN   (ignored, softcap, temperature), as in `cross_entropy`
     logprob,            # OUT  (outer, inner, candidates), as all results of several numbers a row in C order
@@ -29,10 +30,12 @@ def token_logprobs(
     """logprob = (x_y - m) - log1p(r), rank = 1 + how many x are larger, entropy = -sum(p * log(p)), and the top k.
 
     Candidates that are ignored have logprob 0, and a row whose candidates all are has entropy 0. Their ranks are the
-    largest int64, as are those of a row without probabilities, whose top_id are -1.
+    largest int64, as are those of candidates that take no part, and of a row without probabilities. Its top_id are -1,
+    as those are for which there are no more classes.
     """
     cdef Call call
     begin_with(&call, x)
+    set_mask(&call, mask)
     ignored, call.loss.softcap, call.loss.temperature = options
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False  # logits are changed in a tile
@@ -80,6 +83,7 @@ def merge_parts(
 
 def finish_part(
     x,                  # IN   (outer, classes, inner), a part of the classes
+    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     const real[:, :] m,  # IN  (outer, inner), the maximum of all parts
     const real[:, :] b,  # IN  (outer, inner)
     bint logarithms,    # IN
@@ -92,6 +96,7 @@ def finish_part(
     """out = b * exp((x - m) / temperature), and 0 where b is; or, of logarithms, (x - m) / temperature - b."""
     cdef Call call
     begin_with(&call, x)
+    set_mask(&call, mask)
     call.shifts = values_at(&m[0, 0], m.strides[0], m.strides[1])
     call.shares = values_at(&b[0, 0], b.strides[0], b.strides[1])
     call.out = rows_of(&call.batch, out)
@@ -115,16 +120,17 @@ cdef object plain_row_array(x, const Plain* plain_x, dtype, Py_ssize_t count, vo
     return out
 
 
-def plain_token_logprobs(x, ids, options, top_k, int threads, /):
+def plain_token_logprobs(x, ids, where, options, top_k, int threads, /):
     """The same of plain arrays with the classes last and one id for each row, past the checks and views."""
-    cdef Plain plain_x, plain_ids
+    cdef Plain plain_x, plain_ids, plain_mask
     cdef Call call
     if not are_plain_logits(x, options.axis, &plain_x) or type(top_k) is not int:
         return None
     begin_plain(&call, &plain_x, threads)
     set_plain_options(&call, options)
     if (not 0 <= top_k <= call.batch.classes
-            or not set_plain_target(&call, ids, options, x, &plain_x, &plain_ids) or call.y.origin != NULL):
+            or not set_plain_target(&call, ids, options, x, &plain_x, &plain_ids) or call.y.origin != NULL
+            or not set_plain_mask(&call, where, &plain_x, &plain_mask)):
         return None
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False

@@ -1,13 +1,13 @@
 """The softmax family, forward and backward: each kernel is what it does with one batch."""
 
-from .apply cimport apply_to_array, apply_to_row
+from .apply cimport apply_to_array, apply_to_row, change_block
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
 from .exponentials cimport (
     change_logits, find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials,
     sum_exponentials_m1, take_terms, take_terms_keeping_x,
 )
-from .formulas cimport LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Row_factors
+from .formulas cimport HIDE, KEEP, LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors
 from .losses cimport Exponentials, Row_numbers, compute_lse, sumexp_m1_of
 from .math cimport INFINITY, NAN, log, log1p, unbiased
 from .maxima cimport max_rows
@@ -49,7 +49,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, m)
     if call.loss.temperature != 1:
-        change_logits(call, x, m, &call.n, factors)
+        change_logits(call, x, chosen, m, &call.n, factors)
     sum_exponentials(call, &of, m, total, lost)
     put_shares(&call.batch, total, lost, factors)
     apply_to_array(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
@@ -82,7 +82,7 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     if call.mask.origin != NULL:
         level_empty_rows(&call.batch, chosen, m)
     if call.loss.temperature != 1:
-        change_logits(call, x, m, n, factors)
+        change_logits(call, x, chosen, m, n, factors)
     sum_exponentials_m1(call, &of, m, n)
     for group in range((call.batch.rows + W - 1) // W):
         sumexp_m1 = load(n.sumexp_m1 + group * W)
@@ -195,11 +195,22 @@ cdef inline void sum_backward(Call* call, Terms terms, Block g, Block y, Row_fac
         sum_rows(terms, &call.batch, &of, factors.a, NULL, NULL)
 
 
+cdef inline void load_backward(Call* call, Formula where_hidden, Block* g, Block* y) noexcept nogil:
+    """The gradient g, 0 where the mask, if there is one, is not set, and the results y, likewise by a formula."""
+    cdef Row_factors* factors = &call.factors
+    cdef Block chosen
+    g[0], y[0] = load_rows(&call.batch, &call.x), load_rows(&call.batch, &call.y)
+    if call.mask.origin != NULL:
+        chosen = load_rows(&call.batch, &call.mask)
+        change_block(KEEP, &call.batch, g[0], chosen, NULL, factors, g[0])
+        change_block(where_hidden, &call.batch, y[0], chosen, NULL, factors, y[0])
+
+
 cdef inline void softmax_backward_batch(Call* call) noexcept nogil:
     """out = p * (g - sum(g * p)), x being g and y p."""
     cdef Row_factors* factors = &call.factors
-    cdef Block g = load_rows(&call.batch, &call.x)
-    cdef Block p = load_rows(&call.batch, &call.y)
+    cdef Block g, p
+    load_backward(call, KEEP, &g, &p)
     sum_backward(call, PRODUCTS, g, p, factors)
     apply_to_array(SOFTMAX_BACKWARD, &call.batch, g, p, NULL, factors, &call.out, &call.pending)
 
@@ -207,7 +218,7 @@ cdef inline void softmax_backward_batch(Call* call) noexcept nogil:
 cdef inline void log_softmax_backward_batch(Call* call) noexcept nogil:
     """out = g - exp(log_p) * sum(g), x being g and y log_p."""
     cdef Row_factors* factors = &call.factors
-    cdef Block g = load_rows(&call.batch, &call.x)
-    cdef Block log_p = load_rows(&call.batch, &call.y)
+    cdef Block g, log_p
+    load_backward(call, HIDE, &g, &log_p)
     sum_backward(call, NUMBERS, g, log_p, factors)
     apply_to_array(LOG_SOFTMAX_BACKWARD, &call.batch, g, log_p, NULL, factors, &call.out, &call.pending)

@@ -379,7 +379,7 @@ def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out,
     )  # fmt: skip
     if shape.classes and shape.row_count:
         kernels.serving.of(dtype).finish_part(
-            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+            *laid.inputs, None, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
         )
     return cast(Array, result_of(laid))
 
