@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from ._arrays import scores_and_labels, weights_of_classes
 from ._binary import binary_cross_entropy, binary_cross_entropy_with_hess
 from ._cross_entropy import cross_entropy, cross_entropy_with_hess
-from ._options import CONVENTIONS, binary_options, checked_pos_weight, one_of, thread_count
+from ._options import CONVENTIONS, binary_options, checked_pos_weight, loss_options, one_of, thread_count
 from ._softmax import softmax
 from ._types import Array, Combined, Convention, Real
 
@@ -85,9 +85,10 @@ def softmax_objective(
     ``boost_from_average=False`` for LightGBM. All need the number of classes. What such a model predicts is scores (for
     XGBoost with ``output_margin=True``), of which `cxent.softmax` makes probabilities.
 
-    The second derivative of a focal loss is small or negative where a label is badly wrong. Divided by it, the gradient
-    would give leaves without bound, or of the wrong sign. So the Hessian is at least the one that makes the Newton
-    step, ``-grad / hess``, that of the plain loss, but for "exact", which has the second derivatives themselves.
+    The Hessian of a focal loss is ``a * H + b``, with H that of the plain loss, and a what the focal factor makes of
+    the gradient. b is negative where a label is badly wrong, and so can be the Hessian: Newton steps, ``-grad / hess``,
+    would be without bound, or uphill. So here it is ``a * H + abs(b)``, and no step is longer than that of the plain
+    loss; but for "exact", which has the second derivatives themselves.
 
     Examples
     --------
@@ -108,7 +109,7 @@ def softmax_objective(
            [0.33333333, 0.33333333, 0.33333333]])
     """
     chosen: Convention = one_of(CONVENTIONS, convention, "convention")
-    options = binary_options("sum", None, workers, label_smoothing, focal_gamma)
+    options = loss_options(-1, "sum", None, workers, label_smoothing, focal_gamma=focal_gamma)
     weights = None if class_weight is None else weights_of_classes(class_weight)
     return _SoftmaxObjective(chosen, weights, options.label_smoothing, options.focal_gamma, workers)
 
@@ -133,8 +134,8 @@ def logistic_objective(
     pos_weight : float, optional
         The weight of label 1: the ``scale_pos_weight`` of the libraries.
     focal_gamma : float, default 0
-        From 0 to 100: the exponent of the focal loss, which `cxent.binary_cross_entropy` explains. But with "exact",
-        the Hessian is at least as in `softmax_objective`.
+        From 0 to 100: the exponent of the focal loss, which `cxent.binary_cross_entropy` explains. Its Hessian is
+        changed as that of `softmax_objective`, but for "exact".
     workers : int, optional
         As in `cross_entropy`.
 
@@ -302,8 +303,9 @@ def _change_hessian(
     with np.errstate(all="ignore"):  # as kernels compute: in half precision the least Hessian is 0
         if convention == "xgboost-abs":
             np.abs(grad, out=hess)
-        elif plain is not None:  # with these at the least, -grad / hess is that of the plain loss
-            np.maximum(hess, _ratio(grad, plain[0]) * plain[1], out=hess)
+        elif plain is not None:  # least + abs(hess - least); with `least`, -grad / hess is the step of the plain loss
+            least = _ratio(grad, plain[0]) * plain[1]
+            np.maximum(hess, 2 * least - hess, out=hess)
         if factor != 1:
             hess *= factor
         if convention in ("xgboost", "xgboost-abs"):
@@ -345,13 +347,13 @@ class _SoftmaxObjective:
         hess = -size * np.outer(p, p)
         np.fill_diagonal(hess, (diagonal if plain is None else plain[1])[0])
         if plain is not None:
-            # With u the gradient of the plain loss and H its Hessian, that of the focal loss is a H + b u u^T, where b
-            # is negative if the label is badly wrong. Without that term, the step is that of the plain loss.
+            # With u the gradient of the plain loss and H its Hessian, that of the focal loss is a H + b u u^T; and b is
+            # negative if the label is badly wrong.
             u = plain[0][0]
             a = _ratio(grad[0], u)[label]
             more = diagonal[0, label] - a * hess[label, label]
             unit = _ratio(u, np.full(u.size, u[label]))
-            hess = a * hess + (more if self.convention == "exact" else max(more, 0)) * np.outer(unit, unit)
+            hess = a * hess + (more if self.convention == "exact" else abs(more)) * np.outer(unit, unit)
         return -grad[0], -hess
 
     def _derivatives(
@@ -360,13 +362,12 @@ class _SoftmaxObjective:
         """The gradient and the diagonal of the Hessian, and if there is a focal factor, those without it."""
         classes = scores.shape[1]
         options = self._options(classes, sample_weight)
-        focal: dict[str, Any] = {"focal_gamma": self.focal_gamma} if self.focal_gamma else {}
         try:
-            found = cross_entropy_with_hess(scores, labels, **options, **focal)[1:]
+            found = cross_entropy_with_hess(scores, labels, focal_gamma=self.focal_gamma, **options)[1:]
         except IndexError as error:
             number = "classes_count" if self.convention == "catboost" else "num_class"
             raise IndexError(f"{error} ({number} is {classes})") from None
-        return found, cross_entropy_with_hess(scores, labels, **options)[1:] if focal else None
+        return found, cross_entropy_with_hess(scores, labels, **options)[1:] if self.focal_gamma else None
 
     def _options(self, classes: int, sample_weight: Array | None) -> dict[str, Any]:
         """The options of a loss, but for its focal factor."""
