@@ -21,7 +21,8 @@ __all__ = ["logistic_metric", "logistic_objective", "softmax_metric", "softmax_o
 
 _LEAST_HESSIAN = 1e-16  # of XGBoost
 
-_Metric: TypeAlias = float | tuple[str, float] | tuple[str, float, bool]
+_Metric: TypeAlias = Any
+"""A number; or a name and the number; or also whether higher is better. (Typed libraries take but one of these.)"""
 
 
 def softmax_objective(
@@ -261,8 +262,8 @@ def logistic_metric(convention: Convention, *, workers: SupportsIndex | None = N
 
 @runtime_checkable
 class _Dataset(Protocol):
-    def get_label(self) -> ArrayLike: ...
-    def get_weight(self) -> ArrayLike | None: ...
+    def get_label(self) -> Any: ...  # (arrays, or None where LightGBM does not know them yet)
+    def get_weight(self) -> Any: ...
 
 
 def _given(
