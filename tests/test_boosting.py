@@ -547,6 +547,26 @@ def test_lightgbm_stops_in_the_same_round(data, two_classes, way, classes):
     )
 
 
+def test_the_metric_of_lightgbm_takes_scores_for_probabilities(data):
+    import lightgbm
+
+    x, y, _ = data
+    settings, own, objective, metric = lightgbm_settings(3)
+    settings |= {"objective": objective("lightgbm"), "metric": own["metric"]}
+    history, dataset = {}, lightgbm.Dataset(x, y)
+    booster = lightgbm.train(
+        settings,
+        dataset,
+        20,
+        valid_sets=[dataset],
+        feval=metric("lightgbm"),
+        callbacks=[lightgbm.record_evaluation(history)],
+    )
+    reported = history["training"]
+    assert_allclose(reported["cross_entropy"][-1], cxent.cross_entropy(booster.predict(x), y), rtol=1e-6)
+    assert abs(reported["multi_logloss"][-1] - reported["cross_entropy"][-1]) > 0.1
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("classes", [2, 3])
 def test_xgbclassifier_takes_objective_and_metric(data, two_classes, classes, weighted):
