@@ -24,10 +24,10 @@ RESULTS = HERE / "results"
 SUMMARIES = [HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"]
 
 LEGEND = f"""\
-Shapes are rows x classes. Speeds are in 10^9 elements (logits) a second; higher is better. Arrays of fewer than
-{FEW:,} elements are in microseconds a call, lower is better, and their results are allocated. A number is the median of
-interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed divided by that of the fastest peer.
-**Bold** is where a peer is faster.
+Shapes are rows x classes; of two-class problems, their number. Speeds are in 10^9 elements (logits) a second; higher is
+better. Arrays of fewer than {FEW:,} elements are in microseconds a call, lower is better, and their results are
+allocated. A number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed
+divided by that of the fastest peer. **Bold** is where a peer is faster.
 
 Every row also has two ceilings: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
 and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
@@ -80,6 +80,7 @@ Linear layers and Dask arrays have a table of their own:
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | what such a process measures |
 | `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
+| `sizes.py` | a command of its own: two-class problems, from one number to ten million |
 | `situations.py` | a command of its own: what a second thread gains after a sleep or a matrix product |
 | `large.py` | a command of its own: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | what its processes measure |
