@@ -548,6 +548,31 @@ def test_lightgbm_stops_in_the_same_round(data, two_classes, way, classes):
     )
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_probabilities_of_xgbclassifier_are_those_of_scores(data, two_classes, classes):
+    import xgboost
+
+    x, y, _ = two_classes if classes == 2 else data
+    objective = (logistic_objective if classes == 2 else softmax_objective)("xgboost")
+    settings = {"n_estimators": 5, "base_score": 0.5, "n_jobs": 1}  # with two classes a probability, for both
+    own = xgboost.XGBClassifier(**settings).fit(x, y)
+    ours = xgboost.XGBClassifier(objective=objective, **settings).fit(x, y)
+    assert_allclose(ours.predict_proba(x), own.predict_proba(x), atol=1e-5)
+    scores = ours.predict(x, output_margin=True)
+    probs = cxent.sigmoid(scores) if classes == 2 else cxent.softmax(scores)
+    assert_allclose(ours.predict_proba(x)[:, 1], probs if classes == 2 else probs[:, 1], atol=1e-6)
+
+
+def test_lgbmclassifier_gives_scores_for_probabilities_and_warns(data):
+    import lightgbm
+
+    x, y, _ = data
+    model = lightgbm.LGBMClassifier(n_estimators=2, objective=softmax_objective("lightgbm"), verbosity=-1, n_jobs=1)
+    model.fit(x, y)
+    with pytest.warns(UserWarning, match="Cannot compute class probabilities or labels"):
+        assert_array_equal(model.predict_proba(x), model.predict(x, raw_score=True))
+
+
 def test_the_metric_of_lightgbm_takes_scores_for_probabilities(data):
     import lightgbm
 
