@@ -32,7 +32,7 @@ HALF_OPERATIONS = [
     "logsumexp",
     "sigmoid",
     "log_sigmoid",
-]  # (peers' losses are half precision)
+]  # (losses: peers have half
 WIDE_DTYPES = ["float32", "float64"]
 DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
 SMOOTHING = 0.1

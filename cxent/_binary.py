@@ -184,8 +184,8 @@ def binary_cross_entropy(
     -----
     :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small loss keeps its
     digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units in the last
-    place. A power has the error of its base as often as it is multiplied: with a focal factor, the loss and its gradient
-    are within :math:`8 + 2.5 \gamma` units.
+    place. A power has the error of its base as often as it is multiplied: with a focal factor, the loss and its
+    gradient are within :math:`8 + 2.5 \gamma` units.
 
     References
     ----------
