@@ -238,7 +238,8 @@ def test_no_digit_is_lost_to_a_shift(rows, dtype):
 def test_rows_of_every_size(sign, classes, dtype):
     """Near every power of 10, with a maximum in any place, and ties of it."""
     rng = np.random.default_rng(classes)
-    for power in range(-3, 38 if dtype == np.float32 else 300):
+    step = 1 if classes < 100 else 7  # (exact values of long rows take their time)
+    for power in range(-3, 38 if dtype == np.float32 else 300, step):
         x = (sign * 10.0**power * (1 + rng.standard_normal(classes) / 1024)).astype(dtype)
         place = [0, classes // 2, classes - 1][power % 3]
         x[place] = x.max()
