@@ -132,6 +132,7 @@ def test_temperature_in_chunks_of_classes(dtype, temperature):
     np.testing.assert_allclose(loss, cxent.cross_entropy(x, y, temperature=temperature), rtol=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("chunks", [(2, 10), (10, 3), (2, 3)])
 @pytest.mark.parametrize("size", [1e-30, 1e-9, 1e9, 1e30])
 def test_weights_of_several_sizes(chunks, size):
@@ -228,6 +229,7 @@ def outcome(call):
         return type(error), str(error)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("chunks", CHUNKS)
 @pytest.mark.parametrize("case", range(len(SAME)))
 def test_what_memory_does(case, chunks):
