@@ -43,7 +43,7 @@ def is_png(path):
 
 
 def test_a_language_model_learns(printed_by, tmp_path):
-    printed = printed_by("train_language_model.py", "--steps", "50")
+    printed = printed_by("train_language_model.py", "--steps", "20")
     (types,) = numbers(r"of ([\d,]+) types", printed)
     assert types >= 20_000
     perplexities = numbers(r"perplexity ([\d.]+)", printed)

@@ -10,6 +10,7 @@ CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-p
     LDFLAGS="-fsanitize=address,undefined" "$work/env/bin/python" setup.py --quiet build_ext --inplace
 
 echo "== the suite"
+export PYTHONPATH=$PWD # (before an installed cxent)
 # A report ends the process, so pytest may not keep what is printed (-s).
 # Python itself frees little at its end, so leaks are tools/leaks.py's to find.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so):$(gcc -print-file-name=libstdc++.so)" \
