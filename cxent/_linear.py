@@ -338,7 +338,7 @@ def linear_token_logprobs(
     for chunk in layer.chunks(layer.rows_at_once()):
         logits = chunk.logits[:, :, np.newaxis]
         memory = [None if a is None else a[chunk.rows] for a in laid.rows]
-        kernel(logits, layer.mask_of(chunk), ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
+        kernel(logits, layer.mask_of(chunk), ids_view[chunk.rows], of_kernel, *memory, None, None, given.threads)
     return TokenLogprobs(*rows_of(laid))
 
 

@@ -169,7 +169,7 @@ def token_logprobs(
     if shape.row_count:
         given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
         kernel = kernels.serving.of(dtype).token_logprobs
-        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, options.threads)
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, None, options.threads)
     return TokenLogprobs(*rows_of(laid))
 
 

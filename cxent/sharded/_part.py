@@ -138,7 +138,8 @@ def part(
     if shape.row_count and shape.classes:
         kernel = kernels.serving.of(dtype).token_logprobs
         given = kernels.ScoreOptions(None, 0.0, options.temperature)
-        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, options.threads)
+        *rows, state = laid.rows
+        kernel(*laid.inputs, *laid.row_inputs, given, *rows, None, state, options.threads)
     _, _, _, lse, top_id, _, state = rows_of(laid)
     m, rest, shifted = (np.array(state[..., i]) for i in range(3))
     lse = np.asarray(lse)
