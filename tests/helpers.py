@@ -197,10 +197,11 @@ class ExactRow:
     """A row of logits: its softmax and what follows from it, to 60 digits."""
 
     def __init__(self, x):
+        top = mpf(max(x))
+        place = x.index(max(x))
+        exponentials = {v: mp.exp(v - top) for v in set(x)}
+        terms = [exponentials[v] for v in x]
         x = exact_numbers(x)
-        top = max(x)
-        place = x.index(top)
-        terms = [mp.exp(v - top) for v in x]
         self.max = top
         self.gap = float(min((top - v for j, v in enumerate(x) if j != place), default=0))
         self.sum = mp.fsum(terms)

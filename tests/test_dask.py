@@ -1,4 +1,7 @@
-"""Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array."""
+"""Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array.
+
+The large grids are of Python that is the same for all kernels. What is computed in a chunk is that of test_sharded.py.
+"""
 
 import doctest
 import functools
@@ -70,6 +73,7 @@ def test_softmax_and_logsumexp(dtype, shape, axis, name, chunks):
         compare(result.compute(), expected, same_bits=name == "rows")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_cross_entropy(dtype, shape, axis, name, chunks):
@@ -96,6 +100,7 @@ def test_cross_entropy(dtype, shape, axis, name, chunks):
         compare(alone, loss, same_bits=True)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
 @pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
 def test_token_logprobs(dtype, shape, axis, name, chunks):
