@@ -129,7 +129,8 @@ def binary_cross_entropy(
     .. math::
 
         q' &= (1 - \varepsilon) q + \varepsilon / 2 \\
-        E  &= s \, (q' w \log(1 + \exp(-x)) + (1 - q') \log(1 + \exp(x)))
+        E  &= s q' w \log(1 + \exp(-x)) \\
+           &\quad + s (1 - q') \log(1 + \exp(x))
 
     with target q, label smoothing :math:`\varepsilon`, weight w of the positive class, and sample weight s.
 
@@ -216,9 +217,9 @@ def binary_cross_entropy_with_grad(
 ) -> tuple[RowResults, Array]:
     r"""Cross-entropy of logits with labels 0 and 1, and its gradient with respect to the logits.
 
-    .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p)), \quad p = \mathrm{sigmoid}(x)
+    .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p))
 
-    without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or "none"; `binary_cross_entropy`
+    with p the `sigmoid` of x, and without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or "none"; `binary_cross_entropy`
     explains the other symbols.
 
     Parameters
