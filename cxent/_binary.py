@@ -219,8 +219,8 @@ def binary_cross_entropy_with_grad(
 
     .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p))
 
-    with p the `sigmoid` of x, and without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or "none"; `binary_cross_entropy`
-    explains the other symbols.
+    with p the `sigmoid` of x, and without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or
+    "none"; `binary_cross_entropy` explains the other symbols.
 
     Parameters
     ----------
