@@ -24,8 +24,15 @@ OPERATIONS = [
     "KL",
     "KL+grad",
 ]
+TWO_CLASS_OPERATIONS = ["sigmoid", "log_sigmoid", "two-class loss", "two-class loss+grad"]  # of arrays of one axis
 TOP = 10
-HALF_OPERATIONS = ["softmax", "log_softmax", "logsumexp"]  # (losses are half precision in the peers)
+HALF_OPERATIONS = [
+    "softmax",
+    "log_softmax",
+    "logsumexp",
+    "sigmoid",
+    "log_sigmoid",
+]  # (losses: peers have half
 WIDE_DTYPES = ["float32", "float64"]
 DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
 SMOOTHING = 0.1
@@ -33,7 +40,7 @@ FEW = 1000  # calls with fewer elements are small: results are allocated, times 
 
 
 class Shape(NamedTuple):
-    """The shape of the logits, the class axis, and the group in the tables."""
+    """The shape of the logits, the class axis, and the group in the tables. One axis means two-class problems."""
 
     shape: tuple[int, ...]
     axis: int = -1
@@ -49,7 +56,7 @@ def rows_by_classes(group: str, *sizes: tuple[int, int]) -> list[Shape]:
     return [Shape(size, group=group) for size in sizes]
 
 
-SMALL, CACHED, LARGE = "small and middle", "in the caches", "past the caches"
+SMALL, CACHED, LARGE, TWO = "small and middle", "in the caches", "past the caches", "two classes"
 _SHAPES = [
     *rows_by_classes(
         SMALL, (1, 10), (8, 10), (32, 10), (50, 10), (256, 10), (1_024, 10), (1, 100), (8, 100), (32, 100), (256, 100)
@@ -61,6 +68,7 @@ _SHAPES = [
     *rows_by_classes(LARGE, (1_000_000, 3), (200_000, 10), (50_000, 33), (16_384, 100), (3_000, 257), (4_096, 1_000)),
     *rows_by_classes(LARGE, (1_024, 4_000), (512, 12_000), (512, 32_000), (256, 50_257), (256, 128_256)),
     Shape((4, 21, 512, 512), 1, LARGE),
+    *(Shape((10**k,), group=TWO) for k in range(8)),
 ]
 SHAPES = {shape.label: shape for shape in _SHAPES}  # by name, as in ``--shapes``
 
@@ -79,7 +87,10 @@ MEMORY_SHAPE = "512 x 32,000"
 
 
 class Case:
-    """Logits, labels, soft labels, a teacher's logits, class weights, a mask, and memory for the result."""
+    """Logits, labels, soft labels, a teacher's logits, class weights, a mask, and memory for the result.
+
+    Two-class problems are a number each: they have logits, labels 0 and 1, and that memory.
+    """
 
     def __init__(self, shape: Shape, dtype: str, threads: int) -> None:
         rng = np.random.default_rng(0)
@@ -89,6 +100,13 @@ class Case:
         if self.half:
             import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
         self.x: Any = (3 * rng.standard_normal(sizes, np.float32)).astype(dtype)
+        self.small = self.x.size < FEW
+        self.out: Any = None if self.small else np.empty_like(self.x)
+        self.two_classes = len(sizes) == 1
+        if self.two_classes:
+            self.rows, self.classes = sizes[0], 2
+            self.labels = rng.integers(0, 2, sizes)
+            return
         self.row_shape = sizes[: self.axis] + sizes[self.axis + 1 :]
         self.rows = int(np.prod(self.row_shape))
         self.classes = sizes[self.axis]
@@ -99,13 +117,12 @@ class Case:
         self.weight: Any = (rng.random(self.classes) + 0.5).astype(dtype)
         self.mask = rng.random(sizes, np.float32) < 0.7
         self.mask[(slice(None),) * self.axis + (0,)] = True  # at least one class in each row
-        self.small = self.x.size < FEW
-        self.out: Any = None if self.small else np.empty_like(self.x)
 
     def operations(self, wanted: Iterable[str]) -> list[str]:
         """The wanted operations that this case supports: fewer for half precision, and no top 10 of fewer than 10
         classes."""
         few = self.classes < TOP
+        wanted = [o for o in wanted if (o in TWO_CLASS_OPERATIONS) == self.two_classes]
         return [o for o in wanted if (not self.half or o in HALF_OPERATIONS) and not (few and o == "scores, top 10")]
 
     def along(self, weight: Any) -> Any:
@@ -113,6 +130,6 @@ class Case:
         return weight.reshape([-1 if a == self.axis else 1 for a in range(self.x.ndim)])
 
 
-def without(reason: str) -> Formulations:
-    """No formulations, and the reason."""
-    return dict.fromkeys(OPERATIONS, reason)
+def without(reason: str, operations: Iterable[str] = OPERATIONS) -> Formulations:
+    """None of these operations, and the reason."""
+    return dict.fromkeys(operations, reason)

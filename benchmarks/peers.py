@@ -20,12 +20,14 @@ from machine import ask, machine
 from report import RESULTS, report, write, write_index
 from rows import Results, stem_of
 
+OPERATIONS = cases.OPERATIONS + cases.TWO_CLASS_OPERATIONS
+
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few shapes and operations: two minutes")
     parser.add_argument("--shapes", nargs="+", choices=cases.SHAPES, metavar="SHAPE")
-    parser.add_argument("--only", nargs="+", choices=cases.OPERATIONS, metavar="OPERATION")
+    parser.add_argument("--only", nargs="+", choices=OPERATIONS, metavar="OPERATION")
     parser.add_argument("--dtypes", nargs="+", choices=cases.DTYPES)
     parser.add_argument("--threads", nargs="+", type=int)
     parser.add_argument("--budget", type=float, help="seconds for one row of the table")
@@ -37,7 +39,7 @@ def main() -> None:
     chosen = options()
     everything = not (chosen.quick or chosen.shapes or chosen.only or chosen.dtypes or chosen.threads)
     budget = chosen.budget or (0.5 if chosen.quick else 2.0)
-    operations = chosen.only or (cases.QUICK_OPERATIONS if chosen.quick else cases.OPERATIONS)
+    operations = chosen.only or (cases.QUICK_OPERATIONS if chosen.quick else OPERATIONS)
     labels = chosen.shapes or (cases.QUICK_SHAPES if chosen.quick else list(cases.SHAPES))
     selection: dict[str, Any] = {
         "shapes": [cases.SHAPES[label] for label in labels],

@@ -23,10 +23,13 @@ class Reference:
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.log_p, self.lse = log_softmax(case.x.astype(np.float64), case.axis)
+        if not case.two_classes:
+            self.log_p, self.lse = log_softmax(case.x.astype(np.float64), case.axis)
 
     def result(self, operation: str) -> tuple[Any, ...]:
         case = self.case
+        if case.two_classes:
+            return self.two_class_result(operation)
         if operation == "softmax":
             return (np.exp(self.log_p),)
         if operation == "softmax, masked":
@@ -49,6 +52,16 @@ class Reference:
             return (loss,)
         total = target.sum(case.axis, keepdims=True)
         return loss, (total * np.exp(self.log_p) - target) / divisor
+
+    def two_class_result(self, operation: str) -> tuple[Any, ...]:
+        x, labels = self.case.x.astype(np.float64), self.case.labels
+        p = 1 / (1 + np.exp(-x))
+        if operation == "sigmoid":
+            return (p,)
+        if operation == "log_sigmoid":
+            return (-np.logaddexp(0, -x),)
+        loss = np.logaddexp(0, np.where(labels == 1, -x, x)).mean()
+        return (loss, (p - labels) / x.size) if "grad" in operation else (loss,)
 
     def target(self, operation: str) -> tuple[Any, Any]:
         """The weights of the log-probabilities, and the divisor of the sum."""

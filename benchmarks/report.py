@@ -24,10 +24,10 @@ RESULTS = HERE / "results"
 SUMMARIES = [HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"]
 
 LEGEND = f"""\
-Shapes are rows x classes. Speeds are in 10^9 elements (logits) per second; higher is better. For arrays of fewer than
-{FEW:,} elements, times are in microseconds per call, lower is better, and results are allocated. Each number is the
-median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed divided by that of the fastest
-peer; it is **bold** where the peer is faster.
+Shapes are rows x classes, or the number of two-class problems. Speeds are in 10^9 elements (logits) per second; higher
+is better. For arrays of fewer than {FEW:,} elements, times are in microseconds per call, lower is better, and results
+are allocated. Each number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's
+speed divided by that of the fastest peer; it is **bold** where the peer is faster.
 
 Every row also has two upper bounds: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
 and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
@@ -80,6 +80,7 @@ Linear layers and Dask arrays have a table of their own:
 | `machine.py` | the CPU, and pinned processes |
 | `speed.py`, `memory.py` | the measurements in such a process |
 | `grid.py`, `cells.py` | a separate command: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
+| `sizes.py` | a separate command: two-class problems, from one number to ten million |
 | `situations.py` | a separate command: the gain from a second thread after a sleep or a matrix product |
 | `large.py` | a separate command: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | the measurements in its processes |

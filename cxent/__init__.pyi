@@ -292,7 +292,7 @@ def js_divergence_with_grad(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -301,7 +301,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -309,7 +309,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -317,7 +317,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False,
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -326,7 +326,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -335,7 +335,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -344,7 +344,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -352,7 +352,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -360,7 +360,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False,
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,

@@ -229,6 +229,16 @@ def scores_and_labels(
     )
 
 
+def weights_of_classes(value: ArrayLike) -> tuple[float, ...]:
+    """The `class_weight` of an objective, before any scores are known."""
+    weights = _weights(value, "class_weight", _FLOAT64, "one per class")
+    if weights.ndim != 1:
+        raise ValueError(f"class_weight must be one-dimensional, got shape {weights.shape}")
+    if (weights < 0).any():
+        raise ValueError(f"class_weight must be non-negative, got {weights[weights < 0][0]}")
+    return tuple(weights.tolist())
+
+
 def numbers_of(x: ArrayLike, out: Array | None) -> tuple[Array, np.dtype[Any]]:
     """Numbers for an elementwise function, and the dtype in which it computes."""
     numbers = _floating(x, "x")

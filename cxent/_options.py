@@ -18,7 +18,7 @@ from . import _workers
 from ._types import Axis, Convention, Direction, Real, Reduction
 
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
-CONVENTIONS: tuple[Convention, ...] = ("xgboost", "lightgbm", "exact")
+CONVENTIONS: tuple[Convention, ...] = ("xgboost", "xgboost-abs", "lightgbm", "catboost", "exact")
 MOST_CLASSES = 2**62
 
 Axes: TypeAlias = int | tuple[int, ...] | None
@@ -237,6 +237,11 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 def checked_temperature(value: object) -> float:
     """`temperature` as a number."""
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
+
+
+def checked_pos_weight(value: object) -> float:
+    """`pos_weight` as a number."""
+    return _real(value, "pos_weight", "a finite non-negative number", lambda a: 0 <= a < math.inf)
 
 
 def _real(value: object, name: str, expected: str, accepts: Callable[[float], bool]) -> float:

@@ -51,9 +51,13 @@ def checked_targets(
     return labels, probabilities, weights, rows, where
 
 
-def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Array, Array | None, Array | None]:
+def checked_binary_targets(
+    arrays: Arrays, options: BinaryOptions, *, checks_labels: bool
+) -> tuple[Array, Array | None, Array | None]:
     """Labels 0 and 1 or probabilities; the weight of the positive class for each number of the last axis; and the
-    weights of all numbers."""
+    weights of all numbers. Kernels check labels as they read them, which is early enough if no array of the caller is
+    written.
+    """
     shape, target, ignore_index = arrays.shape.whole, arrays.target, options.ignore_index
     assert target is not None
     if target.shape != shape:
@@ -62,8 +66,8 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
         if ignore_index is not None or options.focal_gamma:
             name = "focal_gamma" if ignore_index is None else "ignore_index"
             raise ValueError(f"{name} needs labels, got target of dtype {target.dtype}: convert it with astype(int)")
-    else:
-        _require_binary_labels(target, ignore_index)
+    elif checks_labels:
+        require_binary_labels(target, ignore_index)
     columns = shape[-1] if shape else 1
     by_column = arrays.class_weights
     if by_column is not None:
@@ -81,7 +85,7 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
     return target, by_column, weights
 
 
-def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
+def require_binary_labels(labels: Array, ignore_index: int | None) -> None:
     if labels.dtype.kind == "b":
         return
     if not kernels.serving.float64.labels_in_range(labels.reshape(1, -1), 2, ignore_index):

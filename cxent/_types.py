@@ -38,7 +38,9 @@ Reduction: TypeAlias = Combined | Literal["none"]
 Direction: TypeAlias = Literal["forward"] | Literal["reverse"]
 """The direction of a divergence: KL(p, q) or KL(q, p)."""
 
-Convention: TypeAlias = Literal["xgboost"] | Literal["lightgbm"] | Literal["exact"]
+OfXGBoost: TypeAlias = Literal["xgboost"] | Literal["xgboost-abs"]
+Convention: TypeAlias = OfXGBoost | Literal["lightgbm"] | Literal["catboost"] | Literal["exact"]
+"""Whose objective or metric one follows."""
 
 
 # The result of `show_config`.

@@ -27,7 +27,7 @@ import cxent
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-EXAMPLES = ["train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary"]
+EXAMPLES = ["train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary", "train_boosted"]
 STYLE = {
     "svg.hashsalt": "cxent",
     "figure.figsize": (7, 3.5),

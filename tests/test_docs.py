@@ -49,6 +49,7 @@ def test_docstrings(module):
     assert results.attempted > 0 and results.failed == 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ CFLAGS="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-p
     LDFLAGS="-fsanitize=address,undefined" "$work/env/bin/python" setup.py --quiet build_ext --inplace
 
 echo "== the suite"
+export PYTHONPATH=$PWD # (before an installed cxent)
 # A report ends the process, so pytest must not capture output (-s).
 # Python frees little at exit, so leaks are left to tools/leaks.py.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so):$(gcc -print-file-name=libubsan.so):$(gcc -print-file-name=libstdc++.so)" \

@@ -31,3 +31,16 @@ def formulations(case: Case) -> Formulations:
         "KL": [lambda: cxent.kl_divergence(teacher, x, axis=axis, **workers)],
         "KL+grad": [lambda: cxent.kl_divergence_with_grad(teacher, x, axis=axis, out=out, **workers)],
     }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import cxent
+
+    x, y, out = case.x, case.labels, case.out
+    workers: dict[str, Any] = {} if case.threads == 1 else {"workers": case.threads}
+    return {
+        "sigmoid": [lambda: cxent.sigmoid(x, out=out, **workers)],
+        "log_sigmoid": [lambda: cxent.log_sigmoid(x, out=out, **workers)],
+        "two-class loss": [lambda: cxent.binary_cross_entropy(x, y, **workers)],
+        "two-class loss+grad": [lambda: cxent.binary_cross_entropy_with_grad(x, y, out=out, **workers)],
+    }

@@ -16,17 +16,22 @@ import numpy as np
 import cxent
 
 from .. import sharded
-from .._arrays import logits_and
+from .._arrays import logits_and, shape_of
 from .._cross_entropy import loss_of_part
 from .._options import LossOptions, part_options
 from .._results import narrowed
 from .._scoring import TokenLogprobs
 from .._targets import checked_targets, first_outside, targets_of_part
 from .._types import Array
+from ..sharded._part import at_ids
 from ..sharded._whole import logprob_of, sum_of, weighted_grad, weighted_losses
 
 quietly = np.errstate(all="ignore")
 """No floating-point warnings, as in kernels, whatever NumPy is set to do."""
+
+
+HIDDEN = 2**62
+"""More than there are classes: of a candidate that takes no part, so many logits are said to be larger."""
 
 
 def exponent_to_one(x: float) -> int:
@@ -39,19 +44,24 @@ def alone(block: Any) -> Any:
     return block[0] if isinstance(block, list) else block
 
 
-def logsumexp(x: list[Array], axis: int) -> Any:
-    return cxent.logsumexp(x[0], axis)
+def softmax(x: Array, mask: Array | None, *, of_rows: Callable[..., Array], axis: int) -> Array:
+    return of_rows(x, axis, where=mask)
+
+
+def logsumexp(x: list[Array], mask: Any, axis: int) -> Any:
+    return cxent.logsumexp(x[0], axis, where=alone(mask))
 
 
 def part(
     x: Array,
+    mask: Array | None,
     first: Array,
     labels: Any = None,
     *,
     axis: int,
     **options: Any,
 ) -> sharded.Part:
-    return sharded.part(x, alone(labels), axis=axis, first_class=first[0], **options)
+    return sharded.part(x, alone(labels), axis=axis, where=mask, first_class=first[0], **options)
 
 
 def merge(parts: list[sharded.Part], axis: Any, keepdims: bool) -> sharded.Part:
@@ -66,8 +76,10 @@ def finish_rows(whole: list[sharded.Part], *, of_whole: Callable[..., Any]) -> A
     return of_whole(whole[0])
 
 
-def finish_classes(x: Array, whole: sharded.Part, *, of_whole: Callable[..., Array], axis: int) -> Array:
-    return of_whole(x, whole, axis=axis)
+def finish_classes(
+    x: Array, mask: Array | None, whole: sharded.Part, *, of_whole: Callable[..., Array], axis: int
+) -> Array:
+    return of_whole(x, whole, axis=axis, where=mask)
 
 
 def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined: bool) -> Any:
@@ -79,20 +91,31 @@ def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined
 
 
 def grad(
-    x: Array, first: Array, whole: sharded.Part, labels: Array, weights: Array, shares: Array, *, axis: int
-) -> Array:
+    x: Array, mask: Array | None, first: Array, whole: sharded.Part, labels: Array, weights: Array, shares: Array,
+    *, axis: int,
+) -> Array:  # fmt: skip
     options = part_options(axis, None, first[0])
-    arrays = logits_and("logits", x, axis, ids=labels, ids_name="target", at_least=np.asarray(whole.maximum).dtype)
+    arrays = logits_and(
+        "logits", x, axis, ids=labels, ids_name="target", where=mask, at_least=np.asarray(whole.maximum).dtype
+    )
     ids, _ = targets_of_part(arrays)
     return weighted_grad(arrays, whole, ids, weights != 0, shares, options.first_class, threads=options.threads)
 
 
-def count_larger(x: Array, whole: sharded.Part, *, axis: int) -> Array:
-    return np.expand_dims(sharded.count_larger(x, whole, axis=axis), axis)
+def count_larger(
+    x: Array, mask: Array | None, first: Array, whole: sharded.Part, ids: Any, *, axis: int
+) -> Array:  # fmt: skip
+    larger = np.asarray(sharded.count_larger(x, whole, axis=axis, where=mask))
+    if mask is not None:
+        shape, places = shape_of(x.shape, axis), alone(ids) - first[0]
+        here = (places >= 0) & (places < shape.classes)
+        chosen = at_ids(np.broadcast_to(mask, x.shape), shape, np.where(here, places, 0))
+        larger = np.where(here & ~chosen, HIDDEN, larger)
+    return np.expand_dims(larger, axis)
 
 
-def scores(x: Array, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogprobs:
-    return cxent.token_logprobs(x, alone(ids), axis=axis, **given)
+def scores(x: Array, mask: Array | None, ids: Any, *, axis: int, given: dict[str, Any]) -> TokenLogprobs:
+    return cxent.token_logprobs(x, alone(ids), axis=axis, where=mask, **given)
 
 
 def scores_of_whole(whole: sharded.Part, larger: Any, ids: Any, *, ignored: int | None) -> TokenLogprobs:
@@ -100,7 +123,8 @@ def scores_of_whole(whole: sharded.Part, larger: Any, ids: Any, *, ignored: int 
     larger, ids = alone(larger), alone(ids)
     logprob = np.asarray(sharded.logprob(whole))
     logprob = np.where(are(ids, ignored), np.zeros_like(logprob), logprob)
-    rank = np.where(are(ids, ignored) | np.isnan(logprob), np.iinfo(np.int64).max, 1 + larger)
+    without = are(ids, ignored) | np.isnan(logprob) | (larger >= HIDDEN)
+    rank = np.where(without, np.iinfo(np.int64).max, 1 + larger)
     row_is_ignored = are(ids, ignored)
     if ids.ndim > np.ndim(whole.maximum):  # several candidates a row, or none
         row_is_ignored = row_is_ignored.all(axis=-1) & (ids.shape[-1] > 0)
@@ -186,12 +210,13 @@ def total(x: Array, axis: Any, keepdims: bool) -> Any:
 
 
 def loss_and_grad(
-    x: Array, target: Array, divisor: Array, z_divisor: Array, class_exponent: Array, sample_weight: Any = None,
+    x: Array, target: Array, mask: Array | None, divisor: Array, z_divisor: Array, class_exponent: Array,
+    sample_weight: Any = None,
     *, with_grad: bool, weight: Array | None, options: LossOptions,
 ) -> tuple[Any, Any]:  # fmt: skip
     by_class = None if weight is None else scaled(weight, class_exponent)
     divisors = float(divisor), float(z_divisor)
-    return loss_of_part(x, target, None, by_class, sample_weight, options, divisors, with_grad=with_grad)
+    return loss_of_part(x, target, mask, by_class, sample_weight, options, divisors, with_grad=with_grad)
 
 
 def loss_of(both: list[tuple[Any, Any]], *, axes: int, combined: bool) -> Any:

@@ -16,7 +16,7 @@ from .. import sharded
 from .._arrays import computed_dtype, logits_and, plain_array, shape_of
 from .._options import LossOptions, loss_options, score_options, single_axis
 from .._scoring import TokenLogprobs
-from .._targets import checked_ids, checked_targets
+from .._targets import checked_ids, checked_mask, checked_targets
 from .._types import Array, Real, Reduction
 from . import _chunks as chunk
 
@@ -26,7 +26,7 @@ DaskArray: TypeAlias = Any
 _from_numpy: Any = da.from_array  # (typed as if chunks could only be strings)
 
 
-def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def softmax(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Softmax of a Dask array.
 
     Parameters
@@ -35,6 +35,8 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
         Logits, with chunks of known sizes; dtypes as in `cxent.softmax`.
     axis : int, default -1
         Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
@@ -44,9 +46,9 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     Raises
     ------
     TypeError
-        If x is not a Dask array, or has none of the dtypes of `cxent.softmax`.
+        If x is not a Dask array, or has none of the dtypes of `cxent.softmax`, or the mask is not boolean.
     ValueError
-        If chunks have unknown sizes.
+        If chunks have unknown sizes, or the mask does not broadcast.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -60,10 +62,10 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([[0.25, 0.25, 0.25, 0.25],
            [0.25, 0.25, 0.25, 0.25]])
     """
-    return _of_every_class(cxent.softmax, sharded.softmax, x, axis)
+    return _of_every_class(cxent.softmax, sharded.softmax, x, axis, where)
 
 
-def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def log_softmax(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Log-softmax of a Dask array.
 
     Parameters
@@ -72,6 +74,8 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
         Logits, with chunks of known sizes.
     axis : int, default -1
         Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
@@ -90,10 +94,10 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     >>> log_softmax(da.zeros((1, 2), chunks=1)).compute()
     array([[-0.69314718, -0.69314718]])
     """
-    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis)
+    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis, where)
 
 
-def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def logsumexp(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Logsumexp of a Dask array.
 
     Parameters
@@ -102,6 +106,8 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
         Numbers, with chunks of known sizes.
     axis : int, default -1
         Axis to sum over.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
@@ -121,10 +127,11 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([0.69314718])
     """
     x, axis, dtype = _logits(x, axis, "x")
+    mask = _mask(where, x)
     if x.numblocks[axis] == 1:
-        return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
+        return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), mask, dtype=computed_dtype(dtype), axis=axis)
     return _blocks(
-        chunk.finish_rows, _rows(x, axis), (_reduced(x, axis), _all(x)), dtype=computed_dtype(dtype),
+        chunk.finish_rows, _rows(x, axis), (_reduced(x, axis, mask), _all(x)), dtype=computed_dtype(dtype),
         of_whole=sharded.logsumexp,
     )  # fmt: skip
 
@@ -134,6 +141,7 @@ def cross_entropy(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -155,6 +163,8 @@ def cross_entropy(
         Class indices. If each row is in one chunk, also class probabilities or one-hot rows.
     axis : int, default -1
         Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits.
     weight : array_like of shape (C,), optional
         Weight of each class.
     sample_weight : array_like or dask.array.Array, optional
@@ -191,7 +201,7 @@ def cross_entropy(
     1.386294
     """
     options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
-    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=False)[0]
+    return _cross_entropy(logits, target, where, weight, sample_weight, options, with_grad=False)[0]
 
 
 def cross_entropy_with_grad(
@@ -199,6 +209,7 @@ def cross_entropy_with_grad(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -218,6 +229,8 @@ def cross_entropy_with_grad(
         Class indices. If each row is in one chunk, also class probabilities or one-hot rows.
     axis : int, default -1
         Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part.
     weight : array_like of shape (C,), optional
         Weight of each class.
     sample_weight : array_like or dask.array.Array, optional
@@ -259,7 +272,7 @@ def cross_entropy_with_grad(
            [ 0.25, -0.25]])
     """
     options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
-    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=True)
+    return _cross_entropy(logits, target, where, weight, sample_weight, options, with_grad=True)
 
 
 def token_logprobs(
@@ -267,6 +280,7 @@ def token_logprobs(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     softcap: Real | None = None,
@@ -282,6 +296,8 @@ def token_logprobs(
         One id, or several candidates, for each row.
     axis : int, default -1
         Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part.
     top_k : int, default 0
         How many of the largest logits of each row to return.
     temperature : float, default 1
@@ -317,19 +333,22 @@ def token_logprobs(
     given_ids = _given(ids, "ids")
     in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, ids=_stand_in(given_ids))
     checked_ids(in_memory, options.ignore_index, top_k=k)
+    mask = _mask(where, x)
     labels = _labels(given_ids, "ids", x, axis, options.ignore_index)
     rows, dtype = _rows(x, axis), computed_dtype(dtype)
     of_ids = _labels_of(labels, x, axis)
     candidates = {-2: labels.shape[-1]} if -2 in of_ids else {}
     if x.numblocks[axis] == 1:
         given = {"top_k": k, "temperature": temperature, "softcap": softcap, "ignore_index": ignore_index}
-        scores = _blocks(chunk.scores, _all(x), (x, _all(x)), (labels, of_ids), dtype=dtype, axis=axis, given=given)
+        scores = _blocks(
+            chunk.scores, _all(x), (x, _all(x)), mask, (labels, of_ids), dtype=dtype, axis=axis, given=given
+        )  # fmt: skip
     else:
         _refuse(x, axis, softcap=softcap)
-        whole = _reduced(x, axis, labels, top_k=k, temperature=options.temperature)
+        whole = _reduced(x, axis, mask, labels, top_k=k, temperature=options.temperature)
         larger = _blocks(
-            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
-            axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
+            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), mask, _firsts(x, axis), (whole, _all(x)),
+            (labels, of_ids), dtype=np.int64, axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
         ).sum(axis=axis)  # fmt: skip
         scores = _blocks(
             chunk.scores_of_whole, _all(x), (whole, _all(x)), (larger, of_ids), (labels, of_ids), dtype=dtype,
@@ -395,11 +414,12 @@ def _labels_of(labels: DaskArray, x: DaskArray, axis: int) -> tuple[int, ...]:
 def _blocks(
     function: Callable[..., Any],
     out: tuple[int, ...],
-    *arrays: tuple[DaskArray, tuple[int, ...]],
+    *arrays: tuple[DaskArray, tuple[int, ...] | None],
     dtype: Any,
     **options: Any,
 ) -> DaskArray:
-    """A function applied to the blocks that lie at the same place along all axes that the arrays share."""
+    """A function applied to the blocks that lie at the same place along all axes that the arrays share, and to what is
+    no array and has None for axes."""
     flat = [part for pair in arrays for part in pair]
     meta = np.empty((0,) * len(out), dtype)
     return da.blockwise(function, out, *flat, meta=meta, align_arrays=False, concatenate=False, **options)
@@ -414,13 +434,14 @@ def _firsts(x: DaskArray, axis: int) -> tuple[DaskArray, tuple[int, ...]]:
 def _reduced(
     x: DaskArray,
     axis: int,
+    mask: tuple[DaskArray, tuple[int, ...] | None],
     labels: DaskArray | None = None,
     *,
     top_k: int = 0,
     temperature: float = 1.0,
 ) -> DaskArray:
     """A `Part` of all classes for each block of rows."""
-    arrays = [(x, _all(x)), _firsts(x, axis)]
+    arrays = [(x, _all(x)), mask, _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
@@ -434,14 +455,15 @@ def _reduced(
 
 
 def _of_every_class(
-    whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex
+    whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex, where: Any
 ) -> DaskArray:
     x, axis, dtype = _logits(x, axis, "x")
+    mask = _mask(where, x)
     if x.numblocks[axis] == 1:
-        return _blocks(whole_rows, _all(x), (x, _all(x)), dtype=dtype, axis=axis)
-    whole = _reduced(x, axis)
+        return _blocks(chunk.softmax, _all(x), (x, _all(x)), mask, dtype=dtype, of_rows=whole_rows, axis=axis)
+    whole = _reduced(x, axis, mask)
     return _blocks(
-        chunk.finish_classes, _all(x), (x, _all(x)), (whole, _all(x)), dtype=dtype, of_whole=part, axis=axis
+        chunk.finish_classes, _all(x), (x, _all(x)), mask, (whole, _all(x)), dtype=dtype, of_whole=part, axis=axis
     )  # fmt: skip
 
 
@@ -477,6 +499,18 @@ def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None
         chunk.checked_labels, axes, (array, axes), dtype=array.dtype, label_name=f"a chunk's {name}",
         classes=x.shape[axis], ignored=ignored,
     )  # fmt: skip
+
+
+def _mask(where: Any, x: DaskArray) -> tuple[DaskArray, tuple[int, ...] | None]:
+    """A mask for `_blocks`, in chunks as the logits have them; along axes in which it is broadcast, in one."""
+    if where is None:
+        return None, None
+    given = _given(where, "where")
+    checked_mask(_stand_in(given), x.shape)
+    axes = _all(x)[x.ndim - given.ndim :]
+    array = given if _is_lazy(given) else _from_numpy(given, chunks=-1)
+    sizes = zip(axes, array.shape, strict=True)
+    return array.rechunk(tuple(x.chunks[a] if n == x.shape[a] else (n,) for a, n in sizes)), axes
 
 
 def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> DaskArray:
@@ -593,7 +627,13 @@ def _weights(
 
 
 def _cross_entropy(
-    logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, options: LossOptions, with_grad: bool
+    logits: Any,
+    target: Any,
+    where: Any,
+    weight: ArrayLike | None,
+    sample_weight: Any,
+    options: LossOptions,
+    with_grad: bool,
 ) -> tuple[DaskArray, DaskArray]:
     """The loss, and the gradient, if requested."""
     x, axis, dtype = _logits(logits, options.axis, "logits")
@@ -611,6 +651,7 @@ def _cross_entropy(
     in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, target=stand_in, weight=weight)
     by_class = checked_targets(in_memory, options.ignore_index)[2]
     by_row = None if sample_weight is None else _row_weights(sample_weight, x, axis, computed)
+    mask = _mask(where, x)
     if in_parts:
         _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
         if soft:
@@ -632,22 +673,22 @@ def _cross_entropy(
         shares = _blocks(
             chunk.quotients, rows, (weights.products, rows), (weights.divisor, ()), dtype=np.float64
         )  # fmt: skip
-        whole = _reduced(x, axis, target, temperature=options.temperature)
+        whole = _reduced(x, axis, mask, target, temperature=options.temperature)
         loss = _blocks(
             chunk.losses, rows, (whole, _all(x)), (weights.counted, rows), (shares, rows), combined=combined,
             dtype=np.float64 if combined else computed, adjust_chunks=one_per_block,
         )  # fmt: skip
         if with_grad:
             grad = _blocks(
-                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows),
+                chunk.grad, _all(x), (x, _all(x)), mask, _firsts(x, axis), (whole, _all(x)), (target, rows),
                 (weights.counted, rows), (shares, rows), dtype=dtype, axis=axis,
             )  # fmt: skip
     else:
         of_rows = [] if weights.rows is None else [(weights.rows, rows)]
         both = _blocks(
-            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights.divisor, ()),
-            (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype, with_grad=with_grad,
-            weight=by_class, options=options,
+            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), mask,
+            (weights.divisor, ()), (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype,
+            with_grad=with_grad, weight=by_class, options=options,
         )  # fmt: skip
         loss = _blocks(
             chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),

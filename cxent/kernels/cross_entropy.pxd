@@ -10,8 +10,8 @@ from .apply cimport apply_to_array, apply_to_row, change_block, store_results
 from .batch cimport MOST_ROWS, Batch, Block, block_of, padded_rows
 from .call cimport Call
 from .exponentials cimport (
-    change_logits, find_at_maxima, find_limits, load_masked, put_shares, sum_exponentials, sum_exponentials_m1,
-    sum_shifted, take_terms, void_empty_rows,
+    change_logits, find_at_maxima, find_limits, put_shares, sum_exponentials, sum_exponentials_m1, sum_shifted,
+    take_terms,
 )
 from .formulas cimport (
     COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL,
@@ -25,12 +25,14 @@ from .losses cimport (
     Exponentials, Loss, Row_numbers, compute_focal_factors, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
+from .masks cimport load_chosen, load_mask, takes_part, void_empty_rows, void_row
 from .math cimport log, log1p
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
 from .simd cimport (
-    HALVES, W, broadcast, equal, flattened, load, load_labels, narrow, real, scalar, select, store, vec, wide, widen,
+    HALVES, LANES, W, broadcast, equal, flattened, load, load_labels, narrow, real, scalar, select, store, vec, wide,
+    widen,
 )
 from .sums cimport Reciprocal, divided
 from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
@@ -74,13 +76,14 @@ cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors
         factors.b[r] = <real> (call.loss.smoothing / factors.b[r])
 
 
-cdef inline Block load_targets(Call* call, Block chosen, const int64_t* label, Row_factors* factors) noexcept nogil:
+cdef inline Block load_targets(Call* call, const int64_t* label, Row_factors* factors) noexcept nogil:
     """The target rows, smoothed and weighted; those of labels are one-hot."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef Block target = block_of(batch, &call.y)
+    cdef Block chosen
     if loss.labels.at.origin != NULL:
-        change_block(ZERO, batch, chosen, chosen, NULL, factors, target)
+        change_block(ZERO, batch, target, target, NULL, factors, target)
         fill(batch, 1, factors.a)
         put_in_block(batch, target, label, factors.a)
     else:
@@ -88,6 +91,7 @@ cdef inline Block load_targets(Call* call, Block chosen, const int64_t* label, R
     if loss.w != NULL:
         fill(batch, 1 - loss.smoothing, factors.a)
         if call.mask.origin != NULL and loss.smoothing != 0:
+            chosen = load_mask(call)
             divide_smoothing(call, chosen, factors)
             change_block(SMOOTH_CHOSEN, batch, target, chosen, loss.w, factors, target)
         else:
@@ -96,20 +100,22 @@ cdef inline Block load_targets(Call* call, Block chosen, const int64_t* label, R
     return target
 
 
-cdef inline void leave_out_hidden(Call* call, Block target, Block chosen, const int64_t* label,
+cdef inline void leave_out_hidden(Call* call, Block target, const int64_t* label, const Row_numbers* n,
                                   Row_factors* factors) noexcept nogil:
     """No gradient where the mask is not set: not even at a label or a target there, whose loss is infinite."""
+    cdef bint has_hidden_targets = False
     cdef Py_ssize_t r
-    if not call.loss.by_label:
-        change_block(MULTIPLY, &call.batch, target, chosen, NULL, factors, target)
-        return
-    take_at_labels(&call.batch, chosen, label, factors.label)
     for r in range(call.batch.rows):
-        if factors.label[r] == 0 and factors.at_label[r] == factors.at_label[r]:
-            factors.at_label[r] = 0
+        if not call.loss.by_label:
+            has_hidden_targets = has_hidden_targets or n.shifted[r] - n.shifted[r] != 0
+        elif factors.at_label[r] == factors.at_label[r]:
+            if not takes_part(call, r, bounded(label[r], call.batch.classes)):
+                factors.at_label[r] = 0
+    if has_hidden_targets:
+        change_block(MULTIPLY, &call.batch, target, load_mask(call), NULL, factors, target)
 
 
-cdef inline void put_gradient(Call* call, Block e, Block target, Block chosen, bint plain, const int64_t* label,
+cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
                               const Row_numbers* n, Row_factors* factors) noexcept nogil:
     cdef bint by_label = call.loss.by_label
     cdef real classes[MOST_COMPARED]
@@ -120,7 +126,7 @@ cdef inline void put_gradient(Call* call, Block e, Block target, Block chosen, b
     else:
         weighted_factors(&call.batch, &call.loss, n, factors)
     if call.mask.origin != NULL:
-        leave_out_hidden(call, target, chosen, label, factors)
+        leave_out_hidden(call, target, label, n, factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
     if by_label and plain and are_compared(&call.batch):
@@ -161,7 +167,8 @@ cdef inline void gradient_of_row(Call* call, const Row* row, Exponentials e, int
     cdef Reciprocal share = share_of(e, broadcast(call.loss.divisor))
     cdef vec but_label = sum_but_label(e, exponential_of(exponential_in(row, x_label)), half_distance)
     apply_to_row(GRADIENT, &row.form, row.out, share.value, share.correction, row.out)
-    row.out[label] = scalar(-divided(but_label, share.value, share.correction))
+    if takes_part(call, row.number - call.batch.first, label):      # (else it is 0 or NaN already)
+        row.out[label] = scalar(-divided(but_label, share.value, share.correction))
 
 
 cdef inline flattened cross_entropy_rows(Call* call) noexcept nogil:
@@ -174,6 +181,8 @@ cdef inline flattened cross_entropy_rows(Call* call) noexcept nogil:
     cdef Row row
     begin_rows(call, &row)
     while next_row(call, &row):
+        if row.is_empty:
+            void_row(&row.form, Block(call.x.tile, 0, LANES), 0)
         label = label_at(labels.dtype, value_at(&call.batch, &labels.at, row.number))
         label = bounded(label, call.batch.classes)
         x_label = broadcast(row.x[label])
@@ -200,12 +209,12 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block target, chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block target, x
     cdef Py_ssize_t group, r
     if plain and by_label and not with_lse and are_alone(call):
         cross_entropy_rows(call)
         return
+    x = load_chosen(call, &call.x)
     n.c = 0.5
     max_rows(batch, &call.x, x, &call.next, m)
     take_rows(call, plain, label, n)
@@ -216,9 +225,9 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         if loss.softcap == 0:
             find_limits(batch, x, m, n.limit)
     if call.mask.origin != NULL:
-        void_empty_rows(batch, x, chosen, m, n.limit)
+        void_empty_rows(call, x, m, n.limit)
     if loss.softcap != 0 or loss.temperature != 1:
-        change_logits(call, x, chosen, m, n, factors)
+        change_logits(call, x, m, n, factors)
     target = x
     if by_label:
         take_at_labels(batch, x, label, n.x_label)
@@ -226,7 +235,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             r = group * W
             store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.x_label + r))
     else:
-        target = load_targets(call, chosen, label, factors)
+        target = load_targets(call, label, factors)
         sum_shifted(call, TARGETS, x, target, m, n, n.weight, n.shifted)
     if weighted:
         sum_shifted(call, DIFFERENCES, x, x, m, n, n.shifted, NULL)
@@ -257,7 +266,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
                            &call.hess, &call.pending)
             if loss.gamma != 0:
                 put_in_array(batch, &call.hess, label, factors.at_label)
-        put_gradient(call, of.kept, target, chosen, plain, label, n, factors)
+        put_gradient(call, of.kept, target, plain, label, n, factors)
 
 
 cdef inline void hessian_product_batch(Call* call) noexcept nogil:
@@ -274,19 +283,18 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x = load_chosen(call, &call.x)
     cdef Block v = load_rows(batch, &call.v)
     cdef Block p, target
     max_rows(batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
-        void_empty_rows(batch, x, chosen, m, n.limit)
-        change_block(KEEP, batch, v, chosen, NULL, factors, v)
+        void_empty_rows(call, x, m, n.limit)
+        change_block(KEEP, batch, v, load_mask(call), NULL, factors, v)
     take_rows(call, False, label, n)
     if loss.by_label:
         fill(batch, loss.w_sum, n.weight)
     else:
-        target = load_targets(call, chosen, label, factors)
+        target = load_targets(call, label, factors)
         fill(batch, 1, sums)
         take_terms(call, target, target, sums, &of)
         sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
@@ -294,7 +302,7 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     fill(batch, 1, factors.counts)
     change_block(DIFFERENCE, batch, v, v, NULL, factors, v)
     if loss.temperature != 1:
-        change_logits(call, x, chosen, m, n, factors)
+        change_logits(call, x, m, n, factors)
     take_terms(call, x, v, m, &of)
     sum_exponentials(call, &of, m, sums, n.lost)
     p = of.kept
@@ -345,7 +353,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
                                                     load(sums + r) * broadcast(loss.divisor)))
             store(sums + r, select(equal(load(n.label_weight + r), zero), zero, log(load(sums + r))))
     else:
-        q = load_targets(call, p, label, factors)
+        q = load_targets(call, label, factors)
         log_p = block_of(batch, &call.spare)
         change_block(LOGARITHM, batch, p, q, NULL, factors, log_p)
         take_terms(call, log_p, q, ones, &of)

@@ -27,9 +27,10 @@ from libc.string cimport memcpy, memset
 from .apply cimport apply_to_array, change_block
 from .batch cimport MOST_ROWS, Batch, Block, Rows, block_of, padded_rows
 from .call cimport Call, next_block
-from .exponentials cimport find_at_maxima, level_empty_rows, take_terms
-from .formulas cimport DIVIDE, HESSIAN_PRODUCT, HIDE, LOG_RATIO, WEIGHTED, Row_factors
+from .exponentials cimport find_at_maxima, take_terms
+from .formulas cimport DIVIDE, HESSIAN_PRODUCT, LOG_RATIO, WEIGHTED, Row_factors
 from .losses cimport Row_numbers, complete_sumexp_m1, narrow_losses, reciprocal
+from .masks cimport level_empty_rows, load_chosen
 from .math cimport BIAS, Scaled, exp, exp_any, expm1, log1p, log1p_or_log, product, quotient, scaled, unbiased
 from .maxima cimport find_maxima
 from .reduce cimport clear, sum_rows
@@ -39,7 +40,6 @@ from .simd cimport (
 )
 from .sums cimport Sum, add, fold_sums, two_sum, value_of
 from .terms cimport SUMEXP_M1, Terms_of_batch, find_largest, find_scales, for_strip
-from .tiles cimport load_rows
 from .totals cimport add_losses
 from .traffic cimport find_prefetch
 from .values cimport fill, put_values, take_values
@@ -374,22 +374,16 @@ cdef inline void divergence_batch(Call* call) noexcept nogil:
     cdef real sumexp_m1_x[MOST_ROWS]
     cdef real sums[MOST_ROWS]
     cdef Row_shares shares = shares_in(&call.n)
-    cdef Row_factors* factors = &call.factors
     cdef Row_numbers* n = &call.n
-    cdef Block x = load_rows(batch, &call.x)
-    cdef Block y = load_rows(batch, &call.y)
+    cdef Block x = load_chosen(call, &call.x)
+    cdef Block y = load_chosen(call, &call.y)
     cdef Block d = block_of(batch, &call.spare)
-    cdef Block mask
     cdef Py_ssize_t r
-    if call.mask.origin != NULL:
-        mask = load_rows(batch, &call.mask)
-        change_block(HIDE, batch, x, mask, NULL, factors, x)
-        change_block(HIDE, batch, y, mask, NULL, factors, y)
     find_maxima(batch, x, 0, m_x)
     find_maxima(batch, y, 0, m_y)
     if call.mask.origin != NULL:
-        level_empty_rows(batch, mask, m_x)
-        level_empty_rows(batch, mask, m_y)
+        level_empty_rows(call, m_x)
+        level_empty_rows(call, m_y)
     compute_log_ratios(call, x, y, m_x, m_y, d)
     if has_reference(call):
         compute_from_reference(call, x, y, m_x, m_y, &shares)

@@ -3,14 +3,14 @@
 from .apply cimport change_block
 from .batch cimport Batch, Block, block_of, is_far, number_at, padded_rows
 from .call cimport Call, find_traffic, next_block
-from .formulas cimport CAP, CAP_SLOPE, DIVIDE, HIDE, SCALE, Row_factors
+from .formulas cimport CAP, CAP_SLOPE, DIVIDE, SCALE, Row_factors
 from .losses cimport Row_numbers, cap_factors, complete_sumexp_m1
-from .math cimport INFINITY, NAN, Scaled, scaled
+from .masks cimport hide_again
+from .math cimport NAN, Scaled, scaled
 from .reduce cimport sum_rows
 from .simd cimport W, broadcast, equal, lanes_of, load, real, select, store, vec
 from .sums cimport Reciprocal, reciprocal_of
 from .terms cimport EXPONENTIALS, SUMEXP_M1, Terms, Terms_of_batch, find_largest, find_scales
-from .tiles cimport load_rows
 from .values cimport fill
 
 
@@ -30,46 +30,6 @@ cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_o
         of.kept = x if call.batch.columns else Block(NULL, 0, 0)
     of.pending = &call.pending
     find_traffic(call, &of.traffic)
-
-
-cdef inline Block load_masked(Call* call, Block* chosen) noexcept nogil:
-    """The logits, -inf where the mask, if there is one, is not set; and the mask, of numbers 0 and 1."""
-    cdef Row_factors* factors = &call.factors
-    cdef Block x = load_rows(&call.batch, &call.x)
-    chosen[0] = x
-    if call.mask.origin != NULL:
-        chosen[0] = load_rows(&call.batch, &call.mask)
-        change_block(HIDE, &call.batch, x, chosen[0], NULL, factors, x)
-        call.next.end = 0       # (the maxima of rows before they are masked are of no use)
-    return x
-
-
-cdef inline bint is_empty(const Batch* batch, Block chosen, Py_ssize_t row) noexcept nogil:
-    """Whether the mask leaves nothing of a row."""
-    cdef Py_ssize_t c
-    for c in range(batch.classes):
-        if number_at(batch, chosen, row, c)[0] != 0:
-            return False
-    return True
-
-
-cdef inline void level_empty_rows(const Batch* batch, Block chosen, real* m) noexcept nogil:
-    """m = 0 for empty rows, so that their exponentials, and the sum of these, are 0."""
-    cdef Py_ssize_t r
-    for r in range(batch.rows):
-        if m[r] == -INFINITY and is_empty(batch, chosen, r):
-            m[r] = 0
-
-
-cdef inline void void_empty_rows(const Batch* batch, Block x, Block chosen, real* m, real* limit) noexcept nogil:
-    """NaN for empty rows, all of which takes part then: they have no loss. Their logsumexp is -inf."""
-    cdef Py_ssize_t r, c
-    for r in range(batch.rows):
-        if m[r] == -INFINITY and is_empty(batch, chosen, r):
-            for c in range(batch.classes):
-                number_at(batch, x, r, c)[0] = NAN
-                number_at(batch, chosen, r, c)[0] = 1
-            m[r], limit[r] = NAN, -INFINITY
 
 
 cdef inline void sum_exponentials(Call* call, Terms_of_batch* of, const real* m, real* total,
@@ -96,8 +56,7 @@ cdef inline void take_terms_keeping_x(Call* call, Block x, Block y, const real* 
     of.kept = block_of(&call.batch, &call.spare) if call.batch.columns else Block(NULL, 0, 0)
 
 
-cdef inline void change_logits(Call* call, Block x, Block chosen, real* m, Row_numbers* n,
-                               Row_factors* factors) noexcept nogil:
+cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row_factors* factors) noexcept nogil:
     """Softcap and temperature: in the tile x - x_m in place of u, so that m = 0; and the slope dx/du of a cap."""
     cdef Scaled rate
     cdef Py_ssize_t r
@@ -112,8 +71,8 @@ cdef inline void change_logits(Call* call, Block x, Block chosen, real* m, Row_n
         if call.spare.origin != NULL:
             change_block(CAP_SLOPE, &call.batch, x, x, NULL, factors, block_of(&call.batch, &call.spare))
         change_block(CAP, &call.batch, x, x, NULL, factors, x)
-        if call.mask.origin != NULL:    # (the cap of -inf is finite)
-            change_block(HIDE, &call.batch, x, chosen, NULL, factors, x)
+        if call.mask.origin != NULL:
+            hide_again(call, x, n.top)
     else:
         for r in range(padded_rows(&call.batch)):
             factors.a[r] = <real> (call.loss.temperature / 2)

@@ -9,8 +9,8 @@ of the exponentials exp(x - m) less the largest, lse is m + log1p(r), and 1 - p 
 so neither a small loss nor a small gradient is a difference of large numbers. The gradient is a * e - b * t in every
 number but the label's, which has its own formula, and, for probabilities, the largest logit's.
 
-With a focal factor the loss l of a label y is u^gamma l, with u = 1 - p_y. Its derivatives follow from those of l, since
-du/dx = p_y dl/dx:
+With a focal factor the loss l of a label y is u^gamma l, with u = 1 - p_y. Its derivatives follow from those of l,
+since du/dx = p_y dl/dx:
 
     dx   = k (p - q),                           k = u^gamma + gamma u^(gamma-1) p_y l
     dxdx = k p (1 - p) + h (p - q)^2 / u,       h = gamma u^gamma p_y (2 - l + (gamma - 1) p_y l / u)
@@ -352,7 +352,7 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
                                  Row_factors* factors) noexcept nogil:
     """s / D * Q * p * (1 - p), divided by the squared temperature. What is before p is b, times a power of 2.
 
-    With a focal factor, g is what h is multiplied by to be of these units, label 1 / u, and the label has its own number.
+    With a focal factor, g is h in the same units, label 1 / u, and the label has a number of its own.
     """
     cdef Row_numbers n = numbers[0]
     cdef Row_factors f = factors[0]

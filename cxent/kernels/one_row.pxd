@@ -15,11 +15,12 @@ exponentials found before what follows from this one's sum, 0.92 to 1.05; one co
 from .batch cimport SHORT, Batch, are_native_rows, is_far, row_at
 from .call cimport Call
 from .losses cimport Exponentials
+from .masks cimport hide_run, is_empty, is_mask_of_lines
 from .math cimport INFINITY, Scale, exponential, number_of, scale_of, shift_of
 from .maxima cimport max_of_row
 from .reduce cimport Lanes, Numbers, fold_counts, sum_in_order_of_columns, sum_row
 from .simd cimport (
-    LANES, W, bits, broadcast, broadcast_bits, flattened, load_first, maximum, real, store, store_first, vec,
+    LANES, W, bits, broadcast, broadcast_bits, flattened, load_first, maximum, real, scalar, store, store_first, vec,
 )
 from .sums cimport Sum, fold_maxima, fold_sums, max_of_lanes, sum_of_lanes, value_of
 from .terms cimport SUMEXP_M1, Terms, compute_terms
@@ -35,6 +36,7 @@ cdef struct Row:
     vec m                   # its largest number,
     Scale scale             # the scale of its exponentials,
     vec next_m              # and the largest number of the next
+    bint is_empty           # the mask leaves nothing of it
     bint is_far             # the array is larger than a cache that is near
     bint is_short           # in a batch of this many classes rows are columns
     Batch form              # of a row
@@ -45,9 +47,9 @@ cdef inline bint are_short_rows_alone(const Batch* batch) noexcept nogil:
 
 
 cdef inline bint are_alone(const Call* call) noexcept nogil:
-    """Whether rows are to be computed one at a time: all arrays' are used where they are, and they are long, or few."""
-    return ((not call.batch.columns or are_short_rows_alone(&call.batch)) and call.mask.origin == NULL
-            and call.loss.temperature == 1 and are_native_rows(&call.batch, &call.x)
+    """Whether rows are to be computed one at a time: they are long, or few, and used where they are, or hidden so."""
+    return ((not call.batch.columns or are_short_rows_alone(&call.batch)) and call.loss.temperature == 1
+            and (call.mask.origin == NULL or is_mask_of_lines(call)) and are_native_rows(&call.batch, &call.x)
             and (call.out.origin == NULL or are_native_rows(&call.batch, &call.out)))
 
 
@@ -60,19 +62,37 @@ cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
     row.is_short = call.batch.columns
     row.is_far = is_far(&call.batch, &call.x)
     row.out = NULL
+    row.is_empty = False
+    row.next_m = broadcast(0)
     row.number = call.batch.first - 1
-    row.next_m = max_of_row(&row.form, <const real*> row_at(&call.batch, &call.x, call.batch.first))
+    if call.next.found > 0 and call.next.first == call.batch.first:
+        row.next_m = broadcast(call.next.largest[0])
+    elif call.mask.origin == NULL:
+        row.next_m = max_of_row(&row.form, <const real*> row_at(&call.batch, &call.x, call.batch.first))
+
+
+cdef inline void hide_row(Call* call, Row* row) noexcept nogil:
+    """The row in the tile, -inf where the mask is not set. Of an empty one m is 0: so its exponentials are 0."""
+    row.m = max_of_lanes(hide_run(row.x, row_at(&call.batch, &call.mask, row.number), call.batch.classes, call.x.tile))
+    row.x = call.x.tile
+    row.is_empty = scalar(row.m) == -INFINITY and is_empty(call, row.number - call.batch.first)
+    if row.is_empty:
+        row.m = broadcast(0)
 
 
 cdef inline bint next_row(Call* call, Row* row) noexcept nogil:
     cdef vec shift
     row.number += 1
-    if row.number == call.batch.end:
+    if row.number == call.batch.end:    # (the next part may have that row)
+        call.next.first, call.next.largest[0] = row.number, scalar(row.next_m)
+        call.next.found = row.number < call.next.end
         return False
     row.x = <const real*> row_at(&call.batch, &call.x, row.number)
     if call.out.origin != NULL:
         row.out = <real*> row_at(&call.batch, &call.out, row.number)
     row.m = row.next_m
+    if call.mask.origin != NULL:
+        hide_row(call, row)
     shift = shift_of(row.m)
     row.scale = scale_of(row.m, shift)
     return True
@@ -115,7 +135,7 @@ cdef inline Exponentials sum_of_row(Terms terms, bint kept, const Call* call, Ro
     cdef Numbers numbers
     cdef const real* next = row.x
     cdef vec largest = exponential_in(row, row.m)
-    if row.number + 1 < call.batch.end:
+    if row.number + 1 < call.next.end:
         next = <const real*> row_at(&call.batch, &call.x, row.number + 1)
     if row.is_short:
         return sum_of_short_row(terms, kept, row, next, largest)

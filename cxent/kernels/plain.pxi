@@ -146,15 +146,18 @@ cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
 
 
 cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_mask) except -1:
-    """Whether there is no mask, or it is a plain array of the shape of x."""
+    """Whether there is no mask, or it is a plain array of the shape of x, or of its classes."""
     if where is None:
         return True
     if type(where) is not ndarray or where.dtype is not boolean:
         return False
     plain_mask.storage = BOOLEAN
-    if not is_in_c_order(where, plain_mask) or not has_shape_of(plain_mask, plain_x):
+    if not is_in_c_order(where, plain_mask) or not (has_shape_of(plain_mask, plain_x)
+                                                    or (plain_mask.ndim == 1 and plain_mask.size == plain_x.classes)):
         return False
     call.mask = plain_rows(call, plain_mask)
+    if plain_mask.ndim == 1:
+        call.mask.outer_stride = 0
     call.x.direct = False
     return True
 

@@ -5,12 +5,11 @@ from libc.stdlib cimport free
 
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
-from .exponentials cimport (
-    change_logits, find_limits, load_masked, sum_exponentials_m1, sum_shifted, take_terms, void_empty_rows,
-)
+from .exponentials cimport change_logits, find_limits, sum_exponentials_m1, sum_shifted, take_terms
 from .formulas cimport Row_factors
 from .labels cimport Labels, bounded, copy_labels, take_labels
 from .losses cimport Row_numbers, Scores, compute_lse
+from .masks cimport load_chosen, takes_part, void_empty_rows
 from .math cimport INFINITY, NAN, log1p
 from .maxima cimport max_rows
 from .ranks cimport RANKED_ALONE, Ordered, allocate, count_above, count_above_many
@@ -73,7 +72,7 @@ cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
             scores.rank[(call.batch.first + r) * scores.candidates + k] = 1 + larger[r]
 
 
-cdef inline void leave_out_hidden_tops(Call* call, Block x, Block chosen) noexcept nogil:
+cdef inline void leave_out_hidden_tops(Call* call, Block x) noexcept nogil:
     """Of the largest, none where the mask is not set. Such a class came among those of -inf, which are the last."""
     cdef Scores* scores = &call.scores
     cdef int64_t* top_id
@@ -85,14 +84,13 @@ cdef inline void leave_out_hidden_tops(Call* call, Block x, Block chosen) noexce
             k += 1
         while k < scores.top_k:
             while c < call.batch.classes and (number_at(&call.batch, x, r, c)[0] > -INFINITY
-                                              or number_at(&call.batch, chosen, r, c)[0] == 0):
+                                              or not takes_part(call, r, c)):
                 c += 1
             top_id[k] = c if c < call.batch.classes else -1
             k, c = k + 1, c + 1
 
 
-cdef inline void put_logprobs(Call* call, Block x, Block chosen, const real* m, const real* log_sum,
-                              real* entropy) noexcept nogil:
+cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* log_sum, real* entropy) noexcept nogil:
     """(x_y - m) - log1p(r), and 0 for candidates that do not count, as the entropy of rows without any that does.
 
     Where there is no rank, because a candidate does not count or take part, or its row has no probabilities, it is the
@@ -115,8 +113,7 @@ cdef inline void put_logprobs(Call* call, Block x, Block chosen, const real* m, 
                 scores.logprob[at], scores.rank[at] = 0, NO_RANK
                 continue
             counts[r] = True
-            if (scores.logprob[at] != scores.logprob[at]
-                    or (call.mask.origin != NULL and number_at(&call.batch, chosen, r, id[r])[0] == 0)):
+            if scores.logprob[at] != scores.logprob[at] or not takes_part(call, r, id[r]):
                 scores.rank[at] = NO_RANK
     for r in range(call.batch.rows):
         entropy[r] = entropy[r] if counts[r] else 0
@@ -156,8 +153,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x = load_chosen(call, &call.x)
     cdef vec sumexp_m1
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
@@ -167,15 +163,15 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     if call.loss.softcap == 0:
         find_limits(batch, x, m, n.limit)
     if call.mask.origin != NULL:
-        void_empty_rows(batch, x, chosen, m, n.limit)
+        void_empty_rows(call, x, m, n.limit)
     rank_candidates(call, x)
     choose_of_batch(batch, x, scores.top_k, scores.top_logprob + batch.first * scores.top_k,
                     scores.top_id + batch.first * scores.top_k)
     if call.mask.origin != NULL:
-        leave_out_hidden_tops(call, x, chosen)
+        leave_out_hidden_tops(call, x)
     put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
-        change_logits(call, x, chosen, m, n, factors)
+        change_logits(call, x, m, n, factors)
     take_terms(call, x, x, m, &of)
     of.kept = block_of(batch, &call.spare)
     sum_exponentials_m1(call, &of, m, n)
@@ -187,7 +183,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
         store(log_sum + r, log1p(sumexp_m1))
         store(entropy + r, log1p(sumexp_m1) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + sumexp_m1)))
-    put_logprobs(call, x, chosen, m, log_sum, entropy)
+    put_logprobs(call, x, m, log_sum, entropy)
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)
     put_values(batch, &call.loss.lse, n.lse)

@@ -3,8 +3,8 @@
 from .apply cimport change_block, store_results
 from .batch cimport Block, block_of
 from .call cimport Call
-from .exponentials cimport load_masked
 from .formulas cimport EXPONENTIAL, LOG_SHARE, Formula, Row_factors
+from .masks cimport load_chosen
 from .math cimport BIAS, exp, expm1, unbiased
 from .simd cimport W, at_least, broadcast, equal, fma, load_first, maximum, real, select, store_first, vec
 from .sums cimport Sum, add_sum
@@ -77,8 +77,7 @@ cdef inline void merge_rows(const real* a, const real* b, Py_ssize_t rows, real 
 cdef inline void apply_to_part(Formula formula, Call* call) noexcept nogil:
     """Results of a part of the classes, by a formula of numbers that are known from all."""
     cdef Row_factors* factors = &call.factors
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x = load_chosen(call, &call.x)
     cdef Block out = block_of(&call.batch, &call.out)
     take_values(&call.batch, &call.shifts, factors.a)
     take_values(&call.batch, &call.shares, factors.b)

@@ -65,6 +65,7 @@ cdef extern from "simd.h" nogil:
     wide load_wide "cxent_load_wide"(const double* p) noexcept
     void store_wide "cxent_store_wide"(double* p, wide x) noexcept
     vec load_booleans "cxent_load_booleans"(const void* p) noexcept
+    mask load_truths "cxent_load_truths"(const void* p) noexcept
     vec load_labels "cxent_load_labels"(const int64_t* p) noexcept
     vec load_float16 "cxent_load_float16"(const void* p) noexcept
     vec load_bfloat16 "cxent_load_bfloat16"(const void* p) noexcept

@@ -4,11 +4,12 @@ from .apply cimport apply_to_array, apply_to_row, change_block
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
 from .exponentials cimport (
-    change_logits, find_limits, level_empty_rows, limit_of, load_masked, put_shares, sum_exponentials,
-    sum_exponentials_m1, take_terms, take_terms_keeping_x,
+    change_logits, find_limits, limit_of, put_shares, sum_exponentials, sum_exponentials_m1, take_terms,
+    take_terms_keeping_x,
 )
 from .formulas cimport HIDE, KEEP, LOG_SOFTMAX_BACKWARD, PROBABILITY, SHIFT, SOFTMAX_BACKWARD, Formula, Row_factors
 from .losses cimport Exponentials, Row_numbers, compute_lse, sumexp_m1_of
+from .masks cimport level_empty_rows, load_chosen, load_mask
 from .math cimport INFINITY, NAN, log, log1p, unbiased
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, next_row, sum_m1_of_row, sum_of_row
@@ -38,8 +39,7 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef real total[MOST_ROWS]
     cdef real lost[MOST_ROWS]
     cdef Row_factors* factors = &call.factors
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x = load_chosen(call, &call.x)
     cdef Terms_of_batch of
     if are_alone(call):
         softmax_rows(call)
@@ -47,9 +47,9 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     take_terms(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
-        level_empty_rows(&call.batch, chosen, m)
+        level_empty_rows(call, m)
     if call.loss.temperature != 1:
-        change_logits(call, x, chosen, m, &call.n, factors)
+        change_logits(call, x, m, &call.n, factors)
     sum_exponentials(call, &of, m, total, lost)
     put_shares(&call.batch, total, lost, factors)
     apply_to_array(PROBABILITY, &call.batch, of.kept, of.kept, NULL, factors, &call.out, &call.pending)
@@ -57,11 +57,13 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
 
 cdef inline flattened log_softmax_rows(Call* call) noexcept nogil:
     cdef Exponentials e
+    cdef vec log_sum
     cdef Row row
     begin_rows(call, &row)
     while next_row(call, &row):
         sum_m1_of_row(call, &row, &e)
-        apply_to_row(SHIFT, &row.form, row.x, row.m, log1p(sumexp_m1_of(e, row.m)), row.out)
+        log_sum = broadcast(0) if row.is_empty else log1p(sumexp_m1_of(e, row.m))
+        apply_to_row(SHIFT, &row.form, row.x, row.m, log_sum, row.out)
 
 
 cdef inline void log_softmax_batch(Call* call) noexcept nogil:
@@ -70,19 +72,19 @@ cdef inline void log_softmax_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x
     cdef vec sumexp_m1
     cdef Py_ssize_t group
     if are_alone(call):
         log_softmax_rows(call)
         return
+    x = load_chosen(call, &call.x)
     take_terms_keeping_x(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
-        level_empty_rows(&call.batch, chosen, m)
+        level_empty_rows(call, m)
     if call.loss.temperature != 1:
-        change_logits(call, x, chosen, m, n, factors)
+        change_logits(call, x, m, n, factors)
     sum_exponentials_m1(call, &of, m, n)
     for group in range((call.batch.rows + W - 1) // W):
         sumexp_m1 = load(n.sumexp_m1 + group * W)
@@ -100,7 +102,7 @@ cdef inline flattened logsumexp_rows(Call* call) noexcept nogil:
     begin_rows(call, &row)
     while next_row(call, &row):
         sum_m1_of_row(call, &row, &e)
-        limit = limit_of(row.x, 1, call.batch.classes, scalar(row.m))
+        limit = -INFINITY if row.is_empty else limit_of(row.x, 1, call.batch.classes, scalar(row.m))
         if limit == 0:
             limit = scalar(row.m + log1p(sumexp_m1_of(e, row.m)))
         (<real*> value_at(&call.batch, &call.values, row.number))[0] = limit
@@ -110,11 +112,11 @@ cdef inline void logsumexp_batch(Call* call) noexcept nogil:
     """values = m + log1p(sumexp_m1); the maximum itself where it is infinite and no class is NaN."""
     cdef Row_numbers* n = &call.n
     cdef Terms_of_batch of
-    cdef Block chosen
-    cdef Block x = load_masked(call, &chosen)
+    cdef Block x
     if are_alone(call):
         logsumexp_rows(call)
         return
+    x = load_chosen(call, &call.x)
     take_terms(call, x, x, n.top, &of)
     max_rows(&call.batch, &call.x, x, &call.next, n.top)
     find_limits(&call.batch, x, n.top, n.limit)
@@ -201,7 +203,7 @@ cdef inline void load_backward(Call* call, Formula where_hidden, Block* g, Block
     cdef Block chosen
     g[0], y[0] = load_rows(&call.batch, &call.x), load_rows(&call.batch, &call.y)
     if call.mask.origin != NULL:
-        chosen = load_rows(&call.batch, &call.mask)
+        chosen = load_mask(call)
         change_block(KEEP, &call.batch, g[0], chosen, NULL, factors, g[0])
         change_block(where_hidden, &call.batch, y[0], chosen, NULL, factors, y[0])
 

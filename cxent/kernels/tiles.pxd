@@ -68,11 +68,18 @@ cdef inline void copy_rows(const Batch* batch, const Rows* rows, Block block, bi
         t += run
 
 
+cdef inline void fill_columns(const Batch* batch, Block block, Py_ssize_t present) noexcept nogil:
+    """Numbers in columns without a row too, from a whole vector on."""
+    cdef Py_ssize_t c
+    if present < batch.strips * LANES:
+        for c in range(batch.classes):
+            memset(block.start + c * block.step + present, 0, (batch.strips * LANES - present) * sizeof(real))
+
+
 cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil:
     """The numbers of the batch: where they are, or brought to the tile. Columns without a row hold numbers too."""
     cdef Block block = block_of(batch, rows)
     cdef Py_ssize_t present = batch.rows
-    cdef Py_ssize_t c
     if rows.direct:
         return block
     if leave_columns_empty(batch, rows):
@@ -85,9 +92,8 @@ cdef inline Block load_rows(const Batch* batch, const Rows* rows) noexcept nogil
         present = (batch.rows + W - 1) // W * W  # (the last strip may have more vectors)
     else:
         copy_rows(batch, rows, block, True)
-    if batch.columns and present < batch.strips * LANES:
-        for c in range(batch.classes):
-            memset(block.start + c * block.step + present, 0, (batch.strips * LANES - present) * sizeof(real))
+    if batch.columns:
+        fill_columns(batch, block, present)
     return block
 
 

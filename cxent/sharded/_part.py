@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import kernels
-from .._arrays import MISSING, Arrays, logits_and
+from .._arrays import MISSING, Arrays, Shape, logits_and
 from .._layout import lay_out
 from .._options import part_options
 from .._results import rows_of
 from .._scoring import score_rows
-from .._targets import targets_of_part
+from .._targets import checked_mask, targets_of_part
 from .._types import Array, Real, RowResults
 
 
@@ -34,8 +34,8 @@ class Part(NamedTuple):
     """The logit of the target, or of several candidates along one more axis; NaN where no part contains it. None
     without a target."""
     top_ids: Array | None
-    """The ids of the largest logits in descending order, along one more axis, padded with -1 if there are too few
-    classes. None if `top_k` is 0."""
+    """The ids of the largest logits in descending order, along one more axis, padded with -1 if too few classes take
+    part. None if `top_k` is 0."""
     top_logits: Array | None
     """Their logits, padded with -inf."""
     temperature: float
@@ -51,6 +51,7 @@ def part(
     target: ArrayLike | None = None,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     first_class: SupportsIndex = 0,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
@@ -75,6 +76,9 @@ def part(
         row, along one more axis. They count from the first class of all parts, and may lie in any part.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        Which classes of this part take part, in a shape that broadcasts to that of its logits. The logit of a target
+        that does not is -inf.
     first_class : int, default 0
         Index of the first class of this part. Parts must not overlap.
     top_k : int, default 0
@@ -95,7 +99,8 @@ def part(
     Raises
     ------
     TypeError
-        If the logits have none of the dtypes of `cxent.softmax`, or the target or an option is not an integer.
+        If the logits have none of the dtypes of `cxent.softmax`, the target or an option is not an integer, or the mask
+        is not boolean.
     ValueError
         If shapes do not match, an option is negative, the part exceeds `classes`, or `workers` is 0 or below minus the
         number of CPUs.
@@ -115,9 +120,12 @@ def part(
     """
     options = part_options(axis, workers, first_class, top_k, temperature, classes)
     first, total, k = options.first_class, options.classes, options.top_k
-    arrays = logits_and("logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target")
+    arrays = logits_and(
+        "logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target", where=where
+    )
     x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
     ids, _ = targets_of_part(arrays)
+    mask = checked_mask(arrays.where, shape.whole)
     end = first + shape.classes
     if total is not None and total < shape.classes:
         raise ValueError(f"classes must be at least {shape.classes} for logits of {shape.classes} classes, got {total}")
@@ -126,16 +134,17 @@ def part(
         raise ValueError(f"first_class must be at most {most} for {shape.classes} of {total} classes, got {first}")
 
     rows = [*score_rows(dtype, 0, min(k, shape.classes)), (dtype, 3)]
-    laid = lay_out(shape, [x], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
+    laid = lay_out(shape, [x, mask], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
     if shape.row_count and shape.classes:
         kernel = kernels.serving.of(dtype).token_logprobs
         given = kernels.ScoreOptions(None, 0.0, options.temperature)
-        kernel(*laid.inputs, None, *laid.row_inputs, given, *laid.rows, options.threads)
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, options.threads)
     _, _, _, lse, top_id, _, state = rows_of(laid)
     m, rest, shifted = (np.array(state[..., i]) for i in range(3))
     lse = np.asarray(lse)
     if not shape.classes:
         m[...] = lse[...] = -np.inf
+    m[np.isnan(m) & (lse == -np.inf)] = -np.inf  # (kernels give NaN for a row without a class that takes part)
     # Without a finite maximum, the sum is empty if all logits are -inf, the largest term alone if one is +inf, and NaN
     # if one is NaN.
     infinite = np.isinf(m) & ~np.isnan(lse)
@@ -143,11 +152,11 @@ def part(
     shifted[infinite] = 0
     top_ids = top_logits = None
     if k:
-        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, top_id, m, first, k))
+        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, mask, top_id, m, first, k))
     target_logit = None
     if ids is not None:
         here = (ids >= first) & (ids < end)
-        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0)), dtype.type(np.nan))
+        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0), mask), dtype.type(np.nan))
     return Part(
         m[()],
         rest[()],
@@ -250,26 +259,43 @@ def merged(a: Part, b: Part) -> Part:
     )
 
 
-def logits_at(arrays: Arrays, ids: Array) -> Array:
-    """The logits of given classes of each row, in the dtype in which they are computed."""
-    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
-    if not shape.classes:
-        return np.zeros(ids.shape, dtype)
-    rows = np.moveaxis(x, shape.class_axes, (-1,))
+def logits_at(arrays: Arrays, ids: Array, mask: Array | None) -> Array:
+    """The logits of classes of each row, in the dtype in which they are computed; -inf for those that take no part."""
+    if not arrays.shape.classes:
+        return np.zeros(ids.shape, arrays.dtype)
+    logits = at_ids(arrays.x, arrays.shape, ids).astype(arrays.dtype, copy=False)
+    return logits if mask is None else np.where(at_ids(mask, arrays.shape, ids), logits, arrays.dtype.type(-np.inf))
+
+
+def at_ids(array: Array, shape: Shape, ids: Array) -> Array:
+    """The elements of an array in the shape of the logits for classes of each row."""
+    rows = np.moveaxis(array, shape.class_axes, (-1,))
     several = ids if ids.ndim > len(shape.rows) else ids[..., np.newaxis]
-    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape).astype(dtype, copy=False)
+    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape)
 
 
-def top_of_part(arrays: Arrays, found: Array | None, m: Array, first: int, k: int) -> tuple[Array, Array]:
+def top_of_part(
+    arrays: Arrays, mask: Array | None, found: Array | None, m: Array, first: int, k: int
+) -> tuple[Array, Array]:
     """The ids and logits of the largest of a part, padded with -1 and -inf."""
     shape = arrays.shape
     ids = np.full((*shape.rows, k), -1, np.int64)
     logits = np.full((*shape.rows, k), -np.inf, arrays.dtype)
     if found is not None and shape.row_count:
-        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(found.shape[-1]), found)  # (lower ids first)
-        ids[..., : here.shape[-1]] = first + here
-        logits[..., : here.shape[-1]] = logits_at(arrays, np.maximum(here, 0))
+        here = np.where((m == -np.inf)[..., np.newaxis], lowest(found.shape[-1], mask, shape), found)
+        is_class = here >= 0
+        ids[..., : here.shape[-1]] = np.where(is_class, first + here, -1)
+        logits[..., : here.shape[-1]] = np.where(is_class, logits_at(arrays, np.maximum(here, 0), mask), -np.inf)
     return ids, logits
+
+
+def lowest(k: int, mask: Array | None, shape: Shape) -> Array:
+    """The lowest classes, of equal logits the largest; -1 where no more take part."""
+    if mask is None:
+        return np.arange(k)
+    chosen = np.moveaxis(mask, shape.class_axes, (-1,))
+    order = np.argsort(~chosen, axis=-1, kind="stable")[..., :k]
+    return np.where(np.take_along_axis(chosen, order, axis=-1), order, -1)
 
 
 def without_top(rest: Array, m: Array, top_ids: Array, top_logits: Array) -> tuple[Array, Array]:

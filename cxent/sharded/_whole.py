@@ -14,9 +14,9 @@ from .._arrays import Arrays, Shape, logits_and
 from .._layout import lay_out
 from .._options import REDUCTIONS, one_of, part_options, single_axis
 from .._results import result_of, scalar
-from .._targets import targets_of_part
+from .._targets import checked_mask, targets_of_part
 from .._types import Array, Out, Reduction, RowResults
-from ._part import Part, in_words, logits_at
+from ._part import Part, at_ids, in_words, logits_at
 
 WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
 
@@ -150,7 +150,13 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
 
 
 def softmax(
-    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike,
+    p: Part,
+    *,
+    axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     r"""The probabilities of a part of the classes.
 
@@ -164,6 +170,8 @@ def softmax(
         The merged part of all classes.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
     out : ndarray, optional
         Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
@@ -188,12 +196,19 @@ def softmax(
     """
     check_whole(p)
     options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    p = with_probabilities_of_nothing(p, arrays)
     return finished(arrays, p, share_of(p), False, out, options.threads)
 
 
 def log_softmax(
-    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike,
+    p: Part,
+    *,
+    axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
     r"""The log-probabilities of a part of the classes.
 
@@ -207,6 +222,8 @@ def log_softmax(
         The merged part of all classes.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
     out : ndarray, optional
         Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
@@ -231,7 +248,8 @@ def log_softmax(
     """
     check_whole(p)
     options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    p = with_probabilities_of_nothing(p, arrays)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
     return finished(arrays, p, log_sum, True, out, options.threads)
@@ -243,6 +261,7 @@ def grad(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     first_class: SupportsIndex = 0,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
@@ -266,6 +285,8 @@ def grad(
         The class index of each row, as given to `part`.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
     first_class : int, default 0
         Index of the first class of this part.
     sample_weight : array_like, optional
@@ -303,8 +324,8 @@ def grad(
     check_whole(p)
     options = part_options(axis, workers, first_class, reduction=reduction)
     arrays = logits_and(
-        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, out=out,
-        at_least=np.asarray(p.maximum).dtype,
+        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, where=where,
+        out=out, at_least=np.asarray(p.maximum).dtype,
     )  # fmt: skip
     ids, by_row = targets_of_part(arrays)
     weights, divisor = weights_and_divisor(p, by_row, options.reduction == "mean")
@@ -313,11 +334,11 @@ def grad(
     return weighted_grad(arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads)
 
 
-def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
+def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, where: ArrayLike | None = None) -> Any:
     """How many logits of a part of the classes are larger than the target's.
 
-    The sum over all parts, plus 1, is the rank of the target. In a row without probabilities (where `logprob` is NaN)
-    the number is meaningless.
+    The sum over all parts, plus 1, is the rank of the target. In a row without probabilities (where `logprob` is NaN),
+    or for a target that takes no part, the number is meaningless.
 
     Parameters
     ----------
@@ -327,6 +348,8 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any
         The merged part of all classes, with a target.
     axis : int, default -1
         Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
 
     Returns
     -------
@@ -346,12 +369,16 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any
     >>> 1 + sharded.count_larger(left, whole) + sharded.count_larger(right, whole)
     array([3])
     """
-    arrays = logits_and("logits", logits, single_axis(axis))
+    arrays = logits_and("logits", logits, single_axis(axis), where=where)
+    mask = checked_mask(arrays.where, arrays.shape.whole)
     check_rows(p, arrays.shape)
     targets = np.asarray(require_target(p))
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
     rows = np.moveaxis(arrays.x, arrays.shape.class_axes, (-1,))
-    counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
+    chosen = True if mask is None else np.moveaxis(mask, arrays.shape.class_axes, (-1,))
+    counts = [
+        np.count_nonzero((rows > several[..., k, np.newaxis]) & chosen, axis=-1) for k in range(several.shape[-1])
+    ]
     found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
     return found.reshape(targets.shape)[()]
 
@@ -386,19 +413,34 @@ def temperature_of(p: Part) -> Any:
     return np.asarray(p.maximum).dtype.type(p.temperature)
 
 
+def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
+    """p, with a logit of 0 elsewhere in rows without a class that takes part: then probabilities here are 0, not NaN.
+
+    (If all that take part are elsewhere, and -inf, p has the same numbers: then NaN is there alone.)
+    """
+    check_rows(p, arrays.shape)
+    mask, m = checked_mask(arrays.where, arrays.shape.whole), np.asarray(p.maximum)
+    if mask is None:
+        return p
+    empty = (m == -np.inf) & ~mask.any(axis=arrays.shape.class_axes)
+    zero = m.dtype.type(0)
+    return p._replace(maximum=np.where(empty, zero, m), sumexp_m1=np.where(empty, zero, p.sumexp_m1))
+
+
 def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int) -> Array:
     """The result of the kernel that finishes a part, given m and another number of each row."""
     check_rows(p, arrays.shape)
     shape, dtype = arrays.shape, arrays.dtype
+    mask = checked_mask(arrays.where, shape.whole)
     with np.errstate(all="ignore"):
-        factor = np.asarray(factor).astype(dtype, copy=False)
+        m, factor = np.asarray(p.maximum, dtype), np.asarray(factor).astype(dtype, copy=False)
     laid = lay_out(
-        shape, [arrays.x], [np.asarray(p.maximum, dtype), factor],
+        shape, [arrays.x, mask], [m, factor],
         outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.x.dtype, out=out,
     )  # fmt: skip
     if shape.classes and shape.row_count:
         kernels.serving.of(dtype).finish_part(
-            *laid.inputs, None, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
         )
     return cast(Array, result_of(laid))
 
@@ -440,9 +482,11 @@ def weighted_grad(
     assert ids is not None
     check_rows(p, shape)
     check_targets(p, counts)
+    mask = checked_mask(arrays.where, shape.whole)
     here = (ids >= first) & (ids < first + shape.classes)
+    places = np.where(here, ids - first, 0)
     if ids.shape == np.shape(p.maximum):
-        logit = logits_at(arrays, np.where(here, ids - first, 0))
+        logit = logits_at(arrays, places, mask)
         others = here & (logit != p.target_logit) & ~np.isnan(logit)
     else:
         others = np.ones(1, np.bool_)
@@ -457,6 +501,8 @@ def weighted_grad(
         of_others = np.where(distance == 0, rest, 1 + (rest - e))
         without = ~counts | ((scale == 0) & ~np.isnan(share))
         at_target = np.where(without, 0, -scale * (of_others * share))
+        if mask is not None and shape.classes:
+            at_target = np.where(at_ids(mask, shape, places) | np.isnan(at_target), at_target, 0)
         factor = np.where(without, 0, scale * share)
     result = finished(arrays, p, factor, False, out, threads)
     by_row, here, ids, at_target = (
