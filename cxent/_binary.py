@@ -185,8 +185,8 @@ def binary_cross_entropy(
     -----
     :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small loss keeps its
     digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units in the last
-    place. A power has the error of its base as often as it is multiplied: with a focal factor, the loss and its
-    gradient are within :math:`8 + 2.5 \gamma` units.
+    place. A power multiplies the error of its base: with a focal factor, the loss and its gradient are within
+    :math:`8 + 2.5 \gamma` units.
 
     References
     ----------
@@ -341,7 +341,7 @@ def binary_cross_entropy_with_hess(
     return loss, grad, hess
 
 
-# The checks would be a fifth of a small call. Equal numbers of two types are two keys: False is no 0.0.
+# Cached, since the checks would take a fifth of a small call. Typed, since False is not 0.0.
 _known_options: Callable[..., BinaryOptions] = lru_cache(maxsize=64, typed=True)(binary_options)
 
 
@@ -352,11 +352,11 @@ def _options_of(
     label_smoothing: Real,
     focal_gamma: Real,
 ) -> BinaryOptions:
-    """The options, of those that a public function is given."""
+    """The checked options."""
     given = reduction, ignore_index, thread_count(workers), label_smoothing, focal_gamma
     try:
         return _known_options(*given)
-    except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
+    except Exception:  # an option is invalid, and perhaps not hashable: the check below raises its error
         pass
     return binary_options(*given)
 
