@@ -49,7 +49,7 @@ class Trained(NamedTuple):
 
 
 def load() -> tuple[Rows, Rows, Rows]:
-    """Half of the images for training, a quarter for early stopping, a quarter for testing; every other 8 is left out."""
+    """Half of the images for training, a quarter for early stopping, a quarter for tests; every other 8 is left out."""
     pixels, digits = load_digits(return_X_y=True)
     is_rare = digits == RARE
     kept = ~is_rare | (np.cumsum(is_rare) % 2 == 0)
