@@ -116,9 +116,15 @@ def checked_ids(
 
 
 def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:
-    """Class ids, which may lie in other parts, and the weights of rows."""
+    """Ids of classes that may be in another part, and the weights of rows. The mask is checked too."""
+    check_mask(arrays)
     ids = None if arrays.target is None else _ids(arrays, "target").astype(_INT64)
     return ids, _row_weights(arrays)
+
+
+def check_mask(arrays: Arrays) -> None:
+    """Check the mask, and broadcast it to the shape of the logits."""
+    arrays.where = checked_mask(arrays.where, arrays.shape.whole)
 
 
 def checked_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:

@@ -79,7 +79,7 @@ def test_bad_input():
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match=r"^focal_gamma is 2\.0 and label_smoothing is 0\.1"):
+    with pytest.raises(ValueError, match=r"focal_gamma=2\.0 and label_smoothing=0\.1"):
         softmax_objective("exact", focal_gamma=2, label_smoothing=0.1)
     with pytest.raises(ValueError, match=r"^label_smoothing must .*got 2"):
         softmax_objective("exact", label_smoothing=2)

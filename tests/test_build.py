@@ -109,7 +109,7 @@ def test_flags_are_spelled_as_the_compiler_wants_them(tmp_path):
 
 def test_without_vectors_the_build_says_what_that_costs(tmp_path):
     flags, printed = fitted(tmp_path, without="no vectors")
-    assert "the kernels take one number at a time" in printed
+    assert "the kernels compute one number at a time" in printed
     assert "float32" in flags
     assert not [name for name in flags if name.startswith("float32_v")]
 

@@ -119,6 +119,55 @@ def test_token_logprobs(dtype, shape, axis, name, chunks):
             compare(computed, exactly, same_bits=name == "rows" or lazily.dtype.kind == "i")
 
 
+def masks(shape, axis):
+    """Masks of every number, of classes, of rows, of none of some rows, and of everything."""
+    rng = np.random.default_rng(3)
+    whole = rng.random(shape) < 0.6
+    if len(shape) > 1:
+        np.moveaxis(whole, axis, -1)[0] = False
+    of_classes = rng.random([n if a == axis else 1 for a, n in enumerate(shape)]) < 0.6
+    of_rows = rng.random([1 if a == axis else n for a, n in enumerate(shape)]) < 0.7
+    return [whole, of_classes, of_rows, rng.random(shape[-1:]) < 0.6, np.array(True)]
+
+
+@pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_masks(dtype, shape, axis, name, chunks):
+    """As in memory, whether the mask is of NumPy or of Dask, in other chunks, and whatever it hides."""
+    x, y = logits_and_labels(shape, axis, dtype)
+    several = np.random.default_rng(2).integers(0, shape[axis], (*y.shape, 3))
+    for mask in masks(shape, axis):
+        garbage = np.where(mask, x, dtype(np.nan))
+        given = da.from_array(garbage, chunks=chunks)
+        for where in (mask, da.from_array(mask, chunks=2 if mask.ndim else -1)):
+            for function in ("softmax", "log_softmax", "logsumexp"):
+                expected = getattr(cxent, function)(garbage, axis, where=mask)
+                found = getattr(lazy, function)(given, axis, where=where)
+                assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+                compare(found.compute(), expected, same_bits=name == "rows")
+            for reduction in ("mean", "sum", "none"):
+                options = {"axis": axis, "reduction": reduction, "sample_weight": np.ravel(y)[0] % 7 + 0 * y + 0.5}
+                if mask.ndim:
+                    options["temperature"] = 0.7
+                both = lazy.cross_entropy_with_grad(given, y, where=where, **options)
+                loss, grad = dask.compute(*both)
+                expected, expected_grad = cxent.cross_entropy_with_grad(garbage, y, where=mask, **options)
+                compare(loss, expected, same_bits=name == "rows" and reduction == "none")
+                compare(grad, expected_grad, same_bits=False)
+                compare(lazy.cross_entropy(given, y, where=where, **options).compute(), loss, same_bits=True)
+            for ids in (y, several):
+                found = dask.compute(*lazy.token_logprobs(given, ids, axis=axis, where=where, top_k=5))
+                expected = cxent.token_logprobs(garbage, ids, axis=axis, where=mask, top_k=5)
+                for computed, exactly in zip(found, expected, strict=True):
+                    compare(computed, exactly, same_bits=name == "rows" or np.asarray(exactly).dtype.kind == "i")
+    if given.numblocks[axis] == 1:
+        q = np.where(mask, np.random.default_rng(4).random(shape), 0)
+        options = {"axis": axis, "where": mask, "label_smoothing": 0.1, "softcap": 5.0}
+        found = dask.compute(*lazy.cross_entropy_with_grad(given, q, **options))
+        for value, exactly in zip(found, cxent.cross_entropy_with_grad(garbage, q, **options), strict=True):
+            compare(value, exactly, same_bits=False)
+
+
 @pytest.mark.parametrize("temperature", [0.03, 3.0, 1e-30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_temperature_in_chunks_of_classes(dtype, temperature):
@@ -330,7 +379,9 @@ def test_nothing_is_computed_early():
 
     x = da.zeros((4, 6), chunks=(2, 3)).map_blocks(fail, dtype=np.float64, meta=np.empty((0, 0)))
     labels = da.zeros(4, chunks=2, dtype=int).map_blocks(fail, dtype=np.int64, meta=np.empty(0, np.int64))
+    mask = x > 0
     results = [lazy.softmax(x), *lazy.cross_entropy_with_grad(x, labels), *lazy.token_logprobs(x, labels, top_k=2)]
+    results += [lazy.softmax(x, where=mask), *lazy.cross_entropy_with_grad(x, labels, where=mask)]
     for result in results:
         with pytest.raises(AssertionError, match="computed"):
             result.compute()
@@ -425,6 +476,12 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight ... got <U1"),
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction ... got 'max'"),
         (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k ... got 5"),
+        (lambda: lazy.softmax(ZEROS, where=[1, 0, 1, 1]), TypeError, "where must have dtype bool, got int64"),
+        (lambda: lazy.logsumexp(ZEROS, where=ZEROS), TypeError, "where must have dtype bool, got float64"),
+        (lambda: lazy.log_softmax(ZEROS, where=[True] * 3), ValueError, "where ... to (2, 4), got (3,)"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], where=[True] * 3), ValueError, "where ... got (3,)"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], where=UNKNOWN > 0), ValueError, "where must have chunks of known"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], where=ZEROS[:1, None] > 0), ValueError, "where ... got (1, 1, 4)"),
         (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] ... got -1"),
     ],
 )

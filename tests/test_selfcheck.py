@@ -83,4 +83,4 @@ def test_other_bits_are_found(briefly, monkeypatch, capsys):
     expected["float32, rows"]["10 softmax"] = "0" * 12
     monkeypatch.setattr(_selfcheck._golden, "expected", lambda: expected)
     assert command.main([]) == 1
-    assert "other bits: float32, rows, 10 softmax" in capsys.readouterr().out
+    assert "different bits: float32, rows, 10 softmax" in capsys.readouterr().out

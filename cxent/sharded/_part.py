@@ -14,7 +14,7 @@ from .._layout import lay_out
 from .._options import part_options
 from .._results import rows_of
 from .._scoring import score_rows
-from .._targets import checked_mask, targets_of_part
+from .._targets import targets_of_part
 from .._types import Array, Real, RowResults
 
 
@@ -125,7 +125,7 @@ def part(
     )
     x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
     ids, _ = targets_of_part(arrays)
-    mask = checked_mask(arrays.where, shape.whole)
+    mask = arrays.where
     end = first + shape.classes
     if total is not None and total < shape.classes:
         raise ValueError(f"classes must be at least {shape.classes} for logits of {shape.classes} classes, got {total}")

@@ -14,7 +14,7 @@ from .._arrays import Arrays, Shape, logits_and
 from .._layout import lay_out
 from .._options import REDUCTIONS, one_of, part_options, single_axis
 from .._results import result_of, scalar
-from .._targets import checked_mask, targets_of_part
+from .._targets import check_mask, targets_of_part
 from .._types import Array, Out, Reduction, RowResults
 from ._part import Part, at_ids, in_words, logits_at
 
@@ -197,6 +197,7 @@ def softmax(
     check_whole(p)
     options = part_options(axis, workers)
     arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
     p = with_probabilities_of_nothing(p, arrays)
     return finished(arrays, p, share_of(p), False, out, options.threads)
 
@@ -249,6 +250,7 @@ def log_softmax(
     check_whole(p)
     options = part_options(axis, workers)
     arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
     p = with_probabilities_of_nothing(p, arrays)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
@@ -370,7 +372,8 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, where:
     array([3])
     """
     arrays = logits_and("logits", logits, single_axis(axis), where=where)
-    mask = checked_mask(arrays.where, arrays.shape.whole)
+    check_mask(arrays)
+    mask = arrays.where
     check_rows(p, arrays.shape)
     targets = np.asarray(require_target(p))
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
@@ -420,7 +423,7 @@ def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
     (If all classes that take part are in other parts and have the logit -inf, p has the same numbers. Then only those
     parts have NaN.)"""
     check_rows(p, arrays.shape)
-    mask, m = checked_mask(arrays.where, arrays.shape.whole), np.asarray(p.maximum)
+    mask, m = arrays.where, np.asarray(p.maximum)
     if mask is None:
         return p
     empty = (m == -np.inf) & ~mask.any(axis=arrays.shape.class_axes)
@@ -432,7 +435,7 @@ def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out,
     """The result of the kernel that finishes a part, given m and another number of each row."""
     check_rows(p, arrays.shape)
     shape, dtype = arrays.shape, arrays.dtype
-    mask = checked_mask(arrays.where, shape.whole)
+    mask = arrays.where
     with np.errstate(all="ignore"):
         m, factor = np.asarray(p.maximum, dtype), np.asarray(factor).astype(dtype, copy=False)
     laid = lay_out(
@@ -483,7 +486,7 @@ def weighted_grad(
     assert ids is not None
     check_rows(p, shape)
     check_targets(p, counts)
-    mask = checked_mask(arrays.where, shape.whole)
+    mask = arrays.where
     here = (ids >= first) & (ids < first + shape.classes)
     places = np.where(here, ids - first, 0)
     if ids.shape == np.shape(p.maximum):
