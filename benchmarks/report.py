@@ -24,15 +24,15 @@ RESULTS = HERE / "results"
 SUMMARIES = [HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"]
 
 LEGEND = f"""\
-Shapes are rows x classes; of two-class problems, their number. Speeds are in 10^9 elements (logits) a second; higher is
-better. Arrays of fewer than {FEW:,} elements are in microseconds a call, lower is better, and their results are
-allocated. A number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed
-divided by that of the fastest peer. **Bold** is where a peer is faster.
+Shapes are rows x classes, or the number of two-class problems. Speeds are in 10^9 elements (logits) per second; higher
+is better. For arrays of fewer than {FEW:,} elements, times are in microseconds per call, lower is better, and results
+are allocated. Each number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's
+speed divided by that of the fastest peer; it is **bold** where the peer is faster.
 
-Every row also has two ceilings: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
+Every row also has two upper bounds: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
 and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
-(with two cores, by two threads of them where that is faster). A tilde means that the copy varied by more than
-{STRAYS:.0%} however often the row was run, so something else was running on the machine.
+(with two cores, run in two threads where that is faster). A tilde means that the copy varied by more than {STRAYS:.0%}
+however often the row was run, so something else was running on the machine.
 
 "Soft" targets are class probabilities, all others class indices. "Smoothed" has class weights and label smoothing.
 "Masked" has a mask of the logits' shape. "Scores" are log-probabilities of labels and the ten most likely classes;
@@ -50,15 +50,15 @@ build of PyTorch is installed first, pip keeps that, and the rest is about 0.7 G
 
 Every peer gets its fastest formulation, preallocated output where it can take it, and an allocator that keeps freed
 memory. Each result is compared with a float64 reference before it is timed. Runs are interleaved; the numbers are
-medians with quartiles. Two ceilings are given for comparison: a copy of the logits, and the exponential alone. All rows
-are printed, also those where a peer is faster.
+medians with quartiles. Two upper bounds are given for comparison: a copy of the logits, and the exponential alone. All
+rows are shown, including those where a peer is faster.
 
 `--quick` takes two minutes and prints its tables. `--shapes`, `--only`, `--dtypes` and `--threads` select rows, `--out`
-names a folder for the tables. `CXENT_ISA=v3` measures as on a CPU with AVX2 alone, with PyTorch, JAX and NumPy limited
-to the same.
+sets a folder for the tables. `CXENT_ISA=v3` measures as on a CPU without AVX-512, and limits PyTorch, JAX and NumPy in
+the same way.
 
-`python benchmarks/report.py` writes all tables and charts again from `results/*.json`, also those in the main README
-and on the documentation's page on speed.
+`python benchmarks/report.py` rewrites all tables and charts from `results/*.json`, including those in the main README
+and on the page on speed.
 
 | CPU | kernels | version | date | a peer is faster in | |
 |---|---|---|---|---|---|
@@ -69,23 +69,23 @@ Linear layers and Dask arrays have a table of their own:
 [AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md). So have
 [the errors of all libraries](results/accuracy.md).
 
-| file | what is in it |
+| file | contents |
 |---|---|
 | `peers.py` | the command |
 | `cases.py` | shapes, operations, dtypes, and the arrays of one case |
-| `formulations/` | a file for each peer: how it does each operation, or why it does not |
-| `reference.py` | every operation in float64, and how far a result is from it |
-| `ceilings.py` | the copy and the exponential |
-| `measure.py` | interleaved rounds, quartiles, rows that are run again |
+| `formulations/` | a file for each peer: its formulations of each operation, or why it has none |
+| `reference.py` | every operation in float64, and the error of a result |
+| `ceilings.py` | the upper bounds: the copy and the exponential |
+| `measure.py` | interleaved rounds, quartiles, repeated rows |
 | `machine.py` | the CPU, and pinned processes |
-| `speed.py`, `memory.py` | what such a process measures |
-| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
-| `sizes.py` | a command of its own: two-class problems, from one number to ten million |
-| `situations.py` | a command of its own: what a second thread gains after a sleep or a matrix product |
-| `large.py` | a command of its own: a linear layer, and Dask arrays |
-| `layer.py`, `chunked.py` | what its processes measure |
-| `accuracy.py` | a command of its own: the errors of all libraries |
-| `rows.py` | what one row of the results says |
+| `speed.py`, `memory.py` | the measurements in such a process |
+| `grid.py`, `cells.py` | a separate command: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
+| `sizes.py` | a separate command: two-class problems, from one number to ten million |
+| `situations.py` | a separate command: the gain from a second thread after a sleep or a matrix product |
+| `large.py` | a separate command: a linear layer, and Dask arrays |
+| `layer.py`, `chunked.py` | the measurements in its processes |
+| `accuracy.py` | a separate command: the errors of all libraries |
+| `rows.py` | the interpretation of one row of results |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """
 

@@ -1,10 +1,9 @@
-"""Two-class functions of every size beside the peers: from one number to ten million, one core.
+"""Two-class functions at every size compared with the peers: from one number to ten million, on one core.
 
     python benchmarks/sizes.py [--dtypes float32 float64] [--only sigmoid ...]
 
-The peers are PyTorch, JAX and SciPy, in their fastest formulations, measured as in ``grid.py``. Prints a table in
-Markdown for each dtype and operation: cxent's time, and the times of the others in parts of it.
-**Bold** is where one is faster.
+The peers are PyTorch, JAX and SciPy in their fastest formulations, measured as in ``grid.py``. Prints a Markdown table
+for each dtype and operation: cxent's time, and the times of the others relative to it. **Bold** marks a faster peer.
 """
 
 from __future__ import annotations

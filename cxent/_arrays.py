@@ -230,7 +230,7 @@ def scores_and_labels(
 
 
 def weights_of_classes(value: ArrayLike) -> tuple[float, ...]:
-    """The `class_weight` of an objective, before any scores are known."""
+    """The `class_weight` of an objective, checked before its scores are known."""
     weights = _weights(value, "class_weight", _FLOAT64, "one per class")
     if weights.ndim != 1:
         raise ValueError(f"class_weight must be one-dimensional, got shape {weights.shape}")

@@ -131,7 +131,8 @@ def binary_cross_entropy(
     .. math::
 
         q' &= (1 - \varepsilon) q + \varepsilon / 2 \\
-        E  &= s \, (q' w \log(1 + \exp(-x)) + (1 - q') \log(1 + \exp(x)))
+        E  &= s q' w \log(1 + \exp(-x)) \\
+           &\quad + s (1 - q') \log(1 + \exp(x))
 
     with target q, label smoothing :math:`\varepsilon`, weight w of the positive class, and sample weight s.
 
@@ -184,8 +185,8 @@ def binary_cross_entropy(
     -----
     :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small loss keeps its
     digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units in the last
-    place. A power has the error of its base as often as it is multiplied: with a focal factor, the loss and its
-    gradient are within :math:`8 + 2.5 \gamma` units.
+    place. A power multiplies the error of its base: with a focal factor, the loss and its gradient are within
+    :math:`8 + 2.5 \gamma` units.
 
     References
     ----------
@@ -219,10 +220,10 @@ def binary_cross_entropy_with_grad(
 ) -> tuple[RowResults, Array]:
     r"""Cross-entropy of logits with labels 0 and 1, and its gradient with respect to the logits.
 
-    .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p)), \quad p = \mathrm{sigmoid}(x)
+    .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p))
 
-    without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or "none"; `binary_cross_entropy`
-    explains the other symbols.
+    with p the `sigmoid` of x, and without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or
+    "none"; `binary_cross_entropy` explains the other symbols.
 
     Parameters
     ----------
@@ -340,7 +341,7 @@ def binary_cross_entropy_with_hess(
     return loss, grad, hess
 
 
-# The checks would be a fifth of a small call. Equal numbers of two types are two keys: False is no 0.0.
+# Cached, since the checks would take a fifth of a small call. Typed, since False is not 0.0.
 _known_options: Callable[..., BinaryOptions] = lru_cache(maxsize=64, typed=True)(binary_options)
 
 
@@ -351,11 +352,11 @@ def _options_of(
     label_smoothing: Real,
     focal_gamma: Real,
 ) -> BinaryOptions:
-    """The options, of those that a public function is given."""
+    """The checked options."""
     given = reduction, ignore_index, thread_count(workers), label_smoothing, focal_gamma
     try:
         return _known_options(*given)
-    except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
+    except Exception:  # an option is invalid, and perhaps not hashable: the check below raises its error
         pass
     return binary_options(*given)
 

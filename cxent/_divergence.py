@@ -37,7 +37,10 @@ def kl_divergence(
 ) -> RowResults:
     r"""Kullback-Leibler divergence KL(p, q) of the softmaxes of two arrays of logits, in nats.
 
-    .. math:: \mathrm{KL}(p, q) = \sum_j p_j \log(p_j / q_j), \quad p = \mathrm{softmax}(\text{logits_p} / T)
+    .. math::
+
+        \mathrm{KL}(p, q) &= \sum_j p_j \log(p_j / q_j) \\
+        p &= \mathrm{softmax}(\text{logits_p} / T)
 
     and q likewise, with temperature T; p is usually the teacher and q the student. ``direction="reverse"`` gives KL(q,
     p). Both arguments are logits. (PyTorch's ``kl_div(input, target)`` takes log-probabilities, and in the other order:
@@ -126,8 +129,8 @@ def kl_divergence_with_grad(
 
     .. math::
 
-        \text{forward:} \quad & \frac{s}{D T} (q_j - p_j) \\
-        \text{reverse:} \quad & \frac{s}{D T} q_j (\log(q_j / p_j) - \mathrm{KL}(q, p))
+        \text{forward: } & \frac{s}{D T} (q_j - p_j) \\
+        \text{reverse: } & \frac{s}{D T} q_j (\log(q_j / p_j) - \mathrm{KL}(q, p))
 
     with temperature T, the row's weight s, and the divisor D of the mean, or 1 with reduction "sum" or "none".
 
@@ -197,8 +200,10 @@ def js_divergence(
 ) -> RowResults:
     r"""Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats: that of both from their mixture.
 
-    .. math:: \mathrm{JS}(p, q) = \beta \, \mathrm{KL}(p, m) + (1 - \beta) \, \mathrm{KL}(q, m), \quad
-        m = \beta p + (1 - \beta) q
+    .. math::
+
+        \mathrm{JS}(p, q) &= \beta \, \mathrm{KL}(p, m) + (1 - \beta) \, \mathrm{KL}(q, m) \\
+        m &= \beta p + (1 - \beta) q
 
     It is finite for any p and q, and at most log(2) for :math:`\beta = 1/2`.
 

@@ -405,7 +405,7 @@ def _loss_of_layer(
 
 
 def _class_mask(where: ArrayLike | None, classes: int) -> Array | None:
-    """The mask of the classes of a layer."""
+    """The mask of the classes of a layer, checked."""
     if where is None:
         return None
     mask = plain_array(where, "where")
@@ -489,7 +489,7 @@ class _Layer:
             report(stop, total)
 
     def mask_of(self, chunk: _Chunk) -> Array | None:
-        """The mask, as kernels take it, of the logits of a chunk."""
+        """The mask for the logits of a chunk, as kernels take it."""
         if self._where is None:
             return None
         return np.broadcast_to(kernels.stored(self._where)[:, np.newaxis], (*chunk.logits.shape, 1))
@@ -548,7 +548,7 @@ class _Layer:
 
     @property
     def _weights_are_copied(self) -> bool:
-        """Whether a product with a gradient needs a copy of them."""
+        """Whether products with a gradient need a copy of the weights."""
         return self._where is not None or self.weight.dtype != self.dtype
 
     def _converted_weights(self, classes: slice) -> Array:
@@ -557,7 +557,7 @@ class _Layer:
         return self._convert(weight, self._block[: len(weight)])
 
     def _weights_that_take_part(self, classes: slice) -> Array:
-        """The same, with zeros for classes that take no part."""
+        """The weights of some classes, with zeros for those that take no part."""
         weight = self._converted_weights(classes)
         if self._where is not None:
             _set_to_zero(weight, ~self._where[classes])
@@ -581,7 +581,7 @@ class _Layer:
         """The accumulated gradients, in the dtypes of the inputs."""
         by_hidden, by_weight, by_bias = self._sums
         del self._sums
-        if self._where is not None:  # a row without probabilities has no gradients, but these classes do
+        if self._where is not None:  # (a row without probabilities has NaN gradients, but not for these classes)
             _set_to_zero(by_weight, ~self._where)
             if by_bias is not None:
                 _set_to_zero(by_bias, ~self._where)
@@ -605,7 +605,7 @@ class _Layer:
 
 
 def _set_to_zero(array: Array, classes: Array) -> None:
-    """0 for these classes, which are in the first axis."""
+    """Set these classes, along the first axis, to 0."""
     where = classes.reshape(-1, *(1 for _ in array.shape[1:]))
     np.copyto(array, array.dtype.type(0), where=where)
 

@@ -40,7 +40,7 @@ Direction: TypeAlias = Literal["forward"] | Literal["reverse"]
 
 OfXGBoost: TypeAlias = Literal["xgboost"] | Literal["xgboost-abs"]
 Convention: TypeAlias = OfXGBoost | Literal["lightgbm"] | Literal["catboost"] | Literal["exact"]
-"""Whose objective or metric one follows."""
+"""The library whose objective or metric to reproduce."""
 
 
 # The result of `show_config`.

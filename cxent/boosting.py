@@ -1,4 +1,4 @@
-"""Objectives and metrics for gradient boosting, as XGBoost, LightGBM and CatBoost want them."""
+"""Objectives and metrics for gradient boosting with XGBoost, LightGBM and CatBoost."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ._types import Array, Combined, Convention, Real
 
 __all__ = ["logistic_metric", "logistic_objective", "softmax_metric", "softmax_objective"]
 
-_LEAST_HESSIAN = 1e-16  # of XGBoost
+_LEAST_HESSIAN = 1e-16  # as in XGBoost
 
 _Metric: TypeAlias = Any
-"""A number; or a name and the number; or also whether higher is better. (Typed libraries take but one of these.)"""
+"""A number; a name and a number; or these and whether higher is better. (Typed libraries accept only one of these.)"""
 
 
 def softmax_objective(
@@ -33,63 +33,68 @@ def softmax_objective(
     focal_gamma: Real = 0.0,
     workers: SupportsIndex | None = None,
 ) -> _SoftmaxObjective:
-    """The multiclass objective of XGBoost, LightGBM and CatBoost, with the options of a loss.
+    r"""A multiclass objective for XGBoost, LightGBM and CatBoost, with the options of a loss.
 
-    ``grad_j = s * (p_j - y_j)`` and ``hess_j = factor * s * p_j * (1 - p_j)``, with p the softmax of the scores, y the
-    one-hot class, and s the weight of the row. The options change them as they change those of `cross_entropy`.
+    .. math::
+
+        \text{grad}_j &= s \, (p_j - y_j) \\
+        \text{hess}_j &= f s \, p_j (1 - p_j)
+
+    with p the softmax of the scores, y the one-hot class, s the weight of the row, and a factor f that depends on the
+    convention. The options have the same effect as in `cxent.cross_entropy`.
 
     Parameters
     ----------
     convention : {"xgboost", "xgboost-abs", "lightgbm", "catboost", "exact"}
-        Whose built-in objective it follows. The factor of the Hessian is 2 for "xgboost", C / (C - 1) for "lightgbm",
-        and 1 for the others. With "xgboost-abs" the Hessian is ``abs(grad)``, which XGBoost has in its development
-        version; releases up to 3.4.1 have the other one. With both it is at least 1e-16.
+        Whose built-in objective to reproduce. The Hessian has the factor 2 with "xgboost", C / (C - 1) with "lightgbm",
+        and 1 with "catboost" and "exact". With "xgboost-abs" it is ``abs(grad)``, as in XGBoost's development version;
+        releases up to 3.4.1 need "xgboost". With both it is at least 1e-16.
     class_weight : array_like, optional
-        One weight for each class, which multiplies those of the rows.
+        Weight of each class, by which those of the rows are multiplied.
     label_smoothing : float, default 0
-        From 0 to 1: how much of each label is spread over all classes.
+        Fraction of each label that is spread evenly over all classes, from 0 to 1.
     focal_gamma : float, default 0
-        From 0 to 100: the exponent of the focal loss. Not together with label smoothing. See the notes.
+        Exponent of the focal loss, from 0 to 100; not together with label smoothing. See the notes.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        ``objective(scores, dataset)``, which returns grad and hess: for ``xgboost.train(obj=...)`` and
-        ``lightgbm.train({"objective": ...})``. The dataset has ``get_label`` and ``get_weight``. Scores have the shape
-        (rows, C), in C or F order, or are one class after another in a flat array, as those of LightGBM before version
-        4; grad and hess have the same form. Also ``objective(labels, scores, weight)``, as
-        ``XGBClassifier(objective=...)`` and ``LGBMClassifier(objective=...)`` call it, and
-        ``objective.calc_ders_multi(scores, label, weight)``, with the whole Hessian, for
-        ``CatBoost({"loss_function": ...})``. It can be pickled.
+        ``objective(scores, dataset)``, which returns grad and hess, for ``xgboost.train(obj=...)`` and
+        ``lightgbm.train({"objective": ...})``; the dataset has ``get_label`` and ``get_weight``. Or ``objective(labels,
+        scores, weight)``, as ``XGBClassifier(objective=...)`` and ``LGBMClassifier(objective=...)`` call it. Scores
+        have shape (rows, C), in C or F order, or are flat, one class after another, as in LightGBM before version 4;
+        grad and hess have the same shape. ``CatBoost({"loss_function": ...})`` calls
+        ``objective.calc_ders_multi(scores, label, weight)``, which returns the whole Hessian. The objective can be
+        pickled.
 
     Raises
     ------
     TypeError
-        If an option is not a number, or the class weights are no numbers.
+        If an option is not a number, or class weights are not numbers.
     ValueError
         If the convention is unknown, an option is out of range, class weights are negative or not finite, or
-        `focal_gamma` meets label smoothing. The objective raises what `cross_entropy_with_hess` does, and a ValueError
-        if labels are not whole numbers, or not as many as rows of scores, or class weights are not as many as classes,
-        and a TypeError if labels are no numbers.
+        `focal_gamma` is given with label smoothing. The objective itself raises what `cxent.cross_entropy_with_hess`
+        raises, a ValueError if labels are not whole numbers, there is not one per row of scores, or there is not one
+        class weight per class, and a TypeError if labels are not numbers.
 
     See Also
     --------
-    softmax_metric : The loss, for early stopping.
-    cxent.cross_entropy_with_hess : The loss, gradient and Hessian themselves.
+    softmax_metric : The loss as a metric, for early stopping.
+    cxent.cross_entropy_with_hess : The loss, its gradient and its Hessian.
 
     Notes
     -----
-    A custom objective starts from one score for all classes, and the built-in ones from the classes' frequencies.
-    Where these too are told to start from a constant, the trees are the same: ``base_score=0.5`` for XGBoost,
-    ``boost_from_average=False`` for LightGBM. All need the number of classes. What such a model predicts is scores (for
-    XGBoost with ``output_margin=True``), of which `cxent.softmax` makes probabilities.
+    A custom objective starts from the same score for all classes; the built-in ones start from the class frequencies
+    instead. If those are told to start from a constant, the trees are the same: pass ``base_score=0`` to XGBoost, or
+    ``boost_from_average=False`` to LightGBM. All libraries need the number of classes. A model with a custom objective
+    predicts scores (in XGBoost with ``output_margin=True``), which `cxent.softmax` turns into probabilities.
 
-    The Hessian of a focal loss is ``a * H + b``, with H that of the plain loss, and a what the focal factor makes of
-    the gradient. b is negative where a label is badly wrong, and so can be the Hessian: Newton steps, ``-grad / hess``,
-    would be without bound, or uphill. So here it is ``a * H + abs(b)``, and no step is longer than that of the plain
-    loss; but for "exact", which has the second derivatives themselves.
+    The Hessian of a focal loss is ``a * H + b``, with H the Hessian of the plain loss, a the effect of the focal factor
+    on the gradient, and b negative where a label is badly wrong. So the Hessian can be negative or near 0, and Newton
+    steps, ``-grad / hess``, would go uphill or be unbounded. With all conventions but "exact", it is therefore replaced
+    by ``a * H + abs(b)``, and no step is longer than that of the plain loss.
 
     Examples
     --------
@@ -122,48 +127,53 @@ def logistic_objective(
     focal_gamma: Real = 0.0,
     workers: SupportsIndex | None = None,
 ) -> _LogisticObjective:
-    """The two-class objective of XGBoost, LightGBM and CatBoost, with a weight of label 1 and a focal factor.
+    r"""A two-class objective for XGBoost, LightGBM and CatBoost, with a weight of label 1 and a focal factor.
 
-    ``grad = s * (p - y)`` and ``hess = s * p * (1 - p)``, with p the `cxent.sigmoid` of the score, y the label 0 or 1,
-    and s the weight of the row, times `pos_weight` where y is 1.
+    .. math::
+
+        \text{grad} &= s \, (p - y) \\
+        \text{hess} &= s \, p (1 - p)
+
+    with p the `cxent.sigmoid` of the score, y the label 0 or 1, and s the weight of the row, times `pos_weight` if y is
+    1.
 
     Parameters
     ----------
     convention : {"xgboost", "xgboost-abs", "lightgbm", "catboost", "exact"}
-        Whose built-in objective it follows. With "xgboost" and "xgboost-abs", which differ with several classes alone,
-        the Hessian is at least 1e-16.
+        Whose built-in objective to reproduce. With "xgboost" and "xgboost-abs", which differ only for more than two
+        classes, the Hessian is at least 1e-16.
     pos_weight : float, optional
-        The weight of label 1: the ``scale_pos_weight`` of the libraries.
+        Weight of label 1; in the libraries this is ``scale_pos_weight``.
     focal_gamma : float, default 0
-        From 0 to 100: the exponent of the focal loss, which `cxent.binary_cross_entropy` explains. Its Hessian is
-        changed as that of `softmax_objective`, but for "exact".
+        Exponent of the focal loss, from 0 to 100, which `cxent.binary_cross_entropy` explains. With all conventions but
+        "exact", its Hessian is changed as for `softmax_objective`.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        ``objective(scores, dataset)`` or ``objective(labels, scores, weight)``, as that of `softmax_objective`, with
-        one score for each row; for CatBoost ``objective.calc_ders_range(scores, labels, weights)``. It can be pickled.
+        ``objective(scores, dataset)`` or ``objective(labels, scores, weight)``, as for `softmax_objective`, but with
+        one score per row; CatBoost calls ``objective.calc_ders_range(scores, labels, weights)``. It can be pickled.
 
     Raises
     ------
     TypeError
         If an option is not a number.
     ValueError
-        If the convention is unknown, or an option is out of range. The objective raises what
-        `binary_cross_entropy_with_hess` does.
+        If the convention is unknown, or an option is out of range. The objective itself raises what
+        `cxent.binary_cross_entropy_with_hess` raises.
 
     See Also
     --------
-    logistic_metric : The loss, for early stopping.
+    logistic_metric : The loss as a metric, for early stopping.
 
     Notes
     -----
-    The trees are those of ``binary:logistic``, ``binary`` and ``Logloss``, where all start from probability 1/2. For
-    LightGBM that is ``boost_from_average=False``; for XGBoost ``base_score=0.5`` with ``binary:logistic``, whose base
-    score is a probability, and ``base_score=0`` with this objective, where it is a score. Such a model predicts scores,
-    of which `cxent.sigmoid` makes probabilities.
+    The trees are the same as with ``binary:logistic``, ``binary`` or ``Logloss`` if all start from probability 1/2. In
+    LightGBM that is ``boost_from_average=False``. In XGBoost it is ``base_score=0.5`` with ``binary:logistic``, where
+    the base score is a probability, and ``base_score=0`` with this objective, where it is a score. A model with this
+    objective predicts scores, which `cxent.sigmoid` turns into probabilities.
 
     Examples
     --------
@@ -182,24 +192,25 @@ def logistic_objective(
 def softmax_metric(convention: Convention, *, workers: SupportsIndex | None = None) -> _SoftmaxMetric:
     """The mean cross-entropy of scores, for early stopping in XGBoost, LightGBM and CatBoost.
 
-    With a custom objective a model predicts scores. The libraries' own metrics take them for probabilities, so early
-    stopping stops at the wrong round; this one takes them for what they are.
+    With a custom objective, a model predicts scores. The libraries' own metrics take them for probabilities, so early
+    stopping stops in the wrong round. This metric takes scores.
 
     Parameters
     ----------
     convention : {"xgboost", "xgboost-abs", "lightgbm", "catboost", "exact"}
-        Whose metric it is: "xgboost" and "xgboost-abs" return the name and the value, "lightgbm" also that lower is
-        better; the others the value alone.
+        What the metric returns: with "xgboost" and "xgboost-abs" its name and value, with "lightgbm" also False, which
+        says that lower is better, and with the others the value alone.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
         ``metric(scores, dataset)``, for ``xgboost.train(custom_metric=...)`` and ``lightgbm.train(feval=...)``; or
-        ``metric(labels, scores, weight)``, as ``XGBClassifier(eval_metric=...)``, which wants the value alone, and
-        ``LGBMClassifier.fit(eval_metric=...)`` call it; with ``evaluate``, ``get_final_error`` and ``is_max_optimal``
-        for ``CatBoost({"eval_metric": ...})``. It can be pickled.
+        ``metric(labels, scores, weight)``, as ``XGBClassifier(eval_metric=...)`` and
+        ``LGBMClassifier.fit(eval_metric=...)`` call it. For the former, "xgboost" returns the value alone. For
+        ``CatBoost({"eval_metric": ...})`` it has ``evaluate``, ``get_final_error`` and ``is_max_optimal``. The metric
+        can be pickled.
 
     Raises
     ------
@@ -224,19 +235,19 @@ def softmax_metric(convention: Convention, *, workers: SupportsIndex | None = No
 
 
 def logistic_metric(convention: Convention, *, workers: SupportsIndex | None = None) -> _LogisticMetric:
-    """The mean two-class cross-entropy of scores, likewise.
+    """The mean two-class cross-entropy of scores, for use with `logistic_objective`.
 
     Parameters
     ----------
     convention : {"xgboost", "xgboost-abs", "lightgbm", "catboost", "exact"}
-        Whose metric it is; as in `softmax_metric`.
+        What the metric returns, as for `softmax_metric`.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     callable
-        As from `softmax_metric`.
+        The metric, called as for `softmax_metric`.
 
     Raises
     ------
@@ -262,23 +273,23 @@ def logistic_metric(convention: Convention, *, workers: SupportsIndex | None = N
 
 @runtime_checkable
 class _Dataset(Protocol):
-    def get_label(self) -> Any: ...  # (arrays, or None where LightGBM does not know them yet)
+    def get_label(self) -> Any: ...  # (an array, or None before LightGBM knows them)
     def get_weight(self) -> Any: ...
 
 
 def _given(
     first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    """Scores, labels and weights of the rows, of either form of a call."""
+    """Scores, labels and weights of the rows, from the arguments of either form of call."""
     if isinstance(second, _Dataset):
         scores, labels, weight = scores_and_labels(first, second.get_label(), second.get_weight())
     else:
         scores, labels, weight = scores_and_labels(second, first, sample_weight)
-    return scores, labels, None if weight is None or not weight.size else weight  # (XGBoost's may be empty)
+    return scores, labels, None if weight is None or not weight.size else weight  # (XGBoost passes empty ones)
 
 
 def _by_row(scores: Array, labels: Array) -> Array:
-    """Scores of several classes as (rows, C)."""
+    """Multiclass scores in shape (rows, C)."""
     rows, is_flat = len(labels), scores.ndim == 1
     if not rows or not (scores.size % rows == 0 if is_flat else scores.ndim == 2 and len(scores) == rows):
         raise ValueError(
@@ -289,7 +300,7 @@ def _by_row(scores: Array, labels: Array) -> Array:
 
 
 def _of_two_classes(scores: Array, labels: Array) -> Array:
-    """Scores of two classes, one for each row."""
+    """Two-class scores, one per row."""
     if scores.shape not in (labels.shape, (*labels.shape, 1)):
         raise ValueError(f"scores must have shape {labels.shape}, one for each label, got {scores.shape}")
     return scores.reshape(-1)
@@ -298,13 +309,13 @@ def _of_two_classes(scores: Array, labels: Array) -> Array:
 def _change_hessian(
     grad: Array, hess: Array, plain: tuple[Array, Array] | None, convention: Convention, factor: float
 ) -> None:
-    """Make the second derivatives those of the convention; `plain` are the derivatives without the focal factor."""
+    """Adapt the second derivatives to the convention; `plain` has the derivatives without the focal factor."""
     if convention == "exact":
         return
-    with np.errstate(all="ignore"):  # as kernels compute: in half precision the least Hessian is 0
+    with np.errstate(all="ignore"):  # (in half precision, the least Hessian is 0)
         if convention == "xgboost-abs":
             np.abs(grad, out=hess)
-        elif plain is not None:  # least + abs(hess - least); with `least`, -grad / hess is the step of the plain loss
+        elif plain is not None:  # least + abs(hess - least), where -grad / least is the step of the plain loss
             least = _ratio(grad, plain[0]) * plain[1]
             np.maximum(hess, 2 * least - hess, out=hess)
         if factor != 1:
@@ -314,7 +325,7 @@ def _change_hessian(
 
 
 def _ratio(grad: Array, plain: Array) -> Array:
-    """What a focal factor makes of a gradient; 0 where there is none."""
+    """The effect of a focal factor on a gradient; 0 where the plain gradient is 0."""
     return np.divide(grad, plain, out=np.zeros_like(plain), where=plain != 0)
 
 
@@ -325,7 +336,7 @@ class _SoftmaxObjective:
     label_smoothing: float
     focal_gamma: float
     workers: SupportsIndex | None
-    no_jit = True  # CatBoost would hand the methods to Numba, and note that on the object
+    no_jit = True  # otherwise CatBoost compiles the methods with Numba, and marks the object
 
     def __call__(
         self, first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None = None
@@ -348,8 +359,8 @@ class _SoftmaxObjective:
         hess = -size * np.outer(p, p)
         np.fill_diagonal(hess, (diagonal if plain is None else plain[1])[0])
         if plain is not None:
-            # With u the gradient of the plain loss and H its Hessian, that of the focal loss is a H + b u u^T; and b is
-            # negative if the label is badly wrong.
+            # With u the gradient of the plain loss and H its Hessian, the Hessian of the focal loss is a H + b u u^T,
+            # where b is negative if the label is badly wrong.
             u = plain[0][0]
             a = _ratio(grad[0], u)[label]
             more = diagonal[0, label] - a * hess[label, label]
@@ -360,7 +371,7 @@ class _SoftmaxObjective:
     def _derivatives(
         self, scores: Array, labels: Array, sample_weight: Array | None
     ) -> tuple[tuple[Array, Array], tuple[Array, Array] | None]:
-        """The gradient and the diagonal of the Hessian, and if there is a focal factor, those without it."""
+        """The gradient and the diagonal of the Hessian; with a focal factor, also those without it."""
         classes = scores.shape[1]
         options = self._options(classes, sample_weight)
         try:
@@ -371,7 +382,7 @@ class _SoftmaxObjective:
         return found, cross_entropy_with_hess(scores, labels, **options)[1:] if self.focal_gamma else None
 
     def _options(self, classes: int, sample_weight: Array | None) -> dict[str, Any]:
-        """The options of a loss, but for its focal factor."""
+        """The options of the loss, except for the focal factor."""
         if self.class_weight is not None and len(self.class_weight) != classes:
             raise ValueError(f"class_weight must have shape ({classes},), got ({len(self.class_weight)},)")
         return {
@@ -425,7 +436,7 @@ class _LossMetric:
     convention: Convention
     workers: SupportsIndex | None
     no_jit = True
-    __name__ = "a loss"  # (which XGBoost's interface of scikit-learn asks for)
+    __name__ = "a loss"  # (used by XGBoost's scikit-learn interface)
 
     def __call__(
         self, first: ArrayLike, second: ArrayLike | _Dataset, sample_weight: ArrayLike | None = None
@@ -439,7 +450,7 @@ class _LossMetric:
     def evaluate(
         self, approxes: Sequence[ArrayLike], target: ArrayLike, weight: ArrayLike | None
     ) -> tuple[float, float]:
-        """The sum of the losses and that of the weights, for CatBoost, whose scores are by class."""
+        """The sum of the losses and the sum of the weights, for CatBoost, which passes scores by class."""
         scores, labels, weights = _given(target, np.concatenate(approxes), weight)
         size = len(labels) if weights is None else weights.sum(dtype=np.float64)
         return self._loss(scores, labels, weights, "sum"), float(size)

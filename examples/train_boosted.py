@@ -1,8 +1,8 @@
 """Find a rare digit with boosted trees: XGBoost and LightGBM, with the plain and with the focal loss.
 
-One image in twenty is an 8. Each model is trained with an objective and a metric of cxent and stops early, where the
-loss of held-out images was lowest. Prints what it found among images that it has not seen, and saves boosted.png: the
-held-out loss by round, and precision and recall for every threshold.
+One image in twenty is an 8. Each model is trained with an objective and a metric from cxent, and stops when the loss on
+held-out images no longer falls. Prints what it finds among test images, and saves boosted.png: the held-out loss by
+round, and precision and recall for all thresholds.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from cxent.boosting import logistic_metric, logistic_objective
 RARE = 8
 ROUNDS = 400
 PATIENCE = 20
-THREADS = 1  # on so few rows more are slower
-# Hessians of a focal loss are small, and XGBoost's defaults, 1 for both, are large beside them. These are LightGBM's.
+THREADS = 1  # more are slower on so few rows
+# A focal loss has small Hessians, for which XGBoost's defaults, 1 for both, are too large. These are LightGBM's.
 SMALL_HESSIANS = {"lambda": 0.0, "min_child_weight": 1e-3}
 LEARNING_RATE = 0.2
 GAMMAS = {"plain": 0.0, "focal": 2.0}
@@ -49,7 +49,7 @@ class Trained(NamedTuple):
 
 
 def load() -> tuple[Rows, Rows, Rows]:
-    """Half of the images to train on, a quarter to stop by, a quarter to test with; every other 8 is left out."""
+    """Half of the images for training, a quarter for early stopping, a quarter for tests; every other 8 is left out."""
     pixels, digits = load_digits(return_X_y=True)
     is_rare = digits == RARE
     kept = ~is_rare | (np.cumsum(is_rare) % 2 == 0)
@@ -129,7 +129,7 @@ LIBRARIES: dict[str, Callable[[Rows, Rows, Rows, float, int, tqdm[Any]], Trained
 
 
 def report(name: str, trained: Trained, labels: NDArray[np.int64]) -> str:
-    """The loss, and what is found where the probability is above 1/2."""
+    """The loss, and what is found with a probability above 1/2."""
     probabilities = cxent.sigmoid(trained.scores)
     found = probabilities > 0.5
     return (

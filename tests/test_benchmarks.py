@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
-def rooms(monkeypatch):
+def import_path(monkeypatch):
     """The benchmark's modules."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 

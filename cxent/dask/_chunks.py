@@ -31,7 +31,7 @@ quietly = np.errstate(all="ignore")
 
 
 HIDDEN = 2**62
-"""More than there are classes: of a candidate that takes no part, so many logits are said to be larger."""
+"""More than any number of classes: the number of larger logits reported for a candidate that takes no part."""
 
 
 def exponent_to_one(x: float) -> int:

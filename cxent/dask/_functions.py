@@ -418,8 +418,8 @@ def _blocks(
     dtype: Any,
     **options: Any,
 ) -> DaskArray:
-    """A function applied to the blocks that lie at the same place along all axes that the arrays share, and to what is
-    no array and has None for axes."""
+    """A function applied to the blocks that lie at the same place along all axes that the arrays share. Arguments that
+    are not arrays have None for axes."""
     flat = [part for pair in arrays for part in pair]
     meta = np.empty((0,) * len(out), dtype)
     return da.blockwise(function, out, *flat, meta=meta, align_arrays=False, concatenate=False, **options)
@@ -502,7 +502,7 @@ def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None
 
 
 def _mask(where: Any, x: DaskArray) -> tuple[DaskArray, tuple[int, ...] | None]:
-    """A mask for `_blocks`, in chunks as the logits have them; along axes in which it is broadcast, in one."""
+    """A mask for `_blocks`, in the chunks of the logits, but in a single chunk along axes that are broadcast."""
     if where is None:
         return None, None
     given = _given(where, "where")

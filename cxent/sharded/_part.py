@@ -145,7 +145,7 @@ def part(
     lse = np.asarray(lse)
     if not shape.classes:
         m[...] = lse[...] = -np.inf
-    m[np.isnan(m) & (lse == -np.inf)] = -np.inf  # (kernels give NaN for a row without a class that takes part)
+    m[np.isnan(m) & (lse == -np.inf)] = -np.inf  # (kernels return NaN for a row in which no class takes part)
     # Without a finite maximum, the sum is empty if all logits are -inf, the largest term alone if one is +inf, and NaN
     # if one is NaN.
     infinite = np.isinf(m) & ~np.isnan(lse)
@@ -269,7 +269,7 @@ def logits_at(arrays: Arrays, ids: Array, mask: Array | None) -> Array:
 
 
 def at_ids(array: Array, shape: Shape, ids: Array) -> Array:
-    """The elements of an array in the shape of the logits for classes of each row."""
+    """The elements for given classes of each row, of an array in the shape of the logits."""
     rows = np.moveaxis(array, shape.class_axes, (-1,))
     several = ids if ids.ndim > len(shape.rows) else ids[..., np.newaxis]
     return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape)
@@ -291,7 +291,7 @@ def top_of_part(
 
 
 def lowest(k: int, mask: Array | None, shape: Shape) -> Array:
-    """The lowest classes, of equal logits the largest; -1 where no more take part."""
+    """The lowest classes that take part, padded with -1."""
     if mask is None:
         return np.arange(k)
     chosen = np.moveaxis(mask, shape.class_axes, (-1,))

@@ -417,10 +417,11 @@ def temperature_of(p: Part) -> Any:
 
 
 def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
-    """p, with a logit of 0 elsewhere in rows without a class that takes part: then probabilities here are 0, not NaN.
+    """p, with a logit of 0 elsewhere in rows without classes that take part, so that probabilities here are 0 and not
+    NaN.
 
-    (If all that take part are elsewhere, and -inf, p has the same numbers: then NaN is there alone.)
-    """
+    (If all classes that take part are in other parts and have the logit -inf, p has the same numbers. Then only those
+    parts have NaN.)"""
     check_rows(p, arrays.shape)
     mask, m = arrays.where, np.asarray(p.maximum)
     if mask is None:
