@@ -62,8 +62,9 @@ def part(
 
     .. math::
 
-        \text{sumexp_m1} &= \sum_j \exp(d_j) - 1, \quad d_j = (x_j - m) / T \\
-        \text{shifted}   &= \sum_j \exp(d_j) \, d_j
+        d_j &= (x_j - m) / T \\
+        \text{sumexp_m1} &= \sum_j \exp(d_j) - 1 \\
+        \text{shifted} &= \sum_j \exp(d_j) \, d_j
 
     with the largest logit m of the part, and temperature T.
 
