@@ -266,9 +266,9 @@ def test_rows_and_columns_agree(dtype, classes):
         ({"focal_gamma": True}, TypeError, "focal_gamma ... got True"),
         ({"focal_gamma": "2"}, TypeError, "focal_gamma ... got '2'"),
         ({"focal_gamma": None}, TypeError, "focal_gamma ... got None"),
-        ({"focal_gamma": 2, "label_smoothing": 0.1}, ValueError, "focal_gamma is 2.0 and label_smoothing is 0.1"),
-        ({"focal_gamma": 2, "target": np.full((2, 3), 0.5)}, ValueError, "focal_gamma ... class indices, got"),
-        ({"focal_gamma": 2, "target": np.eye(3, dtype=int)[:2]}, ValueError, "focal_gamma ... class indices"),
+        ({"focal_gamma": 2, "label_smoothing": 0.1}, ValueError, "focal_gamma=2.0 and label_smoothing=0.1"),
+        ({"focal_gamma": 2, "target": np.full((2, 3), 0.5)}, ValueError, "class indices ... focal_gamma=2.0, got"),
+        ({"focal_gamma": 2, "target": np.eye(3, dtype=int)[:2]}, ValueError, "class indices ... focal_gamma"),
     ],
 )  # fmt: skip
 def test_bad_input(options, error, message):
