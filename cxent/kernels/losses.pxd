@@ -170,16 +170,17 @@ cdef inline void compute_focal_factors(const Batch* batch, const Loss* loss, Row
     cdef Row_numbers n = numbers[0]
     cdef vec gamma = broadcast(<real> loss.gamma)
     cdef vec one = broadcast(1), two = broadcast(2), zero = broadcast(0)
-    cdef vec share, e_label, p_label, u, label_loss, factor, ratio
+    cdef vec e_label, p_label, u, label_loss, factor, ratio
+    cdef Reciprocal share
     cdef Exponentials e
     cdef Py_ssize_t group, r
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         e = exponentials_at(n, r)
-        share = total_share_of(e)
+        share = share_of(e, one)    # (in two parts: the error of u counts gamma times)
         e_label = exponential_at_label(n, r)
-        p_label = e_label * share
-        u = sum_but_label(e, e_label, load(n.distance + r)) * share
+        p_label = e_label * share.value
+        u = divided(sum_but_label(e, e_label, load(n.distance + r)), share.value, share.correction)
         label_loss = two * load(n.distance + r) + log1p(load(n.sumexp_m1 + r))
         factor = power(u, -log(u), <real> loss.gamma)
         ratio = product(gamma * p_label, select(equal(u, zero), one, label_loss / u))
