@@ -249,8 +249,10 @@ def test_rows_and_columns_agree(dtype, classes):
     ):
         assert_same_bits(found, expected)
     columns = cxent.cross_entropy_with_hess(np.ascontiguousarray(x.T), labels, axis=0, **options)
-    for found, expected in zip(columns, (loss, grad.T, hess.T), strict=True):
-        assert_allclose(found, expected, rtol=30 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+    eps = np.finfo(dtype).eps
+    for found, expected in zip(columns[:2], (loss, grad.T), strict=True):
+        assert_allclose(found, expected, rtol=30 * eps, atol=np.finfo(dtype).tiny)
+    assert_allclose(columns[2], hess.T, rtol=30 * eps, atol=30 * eps * np.abs(hess).max())  # (its terms cancel)
     given = x.copy()
     assert cxent.cross_entropy_with_grad(given, labels, out=given, **options)[1] is given
     assert_same_bits(given, cxent.cross_entropy_with_grad(x, labels, **options)[1])
