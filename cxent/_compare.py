@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -118,7 +118,7 @@ def compare_logits(
         Which quantiles are returned, from 0 (the minimum) to 1 (the maximum).
     chunk_bytes : int, default 4 MiB
         How many bytes of both arrays are read at a time. As much memory is allocated if they have to be converted,
-        otherwise none. A chunk has at least one row.
+        otherwise none. A chunk has at least one row, or two or three if rows lie side by side in memory.
     progress : callable or bool, optional
         Called after each chunk as ``progress(rows_done, rows)``. True shows a progress bar, which needs tqdm.
     workers : int, optional
@@ -214,7 +214,7 @@ def _of_tokens(
     done = 0
     if shape.row_count == 0:
         report(0, 0)  # (it may have opened a bar)
-    for rows in _blocks(shape, reference.strides, max(1, options.chunk_bytes // row_bytes)):
+    for rows in _blocks(shape, (reference, other), options.chunk_bytes // row_bytes):
         place = (*rows[:axis], slice(None), *rows[axis:])
         p, q, labels = reference[place], other[place], ids[rows]
         where = None if mask is None else mask[place]
@@ -249,17 +249,30 @@ def _same_top(p: Array, q: Array) -> Array:
     return np.asarray((p == q) & (p >= 0))[..., 0]
 
 
-def _blocks(shape: Shape, strides: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
-    """All rows, in blocks of at most so many that lie near each other in memory: a slice for each axis of the rows."""
-    axes = [a for a in range(len(shape.whole)) if a not in shape.class_axes]
-    inwards = sorted(range(len(axes)), key=lambda k: abs(strides[axes[k]]), reverse=True)
-    steps = [1] * len(axes)
-    for k in reversed(inwards):
-        steps[k] = max(1, min(shape.rows[k], most))
-        most //= steps[k]
-    for starts in product(*(range(0, shape.rows[k], steps[k]) for k in inwards)):
-        by_axis = dict(zip(inwards, starts, strict=True))
-        yield tuple(slice(by_axis[k], by_axis[k] + steps[k]) for k in range(len(axes)))
+def _blocks(shape: Shape, both: Sequence[Array], most: int) -> Iterator[tuple[slice, ...]]:
+    """All rows, in blocks of about as many that lie near each other in the first array: slices of the axes of rows.
+
+    Where rows lie side by side, kernels compute them as columns, and a single one as a row, whose sums have another
+    order. So none is left alone there: the last digits would depend on the blocks.
+    """
+    if shape.row_count == 0:
+        return
+    (class_axis,) = shape.class_axes
+    axes = [a for a in range(len(shape.whole)) if a != class_axis]
+    kept_together: set[int] = set()
+    for array in both:
+        strides = [abs(stride) for stride in array.strides]
+        inner = [(strides[a], a) for a in axes if shape.whole[a] > 1 and 0 < strides[a] < strides[class_axis]]
+        kept_together.update(a for _, a in sorted(inner)[:1])
+    parts: dict[int, list[slice]] = {}
+    for a in sorted(axes, key=lambda a: abs(both[0].strides[a])):
+        n, least = shape.whole[a], 2 if a in kept_together else 1
+        count = max(1, min(-(-n // max(1, most)), n // least))
+        parts[a] = [slice(n * k // count, n * (k + 1) // count) for k in range(count)]
+        most //= -(-n // count)
+    for block in product(*(parts[a] for a in reversed(parts))):
+        by_axis = dict(zip(reversed(parts), block, strict=True))
+        yield tuple(by_axis[a] for a in axes)
 
 
 def _summary(of_tokens: _OfTokens, counted: Array, fractions: Array) -> Comparison:

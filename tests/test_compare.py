@@ -259,7 +259,7 @@ def test_progress(capsys):
     x, y, ids = two_models()
     calls = []
     compare_logits(x, y, ids, chunk_bytes=25 * 2 * 37 * 8, progress=lambda *done: calls.append(done))
-    assert calls == [(25, 60), (50, 60), (60, 60)]
+    assert calls == [(20, 60), (40, 60), (60, 60)]
     calls.clear()
     compare_logits(x[:0], y[:0], progress=lambda *done: calls.append(done))
     assert calls == [(0, 0)]
