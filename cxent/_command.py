@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ._compare import _CHUNK_BYTES, Comparison, Estimate, compare_logits
+from ._compare import Comparison, Estimate, compare_logits
+from ._linear import _CHUNK_BYTES
 from ._types import Array
 
 # From the largest number to the smallest, as they are printed.
@@ -52,7 +53,11 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--ignore-index", type=int, metavar="ID", help="tokens with this id do not count")
     parser.add_argument("--workers", type=int, metavar="N", help="number of threads; -1 means all CPUs")
     parser.add_argument(
-        "--chunk-bytes", type=int, default=_CHUNK_BYTES, metavar="N", help="how much is read at a time (default: 4 MiB)"
+        "--chunk-bytes",
+        type=int,
+        default=_CHUNK_BYTES,
+        metavar="N",
+        help="how much is read at a time (default: 48 MiB)",
     )
     parser.add_argument(
         "--dtype", choices=["bfloat16"], help="what 16-bit integers in the files of logits are the bits of"

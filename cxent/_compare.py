@@ -13,13 +13,12 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, Shape, logits_in_chunks, plain_array
 from ._divergence import kl_divergence
-from ._linear import _reporter
+from ._linear import _CHUNK_BYTES, _reporter
 from ._options import ComparisonOptions, comparison_options
 from ._scoring import token_logprobs
 from ._targets import checked_ids, checked_targets
 from ._types import Array, Progress, Real, RowResults
 
-_CHUNK_BYTES = 4 << 20
 _QUANTILES = (0, 0.01, 0.05, 0.1, 0.5, 0.9, 0.95, 0.99, 0.999, 1)
 
 
@@ -116,7 +115,7 @@ def compare_logits(
         Tokens whose id has this value do not count, for instance padding.
     quantiles : array_like of float, optional
         Which quantiles are returned, from 0 (the minimum) to 1 (the maximum).
-    chunk_bytes : int, default 4 MiB
+    chunk_bytes : int, default 48 MiB
         How many bytes of both arrays are read at a time. As much memory is allocated if they have to be converted,
         otherwise none. A chunk has at least one row, or two or three if rows lie side by side in memory.
     progress : callable or bool, optional
@@ -174,15 +173,16 @@ def compare_logits(
     fractions = _fractions(quantiles)
     arrays = logits_in_chunks(reference, other, options.scores.axis, ids, where)
     ignored = options.scores.ignore_index
+    counted: Any = ...  # an index of the rows: all of them
     if ids is not None:
         labels, _, arrays.where = checked_ids(arrays, ignored, several=False)
         arrays.target = labels[..., 0]
-        counted = np.asarray(arrays.target != ignored)
+        if ignored is not None:
+            counted = arrays.target != ignored
     else:
         if ignored is not None:
             raise ValueError(f"ignore_index is {ignored}, and there are no ids to ignore")
         *_, arrays.where = checked_targets(arrays, None)
-        counted = np.ones(arrays.shape.rows, np.bool_)
     of_tokens = _of_tokens(arrays, counted, options, _reporter(progress, arrays.shape.row_count))
     with np.errstate(all="ignore"):  # some may be infinite, or NaN
         return _summary(of_tokens, counted, fractions)
@@ -197,7 +197,7 @@ class _OfTokens(NamedTuple):
 
 
 def _of_tokens(
-    arrays: Arrays, counted: Array, options: ComparisonOptions, report: Callable[[int, int], object]
+    arrays: Arrays, counted: Any, options: ComparisonOptions, report: Callable[[int, int], object]
 ) -> _OfTokens:
     shape, dtype, scores = arrays.shape, arrays.dtype, options.scores
     reference, other, ids, mask = arrays.x, arrays.beside, arrays.target, arrays.where
@@ -275,8 +275,8 @@ def _blocks(shape: Shape, both: Sequence[Array], most: int) -> Iterator[tuple[sl
         yield tuple(by_axis[a] for a in axes)
 
 
-def _summary(of_tokens: _OfTokens, counted: Array, fractions: Array) -> Comparison:
-    kl, same_top = of_tokens.kl[counted].astype(np.float64), of_tokens.same_top[counted].astype(np.float64)
+def _summary(of_tokens: _OfTokens, counted: Any, fractions: Array) -> Comparison:
+    kl, same_top = of_tokens.kl[counted], of_tokens.same_top[counted]
     without_ids = Comparison(
         of_tokens.kl[()], of_tokens.same_top[()], kl.size, _mean(kl), _quantiles_of(kl, fractions), _mean(same_top)
     )
@@ -309,7 +309,7 @@ def _summary(of_tokens: _OfTokens, counted: Array, fractions: Array) -> Comparis
 
 
 def _mean(numbers: Array) -> Estimate:
-    n = numbers.size
+    n, numbers = numbers.size, numbers.astype(np.float64, copy=False)
     mean = float(numbers.mean()) if n else math.nan
     error = math.sqrt(float(np.square(numbers - mean).sum()) / (n - 1) / n) if n > 1 else math.nan
     return Estimate(mean, error)
@@ -332,11 +332,10 @@ def _quantiles_of(numbers: Array, fractions: Array) -> Array:
     """As `numpy.quantile` has them, but for infinite numbers, between which it finds NaN."""
     if numbers.size == 0 or np.isnan(numbers).any():
         return np.full(fractions.shape, math.nan)
+    ordered = np.sort(numbers, axis=None)
     places = fractions * (numbers.size - 1)
     below = places.astype(np.int64)
-    needed = np.unique([below, np.minimum(below + 1, numbers.size - 1)])
-    ordered = np.partition(numbers, needed) if needed.size else numbers
-    low, high = ordered[below], ordered[np.minimum(below + 1, numbers.size - 1)]
+    low, high = (ordered[k].astype(np.float64) for k in (below, np.minimum(below + 1, numbers.size - 1)))
     part = places - below
     return np.where((part == 0) | (low == high), low, low + part * (high - low))
 
