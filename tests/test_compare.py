@@ -1,8 +1,10 @@
 """Two arrays of logits compared: against definitions, and against the formulas of llama.cpp's tool."""
 
 import math
+import re
 import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -351,3 +353,83 @@ def test_bad_input(given, error, message):
     with pytest.raises(error, match=f"^{message}"):
         compare_logits(**arguments)
     assert calls == []
+
+
+# Other programs' logits: the code of docs/compare.md
+
+
+PAGE = Path(__file__).parent.parent / "docs" / "compare.md"
+
+
+def function_of_page(name):
+    """A function that the page defines."""
+    if not PAGE.exists():
+        pytest.skip("tested away from the source")
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if f"def {name}(" in block]
+    scope = {}
+    exec(code, scope)
+    return scope[name]
+
+
+def onnx_session(onnx, table):
+    """A model whose logits are a row of the table for each word."""
+    runtime = pytest.importorskip("onnxruntime")
+    helper, types = onnx.helper, onnx.TensorProto
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "input_ids"], ["logits"])],
+        "bigrams",
+        [helper.make_tensor_value_info("input_ids", types.INT64, [1, None])],
+        [helper.make_tensor_value_info("logits", types.FLOAT, [1, None, table.shape[1]])],
+        [onnx.numpy_helper.from_array(table, "table")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.once
+def test_logits_of_onnx_runtime(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((20, 20), np.float32)
+    coarse = np.round(table * 8) / np.float32(8)
+    texts = [rng.integers(0, 20, n) for n in (7, 2, 30)]
+    save_logits = function_of_page("save_logits")
+    for name, weights in (("base", table), ("other", coarse)):
+        ids = save_logits(tmp_path / f"{name}.npy", onnx_session(onnx, weights), texts, 20)
+    before = np.concatenate([text[:-1] for text in texts])
+    maps = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("base", "other"))
+    assert_all_same(compare_logits(*maps, ids), compare_logits(table[before], coarse[before], ids))
+
+
+def write_llama_file(path, logits, tokens):
+    """As llama.cpp's perplexity.cpp does: a row's scale, its least log-probability, and steps of 16 bits."""
+    texts, context = tokens.shape
+    classes = logits.shape[-1]
+    with open(path, "wb") as file:
+        file.write(b"_logits_" + np.array([context, classes, texts], "<i4").tobytes() + tokens.astype("<i4").tobytes())
+        for text in logits:
+            for row in text[context // 2 : context - 1]:
+                top = row.max()
+                least = max(row.min(), top - 16)
+                log_sum = np.log(np.exp(row - top).sum())
+                scale = (top - least) / 65535
+                steps = np.where(row > least, np.round((row - least) / scale), 0).astype("<u2")
+                file.write(np.array([scale, least - top - log_sum], "<f4").tobytes())
+                file.write(steps.tobytes() + bytes(2 * (classes % 2)))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("classes", [60, 61])
+def test_logits_of_llama_cpp(tmp_path, classes):
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((3, 32, classes))
+    tokens = rng.integers(0, classes, (3, 32))
+    write_llama_file(tmp_path / "model.kld", logits, tokens)
+    ids = function_of_page("convert")(tmp_path / "model.kld", tmp_path / "model.npy")
+    found = compare_logits(np.load(tmp_path / "model.npy", mmap_mode="r"), logits[:, 16:31], ids)
+    assert (ids == tokens[:, 17:]).all()
+    assert 0 < found.kl_mean.value < 1e-8 and found.same_top_mean.value > 0.95
+    np.testing.assert_allclose(found.reference_logprob, found.other_logprob, atol=1e-3)
+    (tmp_path / "other.kld").write_bytes(b"GGUF" * 9)
+    with pytest.raises(ValueError, match="has no log-probabilities"):
+        function_of_page("convert")(tmp_path / "other.kld", tmp_path / "model.npy")
