@@ -4,7 +4,7 @@
 # dependencies = ["nox>=2025.2.9"]
 # ///
 
-"""What a contributor runs: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``wheel`` or ``bench``.
+"""Sessions for contributors: ``nox -s tests``, ``lint``, ``types``, ``docs``, ``wheel`` or ``bench``.
 
 ``nox`` alone runs the first three.
 """
@@ -28,7 +28,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy in strict mode and pyright, over the package and users' calls; stubtest, over what runs."""
+    """mypy in strict mode and pyright for the package and for calls as users write them; stubtest for the stubs."""
     session.install("mypy", "pyright", "pytest", ".[dask]")
     session.run("mypy")
     session.run("pyright")
@@ -37,21 +37,21 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite, on every kernel module that this CPU can run. Arguments go to pytest."""
+    """The whole suite, on every kernel module that this CPU can run. Arguments are passed to pytest."""
     session.install(".[test]")
     session.run("pytest", "--full", *session.posargs)
 
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """The documentation site, in build/docs. A warning is an error."""
+    """The documentation site, in build/docs. Warnings are errors."""
     session.install(".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "build/docs")
 
 
 @nox.session(default=False)
 def wheel(session: nox.Session) -> None:
-    """An sdist and a wheel, with what an index would find wrong with them."""
+    """An sdist and a wheel, checked as a package index would."""
     session.install("build", "twine", "check-wheel-contents", "check-sdist")
     session.run("python", "-m", "build")
     session.run("twine", "check", "--strict", "dist/*", external=False)
@@ -61,7 +61,7 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """cxent beside its peers, in two minutes. Arguments go to the benchmark."""
+    """cxent compared with its peers, in two minutes. Arguments are passed to the benchmark."""
     session.install(".[bench]")
     session.run("python", "benchmarks/peers.py", *(session.posargs or ["--quick"]))
 

@@ -1,7 +1,7 @@
 """The extension modules: the CPU test, and the kernels once for each dtype and instruction-set level.
 
-A compiler gets the flags that it knows. Which these are it is asked, by compiling an empty file; so there is no list
-of compilers here. The C of all modules is made first (`translate`), when a compiler is known to be there.
+Which flags a compiler knows is found out by compiling an empty file, so there is no list of compilers here. Cython
+translates all modules (`translate`) once a compiler has been found.
 """
 
 import os
@@ -18,11 +18,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, PlatformError
 
-# IEEE arithmetic, every sum in the order in which it is written, and nothing fused but what is written as fma.
+# IEEE arithmetic, sums in the order in which they are written, and no fused operations except explicit fma.
 KERNEL_FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"]
-# What must be inlined says so in the source, and so does what must be a vector. Beside that, -O3 would make modules a
-# third larger, and no faster (0.96 to 1.04). Loops that begin anywhere have 0.86 to 1.0 of the speed on a Zen 2, as
-# chance has it; jumps may go anywhere.
+# The source says what must be inlined and what must be a vector. Beyond that, -O3 would make modules a third larger and
+# no faster (0.96 to 1.04). Unaligned loops have 0.86 to 1.0 of the speed on a Zen 2, by
+# chance; jumps need no alignment.
 KERNEL_FLAGS += [
     "-fno-unswitch-loops",
     "-fno-tree-vectorize",
@@ -31,16 +31,16 @@ KERNEL_FLAGS += [
 ]
 KERNEL_FLAGS += ["-falign-loops=64", "-falign-jumps=1", "-falign-labels=1"]
 OTHER_FLAGS = ["-Os"]
-COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares inline what is not to be inlined)
+COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares functions inline that must not be inlined)
 if sys.platform == "linux":
-    COMMON_FLAGS += ["-fno-asynchronous-unwind-tables"]  # a thirtieth smaller: no exception passes through C
+    COMMON_FLAGS += ["-fno-asynchronous-unwind-tables"]  # saves a thirtieth: no exception passes through C
 LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
 
-# Of each level: what its modules' names end with, and its flags. v3 and v4 need the first of theirs.
+# For each level, the suffix of its module names and its flags. v3 and v4 require their first flag.
 LEVELS = {"baseline": ("", [])}
 if sysconfig.get_platform().endswith(("x86_64", "amd64")):
-    OTHER_FLAGS += ["-march=x86-64"]  # (else zig builds for this very CPU)
-    LEVELS["baseline"] = ("", OTHER_FLAGS)  # of CPUs before 2013: 0.7 of the speed, a sixth less to download for all
+    OTHER_FLAGS += ["-march=x86-64"]  # (by default, zig builds for this very CPU)
+    LEVELS["baseline"] = ("", OTHER_FLAGS)  # CPUs before 2013: at 0.7 of the speed, the download is a sixth smaller
     LEVELS["v3"] = ("_v3", ["-march=x86-64-v3"])
     LEVELS["v4"] = ("_v4", ["-march=x86-64-v4", "-mprefer-vector-width=512"])
 
@@ -50,21 +50,21 @@ NO_COMPILER = (
     "Tools with C++ and its Clang."
 )
 NO_VECTORS = (
-    "cxent: the kernels take one number at a time, at an eighth to a fifth of the speed: this compiler has no vectors "
-    "for this CPU. GCC from version 12 and Clang have; on Windows install Clang (clang-cl) with Visual Studio."
+    "cxent: the kernels compute one number at a time, at an eighth to a fifth of the speed, as this compiler has no "
+    "vectors for this CPU. GCC 12 or newer and Clang have them; on Windows install Clang (clang-cl) with Visual Studio."
 )
 
 
 class Questions:
-    """What is asked of a compiler: whether it takes these flags, and compiles this."""
+    """Questions to a compiler: which flags it knows, and what it compiles."""
 
     def __init__(self, compiler):
         self.compiler = compiler
         self.usual = self.said([])
-        self.answers = {}  # of each set of flags: whether it knows them
+        self.answers = {}  # for each set of flags, whether it knows them
 
     def said(self, flags, source="int cxent;"):
-        """What it prints; raises CompileError, with that, if it fails."""
+        """What the compiler prints. Raises CompileError with its output if it fails."""
         printed = []
 
         def call(command, **_):
@@ -82,7 +82,7 @@ class Questions:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "question.c")
             path.write_text(source + "\n")
-            # Distutils knows the command, and gives it to `spawn` or, in newer versions, to `call`.
+            # Distutils builds the command, and passes it to `spawn` or, in newer versions, to `call`.
             self.compiler.spawn = self.compiler.call = call
             try:
                 self.compiler.compile([str(path)], output_dir=folder, extra_postargs=list(flags))
@@ -98,7 +98,8 @@ class Questions:
         return True
 
     def knows(self, *flags):
-        """Whether it takes these flags, and prints what it does without them: of some that it ignores it warns."""
+        """Whether it accepts these flags, and prints the same as without them: some compilers warn about flags that
+        they ignore."""
         if flags not in self.answers:
             try:
                 self.answers[flags] = self.said(flags) == self.usual
@@ -107,7 +108,7 @@ class Questions:
         return self.answers[flags]
 
     def known(self, flags):
-        """Those of the flags that it knows, spelled as it wants them."""
+        """The flags that it knows, in its spelling."""
         if self.knows(*flags):
             return list(flags)
         spelled = [next(filter(self.knows, spellings(flag)), None) for flag in flags]
@@ -122,7 +123,7 @@ def spellings(flag):
 
 
 def use_clang_cl(compiler, plat_name):
-    """Clang in the place of MSVC, which has no vectors: the one that Visual Studio has beside it, or another."""
+    """Use Clang instead of MSVC, which has no vectors: the one that comes with Visual Studio, or another."""
     if not compiler.initialized:
         compiler.initialize(plat_name)
     llvm = [Path(folder, "Llvm") for folder in Path(compiler.cc).parents[5:6]]  # of Tools/MSVC/14.44/bin/HostX64/x64
@@ -140,12 +141,12 @@ def use_clang_cl(compiler, plat_name):
     try:
         Questions(compiler).said([], "#include <Python.h>")
     except CompileError as error:
-        print(f"cxent: {clang} cannot compile Python's headers, so it is not used:\n{error}")
+        print(f"cxent: {clang} cannot compile Python's headers and is not used:\n{error}")
         compiler.cc, compiler.compile_options = msvc
 
 
 def has_vectors(ask):
-    """Whether simd.h finds vectors: all of GCC, Clang and clang-cl have, for x86-64 and 64-bit Arm."""
+    """Whether simd.h finds vectors: GCC, Clang and clang-cl have them for x86-64 and 64-bit Arm."""
     simd = Path(__file__).resolve().parent / "cxent/kernels/simd.h"
     return ask.compiles(
         f'#define CXENT_REAL_BITS 32\n#include "{simd.as_posix()}"\n#if CXENT_W == 1\n#error no vectors\n#endif'
@@ -153,7 +154,7 @@ def has_vectors(ask):
 
 
 def fit(extensions, compiler):
-    """Those of the extensions that this compiler can build, with those of their flags that it knows."""
+    """The extensions that this compiler can build, with the flags that it knows."""
     ask = Questions(compiler)
     vectors = has_vectors(ask)
     if not vectors:
@@ -172,7 +173,7 @@ def fit(extensions, compiler):
 
 
 class BuildSideBySide(build_ext):
-    """The modules are compiled side by side, on all cores."""
+    """Compile the modules in parallel, on all cores."""
 
     def finalize_options(self):
         super().finalize_options()
@@ -192,7 +193,7 @@ class BuildSideBySide(build_ext):
 
 
 def chosen_levels():
-    """The levels that are built: all of this platform, or those that the environment variable names."""
+    """The levels to build: all of this platform, or those named by the environment variable."""
     wanted = os.environ.get("CXENT_BUILD_LEVELS")
     names = list(LEVELS) if wanted is None else wanted.replace(" ", "").split(",")
     for name in names:
@@ -201,7 +202,7 @@ def chosen_levels():
     return names
 
 
-# What Cython needs for memoryviews stands in a module that all kernels share: a third of the wheel and of the time.
+# Cython's code for memoryviews is in a module that all kernels share, which saves a third of the wheel and build time.
 MEMORYVIEWS = "cxent.kernels.memoryviews"
 HELPERS = {
     MEMORYVIEWS: "cxent/kernels/memoryviews.c",
@@ -211,7 +212,7 @@ HELPERS = {
 
 
 def modules(levels):
-    """The extensions of these levels and those that all need, with the flags for a compiler that knows all."""
+    """The extensions of these levels and those shared by all, with all flags that a compiler might know."""
     found = []
     for name, source in HELPERS.items():
         found.append(Extension(name, [source], extra_compile_args=OTHER_FLAGS + COMMON_FLAGS))
@@ -231,14 +232,14 @@ def modules(levels):
 
 
 def translate(extensions):
-    """Cython makes C of their sources."""
-    Options.docstrings = False  # of modules that nobody imports but cxent
+    """Translate the sources to C with Cython."""
+    Options.docstrings = False  # (only cxent imports these modules)
     translated = cythonize(
         extensions,
         build_dir="build",
         emit_linenums="CXENT_LINE_NUMBERS" in os.environ,  # for tools/coverage.sh
         shared_utility_qualified_name=MEMORYVIEWS,
-        module_name=MEMORYVIEWS,  # of the shared module: else it is imported a second time, by its last name alone
+        module_name=MEMORYVIEWS,  # of the shared module, which would otherwise be imported twice
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,

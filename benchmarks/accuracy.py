@@ -33,7 +33,7 @@ ROWS = {
 
 
 def exact(x: Any, label: int) -> dict[str, Any]:
-    """Each quantity in extended precision, with the digits of what is just below 1."""
+    """Each quantity in extended precision, without losing digits of numbers just below 1."""
     wide = x.astype(np.longdouble)
     e = np.exp(wide - wide.max())
     others = np.delete(e, wide.argmax()).sum()
@@ -43,7 +43,7 @@ def exact(x: Any, label: int) -> dict[str, Any]:
 
 
 def ulps(found: Any, expected: Any) -> float:
-    """The worst error in units in the last place of the exact value; infinite where no digit is correct."""
+    """The worst error in units in the last place of the exact value; infinite if no digit is correct."""
     found, expected = np.ravel(found).astype(np.longdouble), np.ravel(expected)
     unit = np.spacing(np.maximum(np.abs(expected), np.finfo(np.float32).tiny).astype(np.float32))
     wrong = np.abs(found - expected) >= np.abs(expected)
@@ -51,7 +51,7 @@ def ulps(found: Any, expected: Any) -> float:
 
 
 def errors(x: Any, label: int) -> dict[str, dict[str, float]]:
-    """For each quantity the error of each peer, in the better of its formulations."""
+    """For each quantity, the error of each peer in its most accurate formulation."""
     case = Case(Shape((1, len(x))), "float32", 1)
     case.x[0], case.labels[0] = x, label
     expected = exact(case.x[0], label)

@@ -1,4 +1,5 @@
-"""What no contender can pass: a copy of the logits (memory), and cxent's own exp of as many numbers (arithmetic)."""
+"""Upper bounds for every contender: a copy of the logits (memory), and cxent's own exp of as many numbers
+(arithmetic)."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ COPY, EXP = "np.copyto", "exp"
 
 
 def ceilings(case: Case) -> dict[str, list[Call]]:
-    """The copy keeps the dtype; half precision is computed in float32, so its exp is that."""
+    """The copy keeps the dtype; the exp of half precision is computed in float32, as in all functions."""
     import cxent
 
     computed = np.dtype("float32" if case.half else case.x.dtype)
     kernels = cxent.kernels.serving.of(computed)
     numbers = case.x.astype(computed).ravel()
-    numbers -= numbers.max()  # as in a softmax, none is above 0
+    numbers -= numbers.max()  # at most 0, as in a softmax
     return {
         COPY: over_threads(lambda x, out: np.copyto(out, x), case.x.ravel(), case.threads),
         EXP: over_threads(partial(kernels.evaluate, "exp"), numbers, case.threads),
@@ -28,7 +29,7 @@ def ceilings(case: Case) -> dict[str, list[Call]]:
 
 
 def over_threads(function: Callable[[Any, Any], None], x: Any, threads: int) -> list[Call]:
-    """As one call, and in parts over as many threads."""
+    """As a single call, and split over the threads."""
     out = np.empty_like(x)
     whole = partial(function, x, out)
     if threads == 1 or x.size < 1000:

@@ -1,4 +1,6 @@
-"""The cells of the grid: every shape, dtype and operation, in a process of its own (see ``machine.py``)."""
+"""The cells of the grid and of ``sizes.py``: shapes, dtypes and operations, measured in a separate process (see
+``machine.py``).
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ import time
 from typing import Any
 
 from cases import Case, Shape
-from formulations import cxent_, onnxruntime_, torch_
+from formulations import cxent_, formulations_of, jax_, onnxruntime_, scipy_, torch_
 from machine import answer
 
 PEERS = [torch_, onnxruntime_]
+PEERS_OF_TWO = [torch_, jax_, scipy_]  # of two-class problems
 LOST = 0.97
 ROUNDS, SECONDS = 9, 4e-4
 
@@ -36,10 +39,11 @@ def least_seconds(calls: dict[str, Any]) -> dict[str, float]:
     return least
 
 
-def cell(rows: int, classes: int, dtype: str, operations: list[str]) -> list[Row]:
-    """The seconds of each operation by each contender, and the ratio to the best peer."""
-    case = Case(Shape((rows, classes)), dtype, 1)
-    formulations = {module.NAME: module.formulations(case) for module in [cxent_, *PEERS]}
+def cell(shape: tuple[int, ...], dtype: str, operations: list[str]) -> list[Row]:
+    """The time of each contender for each operation, and the ratio to the best peer."""
+    case = Case(Shape(shape), dtype, 1)
+    peers = PEERS_OF_TWO if case.two_classes else PEERS
+    formulations = {module.NAME: formulations_of(module, case) for module in [cxent_, *peers]}
     found = []
     for operation in operations:
         calls = {
@@ -58,18 +62,18 @@ def cell(rows: int, classes: int, dtype: str, operations: list[str]) -> list[Row
                 best = {"ratio": ratio, "seconds": seconds}
             if ratio >= 1:
                 break
-        found.append({"rows": rows, "classes": classes, "dtype": dtype, "operation": operation, **best})
+        found.append({"rows": case.rows, "classes": case.classes, "dtype": dtype, "operation": operation, **best})
     return found
 
 
-def cells(shapes: list[tuple[int, int]], dtypes: list[str], operations: list[str]) -> list[Row]:
+def cells(shapes: list[tuple[int, ...]], dtypes: list[str], operations: list[str]) -> list[Row]:
     found: list[Row] = []
     for dtype in dtypes:
-        for rows, classes in shapes:
-            found += cell(rows, classes, dtype, operations)
+        for shape in shapes:
+            found += cell(tuple(shape), dtype, operations)
             for row in found[-len(operations) :]:
                 if row["ratio"] < LOST:
-                    name = f"{row['dtype']} {row['operation']}, {rows:,} x {classes:,}"
+                    name = f"{row['dtype']} {row['operation']}, {' x '.join(f'{n:,}' for n in shape)}"
                     print(f"{name}: {row['ratio']:.2f}", file=sys.stderr, flush=True)
     return found
 

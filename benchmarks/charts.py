@@ -1,4 +1,4 @@
-"""Charts: speeds to that of the best peer, and how time grows with rows and with classes."""
+"""Charts: speed relative to the best peer, and time against rows and classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEST = 3  # peers in a panel of the second chart
 
 
 def draw(results: Results, folder: Path, stem: str) -> dict[str, str]:
-    """Writes those for which there are results, and says what they show."""
+    """Write the charts for which there are results; returns their descriptions."""
     matplotlib.rcParams["svg.hashsalt"] = "cxent"
     drawn = {}
     for name, (text, figure) in {
@@ -40,7 +40,7 @@ def of_one_core(rows: list[Row], group: str, operation: str) -> list[Row]:
 
 
 def speeds(results: Results) -> Any:
-    """cxent's speed to that of its best peer: a panel for each operation, a bar for each shape."""
+    """cxent's speed relative to its best peer: one panel per operation, one bar per shape."""
     rows = shown(results)
     if not rows:
         return None
@@ -71,7 +71,8 @@ def speeds(results: Results) -> Any:
 
 
 def scaling(rows: list[Row]) -> Any:
-    """Seconds against rows and against classes: a change of ways is a kink, a cost in proportion a slope of 1."""
+    """Time against rows and against classes. A change of method shows as a kink, a proportional cost as a slope of
+    1."""
     if not rows:
         return None
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), sharey="row", layout="constrained")
@@ -84,7 +85,7 @@ def scaling(rows: list[Row]) -> Any:
 
 
 def growth(axis: Any, panel: list[Row], along: str) -> None:
-    """cxent, the peers that are best on the whole, and a line in proportion through cxent's last point."""
+    """cxent, the peers that are fastest overall, and a proportional line through cxent's last point."""
     if not panel:
         return
     places = [row[along] for row in panel]

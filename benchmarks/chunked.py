@@ -1,4 +1,4 @@
-"""Seconds, memory and passes of functions of a Dask array whose classes are in chunks, beside SciPy's."""
+"""Time, memory and passes over the data for Dask arrays with classes in several chunks, compared with SciPy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-os.environ["SCIPY_ARRAY_API"] = "1"  # (SciPy reads it when it is imported: then it takes Dask arrays)
+os.environ["SCIPY_ARRAY_API"] = "1"  # (read when SciPy is imported; makes it accept Dask arrays)
 
 import numpy as np
 from machine import answer
@@ -18,13 +18,13 @@ CHUNKS = (512, 8_192)
 
 
 def made(block_info: Any = None) -> Any:
-    """Logits that follow from their places."""
+    """Logits that are computed from their positions."""
     rows, classes = (np.arange(*bounds, dtype=np.float32) for bounds in block_info[None]["array-location"])
     return 4 * np.sin(0.37 * rows[:, np.newaxis] + 0.001 * classes * (1 + rows[:, np.newaxis] % 7))
 
 
 def functions(labels: Any) -> dict[str, dict[str, Callable[..., Any]]]:
-    """By operation and contender, of the lazy logits."""
+    """By operation and contender: functions of the lazy logits."""
     import dask.array as da
     from scipy import special
 
@@ -53,7 +53,8 @@ def functions(labels: Any) -> dict[str, dict[str, Callable[..., Any]]]:
 
 
 def chunked(what: str, threads: int) -> dict[str, dict[str, Any]]:
-    """By operation and contender: the seconds of each round; the peak in bytes; how many arrays tasks hand over."""
+    """By operation and contender: the seconds of each round, the peak in bytes, or the number of arrays passed between
+    tasks."""
     import dask
     import dask.array as da
     from dask.callbacks import Callback

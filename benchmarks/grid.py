@@ -1,11 +1,12 @@
-"""A grid of shapes beside the peers: rows by classes, one core, the ratio of speeds as a colour.
+"""A grid of shapes, rows by classes, compared with the peers: the ratio of speeds as a colour, on one core.
 
     python benchmarks/grid.py [--dtypes float32 float64] [--only softmax ...]
 
-438 shapes of 1 to 8,192 rows by 2 to 128,256 classes, 4.2 million numbers at most. The peers are PyTorch and ONNX
-Runtime, in their fastest formulations; the others are slower everywhere (see ``peers.py``). Rounds are interleaved, and
-a time is the least of them, so that what else runs on the machine counts little. A shape at which a peer is faster is
-measured once more, and the better of its two ratios counts. Writes ``results/grid/<CPU>.json`` and a picture.
+438 shapes, from 1 to 8,192 rows and from 2 to 128,256 classes, with at most 4.2 million numbers. The peers are PyTorch
+and ONNX Runtime in their fastest formulations; all others are slower everywhere (see ``peers.py``). Rounds are
+interleaved and the shortest time counts, so that other processes on the machine matter little. Shapes at which a peer
+is faster are measured once more, and the better of the two ratios counts. Writes ``results/grid/<CPU>.json`` and a
+picture.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def shapes() -> list[tuple[int, int]]:
 
 
 def draw(rows: list[Row], title: str) -> Any:
-    """A panel for each dtype and operation; a cross where a peer is faster."""
+    """One panel per dtype and operation, with a cross where a peer is faster."""
     import matplotlib
 
     matplotlib.use("svg")

@@ -1,9 +1,10 @@
-"""Large vocabularies: the loss of a linear layer, and Dask arrays whose classes are in chunks, beside the peers.
+"""Large vocabularies compared with the peers: the loss of a linear layer, and Dask arrays with classes in several
+chunks.
 
     python benchmarks/large.py [--out FILE]
 
-Of the layer: seconds, in multiples of the three matrix products alone too, and the memory beside inputs and gradients.
-Of Dask: seconds, memory, and how many arrays of the logits' size tasks make for others. Runs are interleaved.
+For the layer: the time, also relative to its three matrix products alone, and the memory besides inputs and gradients.
+For Dask: the time, the memory, and the number of arrays of the logits' size passed between tasks. Runs are interleaved.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from machine import ask, machine
 THREADS = 2
 
 
-def answers(room: str, what: str) -> Any:
-    """When speed counts, freed memory is kept, so that nobody waits for pages."""
-    return ask(room, THREADS, keep_memory=what == "time", what=what, threads=THREADS)
+def answers(script: str, what: str) -> Any:
+    """Time is measured with an allocator that keeps freed memory, so that nobody waits for pages."""
+    return ask(script, THREADS, keep_memory=what == "time", what=what, threads=THREADS)
 
 
 def layer_table() -> Iterator[str]:

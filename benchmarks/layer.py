@@ -1,4 +1,4 @@
-"""Seconds and memory of a linear layer's loss and gradients, beside the three matrix products alone."""
+"""Time and memory of the loss and gradients of a linear layer, compared with its three matrix products alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALVES = ("float16", "bfloat16")
 
 
 def products(hidden: Any, weight: Any) -> Call:
-    """Into memory that is there."""
+    """The matrix products, with preallocated output."""
     logits = np.empty((len(hidden), len(weight)), np.float32)
     grads = np.empty_like(hidden), np.empty_like(weight)
 
@@ -29,7 +29,7 @@ def products(hidden: Any, weight: Any) -> Call:
 
 
 def of_torch(hidden: Any, weight: Any, labels: Any, threads: int) -> dict[str, Call]:
-    """PyTorch's ways, as far as it is installed and has them."""
+    """PyTorch's formulations, as far as they are available."""
     try:
         import torch
         from torch.nn.functional import cross_entropy, linear
@@ -60,8 +60,8 @@ def of_cxent(hidden: Any, weight: Any, labels: Any, threads: int) -> Call:
 
 
 def layer(what: str, threads: int) -> dict[str, Any]:
-    """The seconds of each round, or the peak in bytes beside inputs and gradients."""
-    import ml_dtypes  # noqa: F401 (NumPy knows its names then)
+    """The seconds of each round, or the peak in bytes besides inputs and gradients."""
+    import ml_dtypes  # noqa: F401 (registers bfloat16 with NumPy)
 
     rng = np.random.default_rng(0)
     hidden = rng.standard_normal((ROWS, WIDTH), np.float32)

@@ -1,4 +1,4 @@
-"""The machine, and processes that measure on it: pinned, with threads, allocators and instruction sets set."""
+"""The machine, and processes for measuring: pinned to CPUs, with set threads, allocator and instruction set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 
-# Where the caller chooses cxent's kernels by CXENT_ISA, peers that can be limited are limited too. They read these when
-# they are imported. ONNX Runtime, and what scikit-learn and SciPy compile, always take what the CPU has.
+# If CXENT_ISA limits cxent's kernels, peers are limited too where possible. They read these variables when imported.
+# ONNX Runtime, scikit-learn and SciPy always use what the CPU has.
 AVX512 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4"
 LIMITS = {
     "v3": {
@@ -26,7 +26,7 @@ LIMITS = {
         "NPY_DISABLE_CPU_FEATURES": AVX512,
     },
 }
-# When speed counts, an allocator keeps the memory that is freed: no contender waits for pages.
+# For time measurements, the allocator keeps freed memory, so that no contender waits for pages.
 KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
@@ -38,14 +38,14 @@ def limits() -> dict[str, str]:
     return LIMITS.get(os.environ.get("CXENT_ISA", ""), {})
 
 
-def ask(room: str, cpus: int, keep_memory: bool = True, **arguments: Any) -> Any:
-    """What the room's function answers in a process of its own, pinned to as many CPUs."""
+def ask(script: str, cpus: int, keep_memory: bool = True, **arguments: Any) -> Any:
+    """The result of the main function of a script, run in a process that is pinned to this many CPUs."""
     available = sorted(os.sched_getaffinity(0))
     if len(available) < cpus:
         sys.exit(f"{cpus} CPUs are needed, {len(available)} are available")
     threads = {"OMP_NUM_THREADS": str(cpus), "OPENBLAS_NUM_THREADS": str(cpus)}
     process = subprocess.run(
-        [sys.executable, HERE / f"{room}.py"],
+        [sys.executable, HERE / f"{script}.py"],
         input=json.dumps(arguments),
         stdout=subprocess.PIPE,
         text=True,
@@ -57,17 +57,17 @@ def ask(room: str, cpus: int, keep_memory: bool = True, **arguments: Any) -> Any
 
 
 def answer(function: Callable[..., Any]) -> None:
-    """The other end of ``ask``."""
+    """Run in the script: the other end of ``ask``."""
     print(json.dumps(function(**json.load(sys.stdin))))
 
 
 def machine(distributions: dict[str, str]) -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Everything that the measurements depend on."""
     import cxent
 
     lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
     field = {key.strip(): value.strip() for key, value in lines}
-    versions = {"cxent": cxent.__version__}  # it may be a checkout that is not installed
+    versions = {"cxent": cxent.__version__}  # possibly from a checkout that is not installed
     for name, distribution in distributions.items():
         try:
             versions.setdefault(name, importlib.metadata.version(distribution))

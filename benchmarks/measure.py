@@ -1,8 +1,8 @@
-"""Seconds a call: interleaved rounds, their quartiles, and a row whose copy control strays again.
+"""Seconds per call from interleaved rounds, with quartiles; rows whose control strays are measured again.
 
-Each round times every contender once, after untimed calls that let pass what the one before has left to do (JAX frees
-its buffers in the background, on the same core). ``np.copyto`` is timed among them. It does the same in every row of a
-shape, so where it is slower, faster or less steady than in the others, something else ran on the machine.
+Each round times every contender once, after untimed calls in which the previous one can finish its background work (JAX
+frees its buffers on the same core). ``np.copyto`` is one of the contenders, as a control: it does the same in every row
+of a shape, so if it is slower, faster or less steady than in other rows, something else ran on the machine.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from cases import Call
 from ceilings import COPY
 
 SETTLE_SECONDS = 0.03
-STRAYS = 0.15  # of the control's median
-AGAIN = 2  # times at most
+STRAYS = 0.15  # relative to the control's median
+AGAIN = 2  # at most so many times
 
 Contenders = dict[str, list[Call]]
 
 
 class Timing(NamedTuple):
-    """Quartiles of the seconds a call."""
+    """Quartiles of the seconds per call."""
 
     lower: float
     median: float
@@ -30,7 +30,7 @@ class Timing(NamedTuple):
 
 
 def settle(call: Call) -> None:
-    """Call untimed, once at least, until what the contender before has left to do is done."""
+    """Call untimed, at least once, until the previous contender has finished its background work."""
     end = time.perf_counter() + SETTLE_SECONDS
     call()
     while time.perf_counter() < end:
@@ -60,7 +60,7 @@ def quartiles(sample: list[float]) -> Timing:
 
 
 def measure(contenders: Contenders, budget: float) -> dict[str, Timing]:
-    """Interleaved rounds, at least 5, as many as fit the budget, at most 31; the fastest formulation counts."""
+    """At least 5 and at most 31 interleaved rounds, as the budget allows; the fastest formulation counts."""
     calls = [(name, call) for name, formulations in contenders.items() for call in formulations]
     once = [timed(call, 1) for _, call in calls]
     repeats = [max(1, min(2000, int(1e-3 / seconds))) for seconds in once]
@@ -79,13 +79,13 @@ def measure(contenders: Contenders, budget: float) -> dict[str, Timing]:
 
 
 def straying(timings: dict[str, Timing], usual: float) -> float:
-    """How far the copy control is from its usual median, or its quartiles from each other, in parts of the median."""
+    """How far the control is from its usual median, or its quartiles from each other, relative to the median."""
     control = timings[COPY]
     return max(abs(control.median / usual - 1), (control.upper - control.lower) / 2 / control.median)
 
 
 def measure_rows(tasks: dict[str, Contenders], budget: float) -> dict[str, tuple[dict[str, Timing], float]]:
-    """For each operation over the same arrays its timings, and how far the copy control strayed in the best run."""
+    """For each operation on the same arrays, its timings, and how far the control strayed in the best run."""
     timings = {operation: measure(contenders, budget) for operation, contenders in tasks.items()}
     usual = statistics.median(t[COPY].median for t in timings.values()) if timings else 0.0
     for _ in range(AGAIN):

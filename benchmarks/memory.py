@@ -1,4 +1,4 @@
-"""Peak memory that a call adds, in multiples of the logits, as the kernel counts it (Linux only)."""
+"""Peak memory added by a call, in multiples of the logits, as reported by the kernel (Linux only)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cases import MEMORY_SHAPE, OPERATIONS, SHAPES, Call, Case
 from formulations import installed
 from machine import answer
 
-TIMES = 3  # the least counts: at first JAX copies its inputs in the background
+TIMES = 3  # the lowest counts, since JAX copies its inputs in the background at first
 
 Peaks = dict[str, dict[str, float]]
 
@@ -21,19 +21,19 @@ def resident(field: str) -> int:
 
 
 def peak_of(call: Call) -> int:
-    """In bytes. A result counts unless it goes to memory that was there."""
-    result = call()  # what is allocated once, at the first call, does not count
+    """The peak in bytes. A result counts unless it is written to existing memory."""
+    result = call()  # (one-time allocations of the first call do not count)
     del result
     ctypes.CDLL(None).malloc_trim(0)
     before = resident("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    result = call()  # kept: it counts
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
+    result = call()  # kept, so that it counts
     del result
     return max(0, resident("VmHWM") - before)
 
 
 def memory(shape: str = MEMORY_SHAPE) -> Peaks:
-    """By operation and peer; the least of a peer's formulations counts."""
+    """By operation and peer; the formulation with the lowest peak counts."""
     case = Case(SHAPES[shape], "float32", 1)
     np.copyto(case.out, case.x)
     peaks: Peaks = {operation: {} for operation in OPERATIONS}

@@ -1,10 +1,10 @@
-"""cxent beside its peers: elements per second and peak memory, every peer in its fastest form, in one run.
+"""cxent compared with its peers, each in its fastest form: elements per second and peak memory.
 
     pip install -e '.[bench]' && python benchmarks/peers.py
 
-Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. Of a
-selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) it prints the tables, or writes them to
-``--out``.
+Measures on one core and on two, and writes ``results/<cpu>.json``, its tables and charts, and ``README.md``. With a
+selection (``--quick``, ``--shapes``, ``--only``, ``--dtypes``, ``--threads``) it prints the tables instead, or writes
+them to ``--out``.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from machine import ask, machine
 from report import RESULTS, report, write, write_index
 from rows import Results, stem_of
 
+OPERATIONS = cases.OPERATIONS + cases.TWO_CLASS_OPERATIONS
+
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a few shapes and operations: two minutes")
     parser.add_argument("--shapes", nargs="+", choices=cases.SHAPES, metavar="SHAPE")
-    parser.add_argument("--only", nargs="+", choices=cases.OPERATIONS, metavar="OPERATION")
+    parser.add_argument("--only", nargs="+", choices=OPERATIONS, metavar="OPERATION")
     parser.add_argument("--dtypes", nargs="+", choices=cases.DTYPES)
     parser.add_argument("--threads", nargs="+", type=int)
     parser.add_argument("--budget", type=float, help="seconds for one row of the table")
@@ -37,7 +39,7 @@ def main() -> None:
     chosen = options()
     everything = not (chosen.quick or chosen.shapes or chosen.only or chosen.dtypes or chosen.threads)
     budget = chosen.budget or (0.5 if chosen.quick else 2.0)
-    operations = chosen.only or (cases.QUICK_OPERATIONS if chosen.quick else cases.OPERATIONS)
+    operations = chosen.only or (cases.QUICK_OPERATIONS if chosen.quick else OPERATIONS)
     labels = chosen.shapes or (cases.QUICK_SHAPES if chosen.quick else list(cases.SHAPES))
     selection: dict[str, Any] = {
         "shapes": [cases.SHAPES[label] for label in labels],

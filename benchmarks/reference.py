@@ -1,4 +1,4 @@
-"""Every operation in float64 by its definition: what a contender must compute before it is timed."""
+"""Every operation in float64 by its definition: contenders must agree with it before they are timed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from cases import SMOOTHING, WIDE_DTYPES, Case
 
-# In the dtype's epsilons. Peers round more often, and PyTorch and ONNX Runtime add a row of 128,256 numbers in so few
-# lanes that they lose 350 epsilons of float32; another formula would be off by thousands. Half precision is computed in
+# In epsilons of the dtype. Peers round more often, and PyTorch and ONNX Runtime sum a row of 128,256 numbers in so few
+# lanes that they lose 350 epsilons of float32; a wrong formula would be off by thousands. Half precision is computed in
 # float32 and rounded.
 TOLERANCE = {"float32": 1024.0, "float64": 1024.0, "float16": 16.0, "bfloat16": 16.0}
-CANCELLING = 64.0  # times as much where the result is a small difference of probabilities
+CANCELLING = 64.0  # factor for results that are small differences of probabilities
 
 
 def tolerance(operation: str, dtype: str) -> float:
@@ -19,14 +19,17 @@ def tolerance(operation: str, dtype: str) -> float:
 
 
 class Reference:
-    """Results in float64 for the numbers of a case as they are."""
+    """Results in float64 for the numbers of a case."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
-        self.log_p, self.lse = log_softmax(case.x.astype(np.float64), case.axis)
+        if not case.two_classes:
+            self.log_p, self.lse = log_softmax(case.x.astype(np.float64), case.axis)
 
     def result(self, operation: str) -> tuple[Any, ...]:
         case = self.case
+        if case.two_classes:
+            return self.two_class_result(operation)
         if operation == "softmax":
             return (np.exp(self.log_p),)
         if operation == "softmax, masked":
@@ -50,8 +53,18 @@ class Reference:
         total = target.sum(case.axis, keepdims=True)
         return loss, (total * np.exp(self.log_p) - target) / divisor
 
+    def two_class_result(self, operation: str) -> tuple[Any, ...]:
+        x, labels = self.case.x.astype(np.float64), self.case.labels
+        p = 1 / (1 + np.exp(-x))
+        if operation == "sigmoid":
+            return (p,)
+        if operation == "log_sigmoid":
+            return (-np.logaddexp(0, -x),)
+        loss = np.logaddexp(0, np.where(labels == 1, -x, x)).mean()
+        return (loss, (p - labels) / x.size) if "grad" in operation else (loss,)
+
     def target(self, operation: str) -> tuple[Any, Any]:
-        """What the log-probabilities are weighted by, and what the sum is divided by."""
+        """The weights of the log-probabilities, and the divisor of the sum."""
         case = self.case
         if "soft" in operation.split():
             return case.q.astype(np.float64), case.rows
@@ -65,7 +78,7 @@ class Reference:
 
 
 def log_softmax(x: Any, axis: int) -> tuple[Any, Any]:
-    """And the logsumexp of each row."""
+    """The log-softmax, and the logsumexp of each row."""
     m = x.max(axis, keepdims=True)
     shifted = x - m
     log_total = np.log(np.exp(shifted).sum(axis, keepdims=True))
@@ -81,14 +94,14 @@ def epsilon(dtype: str) -> float:
 
 
 def error_of(found: Any, expected: tuple[Any, ...], dtype: str) -> float:
-    """The largest error in the dtype's epsilons, NaN if the result is.
+    """The largest error in epsilons of the dtype, NaN if the result has NaN.
 
-    It is relative to the number itself and the mean size of all: where a gradient cancels, its digits are not counted.
-    """
+    It is relative to the number itself and to the mean size of all numbers, so cancellation in a gradient does not
+    count."""
     found = found if len(expected) > 1 else (found,)
     worst = 0.0
     for a, b in zip(found, expected, strict=True):
-        # PyTorch alone has no bfloat16 that NumPy takes.
+        # (bfloat16 in NumPy comes from ml_dtypes.)
         a = np.asarray(a.double() if hasattr(a, "double") else a).astype(np.float64)
         if a.shape != np.shape(b):
             return float("nan")

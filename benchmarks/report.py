@@ -1,8 +1,8 @@
-"""Every speed that a page shows, from what was measured: ``python benchmarks/report.py`` writes them all again.
+"""Write every speed that a page shows from the measured results: ``python benchmarks/report.py``.
 
-A file in ``results`` is one CPU, with one set of kernels. It gets tables and charts of its own, and a line in
-``README.md`` beside this file. Pages that show some of the numbers (``SUMMARIES``) mark the place by two comments, such
-as ``<!-- ratios of STEM -->`` and ``<!-- end -->``; what is between them is written here.
+Each file in ``results`` is for one CPU and one set of kernels. It gets tables and charts of its own, and a line in the
+``README.md`` in this folder. Pages that show some of the numbers (``SUMMARIES``) mark the place with two comments, such
+as ``<!-- ratios of STEM -->`` and ``<!-- end -->``, and the text between them is written here.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ RESULTS = HERE / "results"
 SUMMARIES = [HERE.parent / "README.md", HERE.parent / "docs" / "speed.md"]
 
 LEGEND = f"""\
-Shapes are rows x classes. Speeds are in 10^9 elements (logits) a second; higher is better. Arrays of fewer than
-{FEW:,} elements are in microseconds a call, lower is better, and their results are allocated. A number is the median of
-interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's speed divided by that of the fastest peer.
-**Bold** is where a peer is faster.
+Shapes are rows x classes, or the number of two-class problems. Speeds are in 10^9 elements (logits) per second; higher
+is better. For arrays of fewer than {FEW:,} elements, times are in microseconds per call, lower is better, and results
+are allocated. Each number is the median of interleaved runs, with the quartiles in parentheses. *Ratio* is cxent's
+speed divided by that of the fastest peer; it is **bold** where the peer is faster.
 
-Every row also has two ceilings: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
+Every row also has two upper bounds: *{COPY}* of the logits reads and writes what a softmax must (a loss writes less),
 and *{EXP}* is the kernels' own exponential of as many numbers. The last two columns are cxent's speed divided by these
-(with two cores, by two threads of them where that is faster). A tilde means that the copy varied by more than
-{STRAYS:.0%} however often the row was run, so something else was running on the machine.
+(with two cores, run in two threads where that is faster). A tilde means that the copy varied by more than {STRAYS:.0%}
+however often the row was run, so something else was running on the machine.
 
 "Soft" targets are class probabilities, all others class indices. "Smoothed" has class weights and label smoothing.
 "Masked" has a mask of the logits' shape. "Scores" are log-probabilities of labels and the ten most likely classes;
@@ -50,15 +50,15 @@ build of PyTorch is installed first, pip keeps that, and the rest is about 0.7 G
 
 Every peer gets its fastest formulation, preallocated output where it can take it, and an allocator that keeps freed
 memory. Each result is compared with a float64 reference before it is timed. Runs are interleaved; the numbers are
-medians with quartiles. Two ceilings are given for comparison: a copy of the logits, and the exponential alone. All rows
-are printed, also those where a peer is faster.
+medians with quartiles. Two upper bounds are given for comparison: a copy of the logits, and the exponential alone. All
+rows are shown, including those where a peer is faster.
 
 `--quick` takes two minutes and prints its tables. `--shapes`, `--only`, `--dtypes` and `--threads` select rows, `--out`
-names a folder for the tables. `CXENT_ISA=v3` measures as on a CPU with AVX2 alone, with PyTorch, JAX and NumPy limited
-to the same.
+sets a folder for the tables. `CXENT_ISA=v3` measures as on a CPU without AVX-512, and limits PyTorch, JAX and NumPy in
+the same way.
 
-`python benchmarks/report.py` writes all tables and charts again from `results/*.json`, also those in the main README
-and on the documentation's page on speed.
+`python benchmarks/report.py` rewrites all tables and charts from `results/*.json`, including those in the main README
+and on the page on speed.
 
 | CPU | kernels | version | date | a peer is faster in | |
 |---|---|---|---|---|---|
@@ -69,22 +69,23 @@ Linear layers and Dask arrays have a table of their own:
 [AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md). So have
 [the errors of all libraries](results/accuracy.md).
 
-| file | what is in it |
+| file | contents |
 |---|---|
 | `peers.py` | the command |
 | `cases.py` | shapes, operations, dtypes, and the arrays of one case |
-| `formulations/` | a file for each peer: how it does each operation, or why it does not |
-| `reference.py` | every operation in float64, and how far a result is from it |
-| `ceilings.py` | the copy and the exponential |
-| `measure.py` | interleaved rounds, quartiles, rows that are run again |
+| `formulations/` | a file for each peer: its formulations of each operation, or why it has none |
+| `reference.py` | every operation in float64, and the error of a result |
+| `ceilings.py` | the upper bounds: the copy and the exponential |
+| `measure.py` | interleaved rounds, quartiles, repeated rows |
 | `machine.py` | the CPU, and pinned processes |
-| `speed.py`, `memory.py` | what such a process measures |
-| `grid.py`, `cells.py` | a command of its own: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
-| `situations.py` | a command of its own: what a second thread gains after a sleep or a matrix product |
-| `large.py` | a command of its own: a linear layer, and Dask arrays |
-| `layer.py`, `chunked.py` | what its processes measure |
-| `accuracy.py` | a command of its own: the errors of all libraries |
-| `rows.py` | what one row of the results says |
+| `speed.py`, `memory.py` | the measurements in such a process |
+| `grid.py`, `cells.py` | a separate command: 438 shapes, rows x classes, against PyTorch and ONNX Runtime |
+| `sizes.py` | a separate command: two-class problems, from one number to ten million |
+| `situations.py` | a separate command: the gain from a second thread after a sleep or a matrix product |
+| `large.py` | a separate command: a linear layer, and Dask arrays |
+| `layer.py`, `chunked.py` | the measurements in its processes |
+| `accuracy.py` | a separate command: the errors of all libraries |
+| `rows.py` | the interpretation of one row of results |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
 """
 
@@ -94,7 +95,7 @@ def lost(rows: list[Row]) -> str:
 
 
 def cell(row: Row, name: str) -> str:
-    """A median, and its quartiles where there are any."""
+    """A median, with its quartiles if there are any."""
     if name not in row["seconds"]:
         return "-"
     small = row["elements"] < FEW
@@ -140,7 +141,7 @@ def speed_table(rows: list[Row], names: list[str]) -> Iterator[str]:
 
 
 def speed_sections(rows: list[Row], names: list[str]) -> Iterator[str]:
-    """One for each number of threads and dtype, with one table for each group of shapes."""
+    """A section for each number of threads and dtype, with one table for each group of shapes."""
     for threads, dtype in dict.fromkeys((row["threads"], row["dtype"]) for row in rows):
         those = [row for row in rows if (row["threads"], row["dtype"]) == (threads, dtype)]
         where = "one core" if threads == 1 else f"{threads} cores, `workers={threads}`"
@@ -160,7 +161,7 @@ def memory_section(memory: dict[str, dict[str, float]], names: list[str]) -> Ite
 
 
 def error_section(rows: list[Row], names: list[str]) -> Iterator[str]:
-    """The worst of all shapes. A formulation that is not timed counts: it says why."""
+    """The worst error over all shapes. A formulation that is not timed counts too: its reason is given."""
     worst: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         peers = worst.setdefault((row["dtype"], row["operation"]), {})
@@ -176,7 +177,7 @@ def error_section(rows: list[Row], names: list[str]) -> Iterator[str]:
 
 
 def reason_section(rows: list[Row]) -> Iterator[str]:
-    """Why a dash stands where it does."""
+    """The reasons for dashes in the tables."""
     dashes: dict[tuple[str, str], dict[str, None]] = {}
     for row in rows:
         for name, reason in row.get("reasons", {}).items():
@@ -188,7 +189,7 @@ def reason_section(rows: list[Row]) -> Iterator[str]:
 
 
 def report(results: Results, stem: str) -> str:
-    """The page of one CPU; charts lie beside it."""
+    """The page of one CPU; its charts are in the same folder."""
     machine, rows = results["machine"], results["rows"]
     names = list(machine["versions"])
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -212,7 +213,7 @@ def report(results: Results, stem: str) -> str:
 
 
 def index(everything: dict[str, Results]) -> str:
-    """``README.md``: what was measured on what."""
+    """``README.md``: an overview of all results."""
     lines = []
     for stem, results in everything.items():
         machine = results["machine"]
@@ -226,11 +227,11 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, 120, subsequent_indent="  " if text.startswith("- ") else "", break_on_hyphens=False)
 
 
-LOST = "\N{LARGE ORANGE SQUARE} "  # a colour that Markdown has everywhere
+LOST = "\N{LARGE ORANGE SQUARE} "  # coloured in every Markdown renderer
 
 
 def ratio_lines(results: Results) -> Iterator[str]:
-    """cxent's speed to that of the best peer, of the rows that the chart has."""
+    """cxent's speed relative to the best peer, for the rows shown in the chart."""
     rows = shown(results)
     lines = []
     for shape in dict.fromkeys(shape for shape, _ in rows):
@@ -255,7 +256,7 @@ def loss_lines(results: Results) -> Iterator[str]:
 
 
 def grid_lines(results: Results) -> Iterator[str]:
-    """How many of the grid's shapes a peer is faster at, by more than the noise, and by how much at most."""
+    """At how many shapes of the grid a peer is faster, by more than the noise, and by how much at most."""
     from grid import LOST as LEAST
     from grid import OPERATIONS
 
@@ -271,7 +272,7 @@ def grid_lines(results: Results) -> Iterator[str]:
 
 
 def source_lines(results: Results) -> Iterator[str]:
-    """On what, when and with which versions all this was measured."""
+    """The CPU, date and versions of these results."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield wrapped(f"{machine['cpu']}, `{machine['kernels']}` kernels, {machine['date']}; {versions}.")
@@ -281,7 +282,7 @@ FILLED = {"ratios": ratio_lines, "losses": loss_lines, "grid": grid_lines, "sour
 
 
 def filled(page: str) -> str:
-    """The page with what is measured in its marked places."""
+    """The page with the results filled into its marked places."""
 
     def block(found: re.Match[str]) -> str:
         what, path = found[1], RESULTS / f"{found[2]}.json"
@@ -292,7 +293,7 @@ def filled(page: str) -> str:
 
 
 def write_grids() -> None:
-    """The pictures of ``grid.py``."""
+    """Draw the results of ``grid.py``."""
     from grid import draw_grid
 
     for path in sorted((RESULTS / "grid").glob("*.json")):
@@ -300,7 +301,7 @@ def write_grids() -> None:
 
 
 def write(results: Results, folder: Path, stem: str) -> None:
-    """Results, the tables and the charts of one CPU."""
+    """Write the results, tables and charts of one CPU."""
     from charts import draw
 
     results["charts"] = draw(results, folder, stem)

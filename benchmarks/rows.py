@@ -1,4 +1,4 @@
-"""What one row of the results says: who is how fast, and where a peer is faster."""
+"""What one row of the results shows: who is how fast, and where a peer is faster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def best_peer(row: Row) -> str:
 
 
 def ratio_to(other: float | None, row: Row) -> float:
-    """cxent's speed to another's; NaN without one of them."""
+    """cxent's speed relative to another's; NaN if either is missing."""
     return (other or float("nan")) / float(row["seconds"].get("cxent", "nan"))
 
 
@@ -39,12 +39,12 @@ def ratio_to_best(row: Row) -> float:
 
 
 def short(ratio: float) -> str:
-    """Two digits from 1.1 on; nearer to 1, or below, as many as tell it from 1."""
+    """Two digits from 1.1 on; below or nearer to 1, as many as are needed to tell it from 1."""
     return f"{ratio:.3f}" if 0.995 <= ratio < 1 else f"{ratio:.2f}" if ratio < 1.095 else f"{ratio:.1f}"
 
 
 def shown(results: Results) -> dict[tuple[str, str], Row]:
-    """By shape and operation, the rows that stand for all others in charts and on the site: float32 on one core."""
+    """The rows shown in charts and on the site, by shape and operation: float32 on one core."""
     found = {(r["shape"], r["operation"]): r for r in results["rows"] if (r["threads"], r["dtype"]) == (1, "float32")}
     keys = [(shape, operation) for shape in SHOWN_SHAPES for operation in SHOWN_OPERATIONS]
     return {key: found[key] for key in keys if key in found and peers_of(found[key])}

@@ -1,9 +1,10 @@
-"""What a second thread gains: right after the last call, after a sleep, after a matrix product of two threads.
+"""The gain from a second thread: right after the previous call, after a sleep, and after a matrix product of two
+threads.
 
     python benchmarks/situations.py
 
-Prints a table in Markdown: the time of two threads divided by that of one, of cxent and of PyTorch, in the same
-situation. Calls are interleaved; a number is the ratio of medians.
+Prints a Markdown table of the time with two threads divided by that with one, for cxent and PyTorch in the same
+situation. Calls are interleaved, and each number is a ratio of medians.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def seconds(call: Callable[[], Any]) -> float:
 
 
 def gains(module: Any, shape: tuple[int, int], operation: str) -> list[float]:
-    """Two threads' time over one's, in each situation."""
+    """The time with two threads relative to one, in each situation."""
     calls = {}
     for threads in (1, 2):
         calls[threads] = module.formulations(Case(Shape(shape), "float32", threads))[operation][0]

@@ -1,4 +1,4 @@
-"""The rows of the tables: each shape, dtype and operation, in a process of its own (see ``machine.py``)."""
+"""The rows of the tables: all shapes, dtypes and operations, measured in a separate process (see ``machine.py``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WRONG = "is not exact enough to be timed"
 
 
 def speed(threads: int, shapes: list[Any], operations: list[str], dtypes: list[str], budget: float) -> dict[str, Any]:
-    """The rows, and the names of the peers that are not installed. Half precision is measured on one core alone."""
+    """The rows, and the names of the peers that are not installed. Half precision is measured on one core only."""
     rows: list[Row] = []
     missing: list[str] = []
     for dtype in dtypes if threads == 1 else [d for d in dtypes if d in WIDE_DTYPES]:
@@ -64,7 +64,7 @@ def rows_of(case: Case, operations: list[str], budget: float) -> tuple[list[Row]
 
 
 def line_of(row: Row) -> str:
-    """One row as it goes by."""
+    """One row, to print as it is measured."""
     seconds = row["seconds"]
     rates = "  ".join(f"{name} {row['elements'] / t / 1e9:.3g}" for name, t in seconds.items())
     best = min((name for name in seconds if name not in ("cxent", COPY, EXP)), key=seconds.__getitem__, default="cxent")

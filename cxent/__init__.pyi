@@ -1,6 +1,6 @@
-"""The types of the public functions, with an overload for each type that a result can have.
+"""The types of the public functions, with an overload for each type of the result.
 
-What has but one type is taken from its module.
+Functions whose result has only one type are imported from their modules.
 """
 
 # fmt: off
@@ -296,7 +296,7 @@ def js_divergence_with_grad(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -305,7 +305,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -313,7 +313,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -321,7 +321,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False,
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -330,7 +330,7 @@ def linear_cross_entropy(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean",
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -339,7 +339,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"],
     return_lse: Literal[False] = False, chunk_bytes: SupportsIndex = 50331648, progress: Progress = None,
@@ -348,7 +348,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Combined = "mean", return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -356,7 +356,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Literal["none"], return_lse: Literal[True],
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,
@@ -364,7 +364,7 @@ def linear_cross_entropy_with_grad(
 @overload
 def linear_cross_entropy_with_grad(
     hidden: ArrayLike, weight: ArrayLike, target: ArrayLike, *, bias: ArrayLike | None = None,
-    class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
+    where: ArrayLike | None = None, class_weight: ArrayLike | None = None, sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
     softcap: Real | None = None, temperature: Real = 1.0, reduction: Reduction = "mean", return_lse: bool = False,
     chunk_bytes: SupportsIndex = 50331648, progress: Progress = None, workers: SupportsIndex | None = None,

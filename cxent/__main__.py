@@ -1,4 +1,4 @@
-"""``python -m cxent``: what is in use, whether it computes what it should, and how fast it is.
+"""``python -m cxent``: which kernels are in use, whether they compute correct results, and how fast they are.
 
 ``python -m cxent compare`` compares two files of logits.
 """
@@ -13,26 +13,26 @@ import sys
 from . import _command, _selfcheck, kernels, show_config
 from ._workers import usable_cpus
 
-_DESCRIPTION = "What is in use, whether it computes what it should, and how fast it is."
+_DESCRIPTION = "Print which kernels are in use, whether they compute correct results, and how fast they are."
 
 
 def report(checks: list[_selfcheck.Check], speeds: list[_selfcheck.Speed]) -> None:
-    """Print all that was found, for people to read."""
+    """Print the results for people to read."""
     show_config()
     print(f"CPU: {_selfcheck.cpu_name()}, {platform_line()}")
     if not checks:
-        print("\nself-check FAILED: no compiled kernels are installed; the pure-NumPy ones are many times slower")
+        print("\nself-check FAILED: no compiled kernels are installed, and the pure-Python ones are many times slower")
         return
-    print(f"\nself-check   worst error (at most {_selfcheck.MOST_ULPS} are promised)   golden hashes")
+    print(f"\nself-check   worst error (promised: at most {_selfcheck.MOST_ULPS})   golden hashes")
     for check in checks:
         golden = f"{check.golden_hashes - len(check.golden_failures)} of {check.golden_hashes}"
         print(
             f"{check.kernels:8} {'ok' if check.passed else 'FAILED':>6}   {check.worst_error:5.2f} ulp   "
-            f"{golden if check.golden_hashes else '(no fused multiply-add: outside the promise)'}"
+            f"{golden if check.golden_hashes else '(not promised: no fused multiply-add)'}"
         )
         for failure in check.golden_failures:
-            print(f"    other bits: {failure}")
-    print("\nmillions of logits a second, float32, one thread      cxent    NumPy")
+            print(f"    different bits: {failure}")
+    print("\nmillions of logits per second, float32, one thread    cxent    NumPy")
     for speed in speeds:
         print(f"{speed.call:50} {speed.cxent:8.0f} {speed.numpy:8.0f}")
 
@@ -40,13 +40,13 @@ def report(checks: list[_selfcheck.Check], speeds: list[_selfcheck.Speed]) -> No
 def platform_line() -> str:
     """How many CPUs a call may use."""
     cpus = usable_cpus()
-    return f"of which a call may use {cpus} {'core' if cpus == 1 else 'cores'}"
+    return f"{cpus} {'core' if cpus == 1 else 'cores'} usable"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Returns the exit status: without a command 1 if a check fails, or if there are no compiled kernels to check."""
+    """Return the exit status: without a command 1 if a check fails or there are no compiled kernels to check."""
     parser = argparse.ArgumentParser(prog="python -m cxent", description=_DESCRIPTION)
-    parser.add_argument("--json", action="store_true", help="print one JSON object, for a report of a bug")
+    parser.add_argument("--json", action="store_true", help="print a JSON object, for bug reports")
     compare = _command.add_parser(parser.add_subparsers(dest="command", metavar="command"))
     chosen = parser.parse_args(arguments)
     try:

@@ -1,12 +1,11 @@
-"""Arrays: what is taken for one, the rules of dtypes, and where results may be put.
+"""Conversion to arrays, the rules for dtypes, and checks of `out`.
 
-The second step of a call: what was given becomes NumPy arrays, in native byte order, aligned, and as far as they are
-computed with in the right dtype. Of their meaning nothing is known here, and no array is laid out.
+The second step of a call: arguments become NumPy arrays in native byte order, aligned, and in the right dtype if they
+are computed with. Their meaning is not known here, and no array is laid out yet.
 
-The rules of dtypes are these. float32 and float64 are computed as such, half precision in float32, integers and
-booleans in float64. Where logits meet a target or weights, these are converted to the dtype in which the logits are
-computed. Where two arrays meet as equals, the wider dtype is computed, and Python's numbers, having no dtype, follow
-the other (NEP 50).
+These are the rules for dtypes. float32 and float64 are computed in their own dtype, half precision in float32, and
+integers and booleans in float64. Targets and weights are converted to the dtype in which the logits are computed. If
+two arrays are on a par, the wider dtype is used; Python numbers have no dtype and take that of the other (NEP 50).
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ _FLOAT64 = np.dtype(np.float64)
 _REAL = "fiub"
 _NUMBERS_OF_PYTHON = (bool, int, float)
 MISSING: Any = object()
-"""In place of a target that is not asked for; None is one that was given, and is wrong."""
+"""The default of targets, since None is a wrong target."""
 _REAL_DTYPE = "a real dtype (float16, bfloat16, float32, float64, integer or boolean)"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Shape:
-    """The shape of logits: which axes have the classes, and what the others make of rows.
+    """The shape of logits: which axes hold the classes, and what remains for the rows.
 
-    There is one for a shape and its axes as long as it is remembered, so that it is compared and hashed by identity.
+    Each combination of shape and axes is cached as one object, so it is compared and hashed by identity.
     """
 
     whole: tuple[int, ...]
-    class_axes: tuple[int, ...]  # in ascending order, none of them negative
+    class_axes: tuple[int, ...]  # ascending, non-negative
     rows: tuple[int, ...]  # without the class axes
     classes: int
     row_count: int
@@ -50,14 +49,14 @@ class Shape:
 
 @dataclass
 class Arrays:
-    """The arrays of a call; the last are None where there is none."""
+    """The arrays of a call; optional ones are None if not given."""
 
-    name: str  # of the argument that is x
+    name: str  # of x, as an argument
     x: Array
     shape: Shape  # of x
     dtype: np.dtype[Any]  # in which x is computed
-    result_dtype: np.dtype[Any]  # of results in the shape of x
-    beside: Array | None = field(default=None, init=False)  # another of that shape, in `dtype`
+    result_dtype: np.dtype[Any]  # of results with the shape of x
+    beside: Array | None = field(default=None, init=False)  # another array of that shape, in `dtype`
     target: Array | None = field(default=None, init=False)
     class_weights: Array | None = field(default=None, init=False)  # in `dtype`
     row_weights: Array | None = field(default=None, init=False)  # in `dtype`
@@ -65,7 +64,7 @@ class Arrays:
 
 
 class Layer(NamedTuple):
-    """The arrays of a linear layer; those of its outputs have an array in place of the logits."""
+    """The arrays of a linear layer; `outputs` has a placeholder instead of the logits."""
 
     hidden: Array
     weight: Array
@@ -90,10 +89,9 @@ def logits_and(
     widened: bool = False,
     at_least: np.dtype[Any] | None = None,
 ) -> Arrays:
-    """Logits, and what belongs to them.
+    """Logits, and the arrays that come with them.
 
-    They are converted where they are computed in a wider dtype that is `at_least` needed, or, if they are to be
-    `widened`, where half precision is computed in float32.
+    The logits are converted if `at_least` requires a wider dtype, or, with `widened`, from half precision to float32.
     """
     given = _floating(x, name)
     result_dtype = given.dtype
@@ -125,7 +123,7 @@ def logits_and(
 def gradients_and_results(
     grad_output: ArrayLike, output: ArrayLike, axis: Axes, where: ArrayLike | None, out: Array | None
 ) -> Arrays:
-    """What backward kernels take, in the dtype in which they compute it."""
+    """The inputs of a backward kernel, in the dtype in which it computes."""
     g, y = _floating(grad_output, "grad_output"), _floating(output, "output")
     if g.shape != y.shape:
         raise ValueError(f"grad_output must have the shape of output, {y.shape}, got {g.shape}")
@@ -148,7 +146,7 @@ def logits_of_two(
     where: ArrayLike | None,
     out: Array | None,
 ) -> Arrays:
-    """The logits that a divergence compares, q as x and p beside it; half precision stays as it is."""
+    """The logits that a divergence compares: q as x, and p beside it. Half precision is not converted."""
     p, q = _floating(logits_p, "logits_p"), _floating(logits_q, "logits_q")
     if p.shape != q.shape:
         raise ValueError(f"logits_p and logits_q must have the same shape, got {p.shape} and {q.shape}")
@@ -185,11 +183,11 @@ def logits_in_chunks(
 
 
 def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLike | None) -> Arrays:
-    """x, and b beside it, in float64; the shape is that of both, broadcast, and results have the dtype of both."""
+    """x, with b beside it, in float64. The shape is that of both, broadcast; the result has the dtype of both."""
     exponents, factors = _floating(x, "x"), _floating(b, "b")
     dtype = computed_dtype(_common_dtype(x, exponents, b, factors))
     try:
-        # (NumPy 1 and 2 broadcast 32 dimensions here, where arrays have up to 64.)
+        # (NumPy 1 and 2 broadcast at most 32 dimensions here, although arrays can have 64.)
         same = exponents.shape == factors.shape
         shape = exponents.shape if same else np.broadcast(exponents, factors).shape
     except ValueError:
@@ -212,7 +210,7 @@ def layer_and(
     class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> Layer:
-    """A linear layer, and what belongs to its outputs."""
+    """A linear layer, and the arrays that come with its outputs."""
     h, w = _floating(hidden, "hidden"), _floating(weight, "weight")
     if h.ndim != 2:
         raise ValueError(f"hidden must have shape (N, D), got {h.shape}")
@@ -242,7 +240,7 @@ def layer_and(
 def scores_and_labels(
     scores: ArrayLike, labels: ArrayLike, weight: ArrayLike | None
 ) -> tuple[Array, Array, Array | None]:
-    """What a boosting library gives to an objective."""
+    """The arrays that a boosting library passes to an objective."""
     return (
         _floating(scores, "scores"),
         _whole_labels(labels),
@@ -250,8 +248,18 @@ def scores_and_labels(
     )
 
 
+def weights_of_classes(value: ArrayLike) -> tuple[float, ...]:
+    """The `class_weight` of an objective, checked before its scores are known."""
+    weights = _weights(value, "class_weight", _FLOAT64, "one per class")
+    if weights.ndim != 1:
+        raise ValueError(f"class_weight must be one-dimensional, got shape {weights.shape}")
+    if (weights < 0).any():
+        raise ValueError(f"class_weight must be non-negative, got {weights[weights < 0][0]}")
+    return tuple(weights.tolist())
+
+
 def numbers_of(x: ArrayLike, out: Array | None) -> tuple[Array, np.dtype[Any]]:
-    """Numbers of which each is computed by itself, and the dtype in which they are."""
+    """Numbers for an elementwise function, and the dtype in which it computes."""
     numbers = _floating(x, "x")
     if out is not None:
         _check_out(out, numbers.shape, numbers.dtype)
@@ -265,7 +273,7 @@ def two_class_logits_and(
     sample_weight: ArrayLike | None,
     out: Array | None,
 ) -> Arrays:
-    """Logits of which each number is a two-class problem, and what belongs to them."""
+    """Logits that are each a two-class problem, and the arrays that come with them."""
     x = _floating(logits, "logits")
     dtype = computed_dtype(x.dtype)
     labels = _real(target, "target", "an integer or boolean dtype (labels 0 and 1) or a real one (probabilities)")
@@ -285,7 +293,7 @@ def two_class_logits_and(
 
 
 def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
-    """A shape with these class axes."""
+    """The `Shape` for these class axes."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     for a in axes:
         if not -len(shape) <= a < len(shape):
@@ -297,17 +305,17 @@ def _shape_of(shape: tuple[int, ...], axis: Axes) -> Shape:
     return Shape(shape, class_axes, rows, math.prod(shape[a] for a in class_axes), math.prod(rows))
 
 
-# The axes of a call are these few integers, and take longer to tell apart than the kernel of a small call.
+# Cached, since it takes longer than the kernel of a small call.
 shape_of: Callable[[tuple[int, ...], Axes], Shape] = lru_cache(maxsize=256)(_shape_of)
 
 
 def computed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which kernels compute with numbers of another: float32 for half precision."""
+    """The dtype in which kernels compute with numbers of this one: float32 for half precision."""
     return _FLOAT32 if dtype.itemsize == 2 else dtype
 
 
 def _common_dtype(given_a: ArrayLike, a: Array, given_b: ArrayLike, b: Array) -> np.dtype[Any]:
-    """The dtype of what is computed of two arrays, and of what they were made of."""
+    """The dtype of a result computed from two arrays, given also the arguments they were made from."""
     if a.dtype == b.dtype or type(given_b) in _NUMBERS_OF_PYTHON:
         return a.dtype
     if type(given_a) in _NUMBERS_OF_PYTHON:
@@ -316,9 +324,9 @@ def _common_dtype(given_a: ArrayLike, a: Array, given_b: ArrayLike, b: Array) ->
 
 
 def _floating(value: ArrayLike, name: str) -> Array:
-    """`value` as an array that kernels can read: in its floating dtype, or else in float64."""
+    """`value` as an array that kernels can read: in its own floating dtype, otherwise in float64."""
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
-        return value  # what small calls bring, which are short of time
+        return value  # (the fast path of small calls)
     array = _logits(value, name)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
@@ -334,18 +342,20 @@ def _logits(value: ArrayLike, name: str) -> Array:
 
 
 def _target(value: ArrayLike, shape: Shape, dtype: np.dtype[Any]) -> Array:
-    """Class indices, and integers of one-hot rows, in their dtype; class probabilities in that of the logits."""
+    """Class indices and integer one-hot rows in their own dtype, class probabilities in that of the logits."""
     if _is_native(value):
         return value
     target = plain_array(value, "target")
-    if target.shape != shape.rows or target.dtype.kind not in "Of":  # (of these it is said what is wrong with labels)
+    if (
+        target.shape != shape.rows or target.dtype.kind not in "Of"
+    ):  # (for these, the check of labels has a better message)
         target = _real(target, "target", "an integer dtype (class indices) or a real one (class probabilities)")
     is_soft = target.shape == shape.whole and target.dtype.kind not in "iub"
     return _converted(target, dtype) if is_soft else _native(target, "target")
 
 
 def _native(value: ArrayLike, name: str) -> Array:
-    """`value` as an array that kernels can read, if it is of integers."""
+    """`value` as an array that kernels can read, if it has integers."""
     if _is_native(value):
         return value
     array = plain_array(value, name)
@@ -358,7 +368,7 @@ def _is_native(value: ArrayLike) -> TypeGuard[Array]:
 
 
 def _whole_labels(value: ArrayLike) -> Array:
-    """Class indices that may be given as floating-point numbers, as those of boosting libraries are."""
+    """Class indices, which boosting libraries may pass as floating-point numbers."""
     labels = _real(value, "labels", "an integer or floating dtype")
     if labels.dtype.kind == "b":
         raise TypeError("labels must have an integer or floating dtype, got bool")
@@ -373,7 +383,7 @@ def _whole_labels(value: ArrayLike) -> Array:
 
 
 def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) -> Array:
-    """Finite numbers in C order."""
+    """Finite weights, in C order."""
     given = _real(value, name, f"a real dtype ({meaning})")
     weights = np.asarray(_converted(given, dtype), order="C")
     if not kernels.serving.of(dtype).are_finite(weights if weights.ndim == 1 else weights.reshape(-1)):
@@ -383,7 +393,7 @@ def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) ->
 
 
 def plain_array(value: ArrayLike, name: str) -> Array:
-    """`value` as an array, whatever its dtype."""
+    """`value` as an array of any dtype."""
     if type(value) is np.ndarray:
         return value
     if isinstance(value, np.ma.MaskedArray):
@@ -392,7 +402,7 @@ def plain_array(value: ArrayLike, name: str) -> Array:
         return np.asarray(value)
     except MemoryError:
         raise
-    except Exception as error:  # lists of unequal length, tensors that need a gradient, whatever an __array__ raises
+    except Exception as error:  # lists of unequal length, tensors that need a gradient, anything __array__ raises
         found = ValueError if isinstance(error, ValueError) else TypeError
         raise found(f"{name} cannot be converted to an array, got {type(value).__name__}: {error}") from error
 
@@ -411,7 +421,7 @@ def _real(value: ArrayLike, name: str, expected: str) -> Array:
 
 
 def _converted(array: Array, dtype: DTypeLike) -> Array:
-    """The array itself if kernels can read it, else a copy: in `dtype`, in native byte order, aligned."""
+    """The array itself if kernels can read it, otherwise a copy in `dtype`, native byte order, and aligned."""
     if array.dtype == dtype and array.flags.aligned:
         return array
     with np.errstate(all="ignore"):
@@ -419,7 +429,7 @@ def _converted(array: Array, dtype: DTypeLike) -> Array:
 
 
 def _check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """An array of a kernel's results can be put there."""
+    """Require that a result of this shape and dtype can be written to `out`."""
     if type(out) is not np.ndarray and (not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray)):
         raise TypeError(f"out must be a NumPy array, not masked, got {type(out).__name__}")
     if out.dtype != dtype and (out.dtype.char != dtype.char or out.dtype.newbyteorder("=") != dtype):

@@ -1,10 +1,11 @@
-"""The logistic function, and losses of two classes: each number of the logits is a problem of its own."""
+"""The logistic function and two-class losses: each logit is a problem of its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, SupportsIndex
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,47 +15,49 @@ from ._arrays import numbers_of, two_class_logits_and
 from ._loss import scaled_weights
 from ._options import BinaryOptions, binary_options, thread_count
 from ._results import narrowed, scalar
-from ._targets import checked_binary_targets
+from ._targets import checked_binary_targets, require_binary_labels
 from ._types import Array, Out, Real, Reduction, RowResults
 
 
 def sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = None) -> Array:
-    """The logistic function of each number.
+    r"""The logistic function of each number.
 
-    ``p = 1 / (1 + exp(-x))``: the probability of the positive class of two, of which x is the logit. Both tails keep
-    their digits.
+    .. math:: p = \frac{1}{1 + \exp(-x)}
+
+    This is the probability of the positive class, if x is its logit. Both tails keep their digits.
 
     Parameters
     ----------
     x : array_like
-        Numbers, of any shape. float32 and float64 are computed as such, float16 and bfloat16 in float32, integers and
-        booleans in float64.
+        Numbers, of any shape. float32 and float64 are computed in their own dtype, float16 and bfloat16 in float32,
+        integers and booleans in float64.
     out : ndarray, optional
-        Where to put the result, with the shape and dtype of x; it may be x itself.
+        Where to put the result, with the shape and dtype of x. It may be x itself.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray or scalar
-        The function of each number, in the dtype of x (float64 for integers): `out`, if given.
+        The function of each number, in the dtype of x (float64 for integers). It is `out`, if given.
 
     Raises
     ------
     TypeError
-        If x is complex, object, string or masked, or has another floating type, or `out` another dtype than the result.
+        If x is complex, object, string, masked or of another floating dtype, or `out` has another dtype than the
+        result.
     ValueError
-        If `out` has another shape than x or is read-only, or `workers` is 0 or below -CPUs.
+        If `out` has another shape than x or is read-only, or `workers` is 0 or below minus the number of CPUs.
 
     See Also
     --------
-    log_sigmoid : Its logarithm.
-    binary_cross_entropy : The loss of labels 0 and 1.
+    log_sigmoid : The logarithm of the logistic function.
+    binary_cross_entropy : The loss for labels 0 and 1.
 
     Notes
     -----
-    With ``e = exp(-|x|)`` it is ``1 / (1 + e)`` or ``e / (1 + e)``. The error is below 3 units in the last place;
-    results below the smallest normal number may be 0.
+    With :math:`e = \exp(-|x|)`, it is computed as :math:`1 / (1 + e)` or :math:`e / (1 + e)`. The error is below 3
+    units in the last place. Results below the smallest normal number may be 0.
 
     Examples
     --------
@@ -68,23 +71,25 @@ def sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = No
 
 
 def log_sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None = None) -> Array:
-    """The logarithm of the logistic function of each number.
+    r"""The logarithm of the logistic function of each number.
 
-    ``log(p) = -log(1 + exp(-x))``. It keeps its digits where p is nearly 1, and is x where p is too small for a number.
+    .. math:: \log p = -\log(1 + \exp(-x))
+
+    It keeps its digits where p is nearly 1, and is x where p is too small to be a number.
 
     Parameters
     ----------
     x : array_like
         Numbers, of any shape; dtypes as in `sigmoid`.
     out : ndarray, optional
-        Where to put the result, with the shape and dtype of x; it may be x itself.
+        Where to put the result, with the shape and dtype of x. It may be x itself.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray or scalar
-        The function of each number, in the dtype of x (float64 for integers): `out`, if given.
+        The function of each number, in the dtype of x (float64 for integers). It is `out`, if given.
 
     Raises
     ------
@@ -93,7 +98,8 @@ def log_sigmoid(x: ArrayLike, *, out: Out = None, workers: SupportsIndex | None 
 
     Notes
     -----
-    It is ``min(x, 0) - log1p(exp(-|x|))``. The error is below 2 units in the last place.
+    It is computed as :math:`\min(x, 0) - \mathrm{log1p}(\exp(-|x|))`. The error is below 2 units in the last place;
+    results below the smallest normal number may be 0.
 
     Examples
     --------
@@ -118,45 +124,49 @@ def binary_cross_entropy(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Cross-entropy of logits with labels 0 and 1, or with probabilities of the positive class.
+    r"""Cross-entropy of logits with labels 0 and 1, or with probabilities of the positive class.
 
-    Each number x of the logits is a two-class problem of its own, as in multi-label classification::
+    Each logit x is a two-class problem of its own, as in multi-label classification. Its loss is
 
-        q'   = (1 - label_smoothing) * q + label_smoothing / 2
-        loss = w * (q' * pos_weight * softplus(-x) + (1 - q') * softplus(x)),   softplus(x) = log(1 + exp(x))
+    .. math::
 
-    with q the target, and w the sample weight.
+        q' &= (1 - \varepsilon) q + \varepsilon / 2 \\
+        E  &= s q' w \log(1 + \exp(-x)) \\
+           &\quad + s (1 - q') \log(1 + \exp(x))
+
+    with target q, label smoothing :math:`\varepsilon`, weight w of the positive class, and sample weight s.
 
     Parameters
     ----------
     logits : array_like
-        Logits of the positive class, of any shape: what scikit-learn's ``decision_function`` returns for two classes,
-        or one number for each of several labels. Dtypes are as in `sigmoid`.
+        Logits of the positive class, of any shape: for instance the ``decision_function`` of a two-class scikit-learn
+        classifier, or one logit for each of several labels. Dtypes as in `sigmoid`.
     target : array_like
         Labels 0 and 1 (integers or booleans), or probabilities of the positive class (floats, which are not checked),
-        in the shape of the logits. For labels -1 and 1 pass ``target > 0``.
+        in the shape of the logits. For labels -1 and 1, pass ``target > 0``.
     pos_weight : array_like, optional
-        The weight of the positive class: one number, or one for each number of the last axis.
+        Weight of the positive class: one number, or one for each number of the last axis.
     sample_weight : array_like, optional
-        Weights of either sign, in the shape of the logits, or in that without its last axis: one for each row. What has
-        weight 0 does not count, whatever its logit is.
+        Weights of either sign, in the shape of the logits, or without its last axis: one per row. A logit or row with
+        weight 0 does not count, whatever it is.
     ignore_index : int, optional
-        Numbers with this label do not count. For labels alone.
+        Logits with this label do not count. Only for labels.
     label_smoothing : float, default 0
-        From 0 to 1: how much of each target is replaced by 1/2.
+        Fraction of each target that is replaced by 1/2, from 0 to 1.
     focal_gamma : float, default 0
-        From 0 to 100: the exponent of the focal loss [1]_, which multiplies the loss of a label by
-        ``(1 - p_t) ** focal_gamma``, p_t being the probability of that label. For labels without smoothing alone.
+        Exponent of the focal loss [1]_, from 0 to 100: the loss is multiplied by :math:`(1 - p_t)^\gamma`, where
+        :math:`p_t` is the probability of the label. Only for labels without smoothing.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses are combined. The mean divides their sum by the sum of the sample weights of all numbers that
-        count; PyTorch divides by the number of logits, whatever their weights. `pos_weight` is not part of the divisor.
+        How the losses are combined. The mean divides their sum by the sum of the sample weights of all logits that
+        count. (PyTorch divides by the number of logits, whatever their weights.) The divisor does not depend on
+        `pos_weight`.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     scalar or ndarray
-        The loss, in the dtype in which the logits are computed; with reduction "none" one for each number.
+        The loss, in the dtype in which it is computed; with reduction "none", one per logit.
 
     Raises
     ------
@@ -164,21 +174,23 @@ def binary_cross_entropy(
         If an array is complex, object, string or masked, or an option is not a number.
     ValueError
         If shapes do not match, a label is neither 0, 1 nor `ignore_index`, an option is out of range, weights are not
-        finite, `focal_gamma` meets probabilities or smoothing, or `ignore_index` meets probabilities.
+        finite, or `focal_gamma` or `ignore_index` is given with probabilities, or `focal_gamma` with smoothing.
 
     See Also
     --------
     binary_cross_entropy_with_grad : The loss and its gradient.
-    cross_entropy : One class of several.
+    cross_entropy : The loss for one class out of several.
 
     Notes
     -----
-    ``softplus(x)`` is ``max(x, 0) + log1p(exp(-|x|))``, so a small loss keeps its digits. Without a focal factor the
-    loss of a label, its gradient and its Hessian are within 4 units in the last place.
+    :math:`\log(1 + \exp(x))` is computed as :math:`\max(x, 0) + \mathrm{log1p}(\exp(-|x|))`, so a small loss keeps its
+    digits. Without a focal factor, the loss of a label, its gradient and its Hessian are within 4 units in the last
+    place. A power multiplies the error of its base: with a focal factor, the loss and its gradient are within
+    :math:`8 + 2.5 \gamma` units.
 
     References
     ----------
-    .. [1] T.-Y. Lin et al. Focal loss for dense object detection. 2017. arXiv:1708.02002.
+    .. [1] T.-Y. Lin et al., "Focal loss for dense object detection", arXiv:1708.02002, 2017.
 
     Examples
     --------
@@ -189,7 +201,7 @@ def binary_cross_entropy(
     >>> print(binary_cross_entropy(scores, [1, 0, 0], pos_weight=2.0).round(6))
     13.522373
     """
-    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     return _of_labels(logits, target, pos_weight, sample_weight, options, 0)[0]
 
 
@@ -206,34 +218,42 @@ def binary_cross_entropy_with_grad(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
-    """Cross-entropy of logits with labels 0 and 1, and its gradient with respect to the logits.
+    r"""Cross-entropy of logits with labels 0 and 1, and its gradient with respect to the logits.
 
-    Without a focal factor ``dloss/dx = w / D * ((1 - q') * p - q' * pos_weight * (1 - p))`` with ``p = sigmoid(x)``, D
-    being what the mean divides by (1 with reduction "sum" or "none"). `binary_cross_entropy` explains the options.
+    .. math:: \partial E / \partial x = \frac{s}{D} ((1 - q') p - q' w (1 - p))
+
+    with p the `sigmoid` of x, and without a focal factor. D is the divisor of the mean, or 1 with reduction "sum" or
+    "none"; `binary_cross_entropy` explains the other symbols.
 
     Parameters
     ----------
-    logits, target : array_like
-        Logits, and labels 0 and 1 or probabilities in their shape.
-    pos_weight, sample_weight : array_like, optional
-        Weights of the positive class, and of numbers or rows.
+    logits : array_like
+        Logits of the positive class, of any shape.
+    target : array_like
+        Labels 0 and 1, or probabilities of the positive class, in the shape of the logits.
+    pos_weight : array_like, optional
+        Weight of the positive class.
+    sample_weight : array_like, optional
+        Weight of each logit, or of each row.
     ignore_index : int, optional
-        The label of what does not count.
-    label_smoothing, focal_gamma : float, default 0
-        How much of each target is replaced by 1/2; the exponent of the focal loss.
+        Logits with this label do not count.
+    label_smoothing : float, default 0
+        Fraction of each target that is replaced by 1/2, from 0 to 1.
+    focal_gamma : float, default 0
+        Exponent of the focal loss.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses are combined. With "none" the gradient is that of their sum.
+        How the losses are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
-        Where to put the gradient, with the shape and dtype of the logits; it may be these themselves.
+        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     loss : scalar or ndarray
-        As from `binary_cross_entropy`.
+        The loss, as returned by `binary_cross_entropy`.
     grad : ndarray
-        The gradient in the shape of the logits: `out`, if given.
+        The gradient, in the shape of the logits. It is `out`, if given.
 
     Raises
     ------
@@ -247,7 +267,7 @@ def binary_cross_entropy_with_grad(
     >>> print(loss.round(6), grad.round(6))
     0.220095 [-0.059601  0.134471]
     """
-    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     loss, (grad, _) = _of_labels(logits, target, pos_weight, sample_weight, options, 1, out)
     return loss, grad
 
@@ -265,36 +285,44 @@ def binary_cross_entropy_with_hess(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array, Array]:
-    """Cross-entropy of logits with labels 0 and 1, its gradient, and its second derivative.
+    r"""Cross-entropy of logits with labels 0 and 1, its gradient, and its second derivative.
 
-    Without a focal factor the second derivative is ``w / D * (1 - q' + q' * pos_weight) * p * (1 - p)``, the diagonal
-    of the Hessian, which has nothing else. With one it can be negative, where a label is badly wrong.
+    .. math:: \partial^2 E / \partial x^2 = \frac{s}{D} (1 - q' + q' w) \, p (1 - p)
+
+    without a focal factor. The Hessian is diagonal, so this is all of it. With a focal factor, the second derivative
+    can be negative where a label is badly wrong.
 
     Parameters
     ----------
-    logits, target : array_like
-        Logits, and labels 0 and 1 or probabilities in their shape.
-    pos_weight, sample_weight : array_like, optional
-        Weights of the positive class, and of numbers or rows.
+    logits : array_like
+        Logits of the positive class, of any shape.
+    target : array_like
+        Labels 0 and 1, or probabilities of the positive class, in the shape of the logits.
+    pos_weight : array_like, optional
+        Weight of the positive class.
+    sample_weight : array_like, optional
+        Weight of each logit, or of each row.
     ignore_index : int, optional
-        The label of what does not count.
-    label_smoothing, focal_gamma : float, default 0
-        How much of each target is replaced by 1/2; the exponent of the focal loss.
+        Logits with this label do not count.
+    label_smoothing : float, default 0
+        Fraction of each target that is replaced by 1/2, from 0 to 1.
+    focal_gamma : float, default 0
+        Exponent of the focal loss.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses are combined. With "none" the derivatives are those of their sum.
+        How the losses are combined. With "none", the derivatives are those of their sum.
     out : ndarray, optional
-        Where to put the gradient, with the shape and dtype of the logits; it may be these themselves.
+        Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     loss : scalar or ndarray
-        As from `binary_cross_entropy`.
+        The loss, as returned by `binary_cross_entropy`.
     grad : ndarray
-        The gradient in the shape of the logits: `out`, if given.
+        The gradient, in the shape of the logits. It is `out`, if given.
     hess : ndarray
-        The second derivative of each number.
+        The second derivative for each logit.
 
     Raises
     ------
@@ -308,13 +336,33 @@ def binary_cross_entropy_with_hess(
     >>> hess.round(6)
     array([0.104994, 0.196612])
     """
-    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     loss, (grad, hess) = _of_labels(logits, target, pos_weight, sample_weight, options, 2, out)
     return loss, grad, hess
 
 
+# Cached, since the checks would take a fifth of a small call. Typed, since False is not 0.0.
+_known_options: Callable[..., BinaryOptions] = lru_cache(maxsize=64, typed=True)(binary_options)
+
+
+def _options_of(
+    reduction: Reduction,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    label_smoothing: Real,
+    focal_gamma: Real,
+) -> BinaryOptions:
+    """The checked options."""
+    given = reduction, ignore_index, thread_count(workers), label_smoothing, focal_gamma
+    try:
+        return _known_options(*given)
+    except Exception:  # an option is invalid, and perhaps not hashable: the check below raises its error
+        pass
+    return binary_options(*given)
+
+
 def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Array:
-    """One of the two functions of any array."""
+    """`sigmoid` or `log_sigmoid` of any array."""
     given, dtype = numbers_of(x, out)
     numbers = np.ascontiguousarray(given)
     result = _memory(out, numbers, given)
@@ -334,9 +382,9 @@ def _of_labels(
     derivatives: int,
     out: Out = None,
 ) -> tuple[RowResults, tuple[Any, Any]]:
-    """The loss, and as many of its derivatives as are wanted."""
+    """The loss, and as many of its derivatives as requested."""
     arrays = two_class_logits_and(logits, target, pos_weight, sample_weight, out)
-    labels, by_column, weights = checked_binary_targets(arrays, options)
+    labels, by_column, weights = checked_binary_targets(arrays, options, checks_labels=out is not None)
     given, dtype = arrays.x, arrays.dtype
     columns = given.shape[-1] if given.ndim else 1
     x = np.ascontiguousarray(given).reshape(given.size // max(columns, 1), columns)
@@ -347,7 +395,7 @@ def _of_labels(
     hess = np.empty_like(x) if derivatives > 1 else None
     is_soft = labels.dtype.kind == "f"
     weights, divisor = _weights_of_mean(x, None if is_soft else labels, weights, options, dtype)
-    total = 0.0
+    total: Any = 0.0
     if x.size:
         total = kernels.serving.of(dtype).binary_cross_entropy(
             kernels.stored(x),
@@ -360,6 +408,8 @@ def _of_labels(
             None if hess is None else kernels.stored(hess),
             options.threads,
         )
+    if total is None:
+        require_binary_labels(cast(Array, arrays.target), options.ignore_index)
     loss: Any = scalar(total if divisor else math.nan, dtype)
     if losses is not None:
         loss = losses.reshape(given.shape)[()]
@@ -371,7 +421,8 @@ def _of_labels(
 
 
 def _memory(out: Out, x: Array, given: Array, others: Sequence[Array | None] = ()) -> Array:
-    """Memory for a result like x: `out`, where a kernel may write while it reads x, `given` or a copy, and others."""
+    """Memory for a result like x: `out` if a kernel can write there while it reads x (`given` itself or a copy) and
+    `others`."""
     if out is None or not (out.flags.c_contiguous and out.flags.aligned and out.dtype == x.dtype):
         return np.empty_like(x)
     is_safe = (out is given or not np.may_share_memory(out, x)) and not any(
@@ -381,7 +432,7 @@ def _memory(out: Out, x: Array, given: Array, others: Sequence[Array | None] = (
 
 
 def _given_back(result: Array, out: Out, shape: tuple[int, ...]) -> Any:
-    """What the caller gets: `out`, if given; a scalar for what has no axes."""
+    """The result for the caller: `out`, if given, and a scalar instead of an array without axes."""
     result = result.reshape(shape)
     if out is None:
         return result[()]
@@ -393,7 +444,7 @@ def _given_back(result: Array, out: Out, shape: tuple[int, ...]) -> Any:
 def _weights_of_mean(
     x: Array, labels: Array | None, weights: Array | None, options: BinaryOptions, dtype: np.dtype[Any]
 ) -> tuple[Array | None, float]:
-    """The weights, and what the sum of the losses is divided by."""
+    """The weights, and the divisor of the sum of the losses."""
     if options.reduction != "mean":
         return weights, 1.0
     if (weights is None and options.ignore_index is None) or x.size == 0:

@@ -1,4 +1,4 @@
-"""What serves this process, for people and for programs to read."""
+"""The configuration: which kernels are in use, and the default number of threads."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ._types import Config
 
 
 def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
-    """Print which kernels serve this process, and what else there is on this machine.
+    """Print which kernels are in use, and which are available on this machine.
 
-    The kernels are chosen once, at import: the fastest that the CPU can run. The environment variable
-    ``CXENT_ISA`` forces one of ``python``, ``baseline``, ``v3`` (AVX2 and FMA) and ``v4`` (AVX-512).
+    The kernels are chosen once, at import: the fastest that the CPU can run. The environment variable ``CXENT_ISA``
+    forces one of ``python``, ``baseline``, ``v3`` (AVX2 and FMA) and ``v4`` (AVX-512).
 
     Parameters
     ----------
     mode : {"stdout", "dicts"}, default "stdout"
-        Whether to print, or to return the same as dictionaries; as in `numpy.show_config`.
+        Whether to print the information or to return it as dictionaries, as in `numpy.show_config`.
 
     Returns
     -------
     None or dict
-        With mode "dicts": under "versions" those of cxent, numpy and python; under "kernels" those "in_use", whether
-        they are "forced", and those "available", slowest first.
+        With mode "dicts": under "versions" the versions of cxent, numpy and python; under "kernels" those "in_use",
+        whether they are "forced", and those "available", slowest first.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def show_config(mode: Literal["stdout", "dicts"] = "stdout") -> Config | None:
 
 
 def get_workers() -> int:
-    """The default number of threads: 1, or what `set_workers` or ``CXENT_WORKERS`` set.
+    """The default number of threads: 1, or the value set by `set_workers` or ``CXENT_WORKERS``.
 
     Returns
     -------
@@ -74,15 +74,15 @@ def get_workers() -> int:
     Raises
     ------
     ValueError
-        If ``CXENT_WORKERS`` is below -CPUs.
+        If ``CXENT_WORKERS`` is below minus the number of CPUs.
 
     See Also
     --------
-    set_workers : Sets it for a block of code.
+    set_workers : Set the default for a block of code.
 
     Notes
     -----
-    As `scipy.fft.get_workers`.
+    It works like `scipy.fft.get_workers`.
 
     Examples
     --------
@@ -94,15 +94,15 @@ def get_workers() -> int:
 
 
 def set_workers(workers: SupportsIndex) -> AbstractContextManager[None]:
-    """A context manager that sets the default number of threads, for calls without a `workers` of their own.
+    """A context manager that sets the default number of threads, for calls without `workers`.
 
-    It holds for the thread, or the asynchronous task, that entered it. For a whole process, set ``CXENT_WORKERS`` in
-    the environment before cxent is imported.
+    It applies to the thread or asynchronous task that enters it. To set the default for a whole process, set
+    ``CXENT_WORKERS`` in the environment before cxent is imported.
 
     Parameters
     ----------
     workers : int
-        How many threads may share the rows of a call; -1 stands for all CPUs that this process may use.
+        Number of threads; -1 means all CPUs that this process may use.
 
     Returns
     -------
@@ -112,15 +112,15 @@ def set_workers(workers: SupportsIndex) -> AbstractContextManager[None]:
     Raises
     ------
     TypeError, ValueError
-        If `workers` is not an integer, 0, or below -CPUs.
+        If `workers` is not an integer, 0, or below minus the number of CPUs.
 
     See Also
     --------
-    get_workers : What holds now.
+    get_workers : The current default.
 
     Notes
     -----
-    As `scipy.fft.set_workers`. The results have the same bits for any number.
+    It works like `scipy.fft.set_workers`. The results have the same bits for any number of threads.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def set_workers(workers: SupportsIndex) -> AbstractContextManager[None]:
     >>> with cxent.set_workers(-1):
     ...     p = cxent.softmax(np.zeros((100_000, 10)))
     """
-    if workers is None:  # which would stand for the default itself
+    if workers is None:  # (elsewhere None means the default)
         raise TypeError("workers must be an integer, got None")
     return _with_workers(thread_count(workers))
 

@@ -1,4 +1,4 @@
-"""Divergences of two softmaxes, as in distillation, and their gradients."""
+"""Divergences between two softmaxes, for instance for distillation, and their gradients."""
 
 from __future__ import annotations
 
@@ -35,62 +35,67 @@ def kl_divergence(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Kullback-Leibler divergence KL(p, q) of the softmaxes of two arrays of logits, in nats.
+    r"""Kullback-Leibler divergence KL(p, q) of the softmaxes of two arrays of logits, in nats.
 
-    ``KL(p, q) = sum_j p_j log(p_j / q_j)`` with ``p = softmax(logits_p / temperature)``, the teacher's, and q, the
-    student's, likewise; with ``direction="reverse"`` it is KL(q, p). Both arguments are logits. PyTorch's
-    ``kl_div(input, target)`` has the other order and takes log-probabilities of q first, and then p.
+    .. math::
+
+        \mathrm{KL}(p, q) &= \sum_j p_j \log(p_j / q_j) \\
+        p &= \mathrm{softmax}(\text{logits_p} / T)
+
+    and q likewise, with temperature T; p is usually the teacher and q the student. ``direction="reverse"`` gives KL(q,
+    p). Both arguments are logits. (PyTorch's ``kl_div(input, target)`` takes log-probabilities, and in the other order:
+    first q, then p.)
 
     Parameters
     ----------
     logits_p, logits_q : array_like
-        Logits, of one shape with at least one class; dtypes as in `softmax`. If their dtypes differ, the wider is
-        computed.
+        Logits, of the same shape with at least one class; dtypes as in `softmax`. If the dtypes differ, the wider is
+        used.
     axis : int, default -1
-        The class axis.
+        Class axis.
     direction : {"forward", "reverse"}, default "forward"
-        Forward, q is to cover all that p has; reverse, q is to be where p is.
+        "forward" is KL(p, q), which makes q cover all that p covers. "reverse" is KL(q, p), which keeps q where p is.
     temperature : float, default 1
-        What both logits are divided by, from 1e-30 to 1e30. Losses are not multiplied by its square, which is often
-        done to keep gradients as large.
+        Both logits are divided by it; from 1e-30 to 1e30. The divergence is not multiplied by its square, as is often
+        done to keep the size of gradients.
     sample_weight : array_like, optional
-        A weight for each row, of either sign, of a shape that broadcasts to that of the logits without the class axis.
-        A row of weight 0 does not count, whatever its logits are.
+        Weight of each row, of either sign, in a shape that broadcasts to that of the logits without the class axis. A
+        row with weight 0 does not count, whatever its logits are.
     where : array_like of bool, optional
-        Which classes take part, of a shape that broadcasts to that of the logits. Of a row without any, the divergence
-        is 0.
+        Which classes take part, in a shape that broadcasts to that of the logits. A row without any has divergence 0.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the divergences of the rows are combined. The mean divides their sum by that of the weights, or by the
-        number of rows (PyTorch's "batchmean"; its "mean" divides by the number of logits).
+        How the divergences of the rows are combined. The mean divides their sum by the sum of the weights, or by the
+        number of rows. (In PyTorch this is "batchmean"; its "mean" divides by the number of logits.)
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        The divergence; with ``reduction="none"`` that of each row.
+    scalar or ndarray
+        The divergence, in float32 or float64; with reduction "none", one per row.
 
     Raises
     ------
     TypeError
-        If the logits are no real numbers of a dtype above, `where` is not boolean, or an option is not a number.
+        If the logits have none of the dtypes of `softmax`, `where` is not boolean, or an option is not a number.
     ValueError
-        If shapes do not match, there are rows without classes, an option is out of its range, or `workers` is 0 or
-        below -CPUs.
+        If shapes do not match, there are rows without classes, an option is out of range, or `workers` is 0 or below
+        minus the number of CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
     See Also
     --------
-    kl_divergence_with_grad : With the gradient.
-    js_divergence : Of both to their mixture.
+    kl_divergence_with_grad : The divergence and its gradient.
+    js_divergence : The divergence of both from their mixture.
 
     Notes
     -----
-    The sum is computed as ``sum_j p_j (d_j + expm1(-d_j))`` with ``d = log(p / q)``, which is the same, since p and q
-    both sum to 1, and has no negative term. So a divergence is never negative, 0 for equal logits, and keeps its digits
-    where it is small. A class with ``q_j = 0 < p_j``, which a logit of -inf makes, makes it infinite, unless p_j is
-    too small a number; one that both lack adds nothing. NaN and +inf make a row NaN.
+    The sum is computed as :math:`\sum_j p_j (d_j + \mathrm{expm1}(-d_j))` with :math:`d_j = \log(p_j / q_j)`. This is
+    equal, since p and q both sum to 1, and has no negative terms. So a divergence is never negative, it is 0 for equal
+    logits, and it keeps its digits where it is small. A class with :math:`q_j = 0 < p_j`, from a logit of -inf, makes
+    the divergence infinite, unless :math:`p_j` underflows; a class with probability 0 in both adds nothing. A row with
+    NaN or +inf is NaN.
 
     Examples
     --------
@@ -120,40 +125,44 @@ def kl_divergence_with_grad(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
-    """Kullback-Leibler divergence, and its gradient with respect to the student's logits, in one pass.
+    r"""Kullback-Leibler divergence, and its gradient with respect to the student's logits, in one pass.
 
-    ``grad = s / D * (q - p) / temperature``, and with ``direction="reverse"``
-    ``s / D * q * (log(q / p) - KL(q, p)) / temperature``, s being the row's weight, and D what the mean divides by, or
-    else 1.
+    .. math::
+
+        \text{forward: } & \frac{s}{D T} (q_j - p_j) \\
+        \text{reverse: } & \frac{s}{D T} q_j (\log(q_j / p_j) - \mathrm{KL}(q, p))
+
+    with temperature T, the row's weight s, and the divisor D of the mean, or 1 with reduction "sum" or "none".
 
     Parameters
     ----------
     logits_p, logits_q : array_like
-        As in `kl_divergence`.
+        Logits of the teacher and of the student.
     axis : int, default -1
-        The class axis.
+        Class axis.
     direction : {"forward", "reverse"}, default "forward"
         Whether the divergence is KL(p, q) or KL(q, p).
     temperature : float, default 1
-        What logits are divided by.
+        Logits are divided by it.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     where : array_like of bool, optional
         Which classes take part.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+        How the divergences of the rows are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
-        Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be either of the
-        logits.
+        Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be one of the
+        inputs.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
-    loss : float32 or float64, or ndarray
-        As `kl_divergence` returns it.
+    loss : scalar or ndarray
+        The divergence, as returned by `kl_divergence`.
     grad : ndarray
-        The gradient, in the shape and dtype of `logits_q`; in float64 if `logits_p` is. It is `out`, if given.
+        The gradient, in the shape and dtype of `logits_q`, or in float64 if `logits_p` is float64. It is `out`, if
+        given.
 
     Raises
     ------
@@ -162,8 +171,8 @@ def kl_divergence_with_grad(
 
     Notes
     -----
-    ``q - p`` is computed of ``d = log(p / q)`` too: it is 0 for equal logits, and has its digits for logits that are
-    nearly so. Where the reverse divergence is infinite, its gradient is not finite.
+    :math:`q_j - p_j` is computed from :math:`\log(p_j / q_j)`, so it is 0 for equal logits and keeps its digits for
+    nearly equal ones. Where the reverse divergence is infinite, its gradient is not finite.
 
     Examples
     --------
@@ -189,36 +198,40 @@ def js_divergence(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats: that of both to their mixture.
+    r"""Jensen-Shannon divergence of the softmaxes of two arrays of logits, in nats: that of both from their mixture.
 
-    ``JS(p, q) = beta * KL(p, m) + (1 - beta) * KL(q, m)`` with ``m = beta * p + (1 - beta) * q``,
-    ``p = softmax(logits_p / temperature)``, and q likewise. It is finite for any p and q: at most log(2) for a beta of
-    1/2.
+    .. math::
+
+        \mathrm{JS}(p, q) &= \beta \, \mathrm{KL}(p, m) + (1 - \beta) \, \mathrm{KL}(q, m) \\
+        m &= \beta p + (1 - \beta) q
+
+    It is finite for any p and q, and at most log(2) for :math:`\beta = 1/2`.
 
     Parameters
     ----------
     logits_p, logits_q : array_like
-        As in `kl_divergence`.
+        Logits, of the same shape with at least one class; dtypes as in `softmax`. If the dtypes differ, the wider is
+        used.
     axis : int, default -1
-        The class axis.
+        Class axis.
     beta : float, default 0.5
-        The share of p in the mixture, between 0 and 1. Divided by it, the divergence approaches KL(p, q) as beta
-        approaches 0; divided by 1 - beta, KL(q, p) as beta approaches 1.
+        Share of p in the mixture, between 0 and 1. The divergence divided by beta approaches KL(p, q) as beta
+        approaches 0; divided by 1 - beta, it approaches KL(q, p) as beta approaches 1.
     temperature : float, default 1
-        What logits are divided by.
+        Both logits are divided by it.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     where : array_like of bool, optional
         Which classes take part.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined.
+        How the divergences of the rows are combined.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        The divergence; with ``reduction="none"`` that of each row.
+    scalar or ndarray
+        The divergence, in float32 or float64; with reduction "none", one per row.
 
     Raises
     ------
@@ -227,7 +240,7 @@ def js_divergence(
 
     See Also
     --------
-    js_divergence_with_grad : With the gradient.
+    js_divergence_with_grad : The divergence and its gradient.
 
     References
     ----------
@@ -261,38 +274,42 @@ def js_divergence_with_grad(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
-    """Jensen-Shannon divergence, and its gradient with respect to the student's logits, in one pass.
+    r"""Jensen-Shannon divergence, and its gradient with respect to the student's logits, in one pass.
 
-    ``grad = s / D * (1 - beta) * q * (log(q / m) - KL(q, m)) / temperature``, m being the mixture, s the row's weight,
-    and D what the mean divides by, or else 1.
+    .. math:: \frac{s}{D T} (1 - \beta) \, q_j (\log(q_j / m_j) - \mathrm{KL}(q, m))
+
+    with the mixture m, temperature T, the row's weight s, and the divisor D of the mean, or 1 with reduction "sum" or
+    "none".
 
     Parameters
     ----------
     logits_p, logits_q : array_like
-        As in `kl_divergence`.
+        Logits of the teacher and of the student.
     axis : int, default -1
-        The class axis.
+        Class axis.
     beta : float, default 0.5
-        The share of p in the mixture.
+        Share of p in the mixture.
     temperature : float, default 1
-        What logits are divided by.
+        Both logits are divided by it.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     where : array_like of bool, optional
         Which classes take part.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+        How the divergences of the rows are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
-        As in `kl_divergence_with_grad`.
+        Where to put the gradient, with the shape of `logits_q` and the dtype of the gradient. It may be one of the
+        inputs.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
-    loss : float32 or float64, or ndarray
-        As `js_divergence` returns it.
+    loss : scalar or ndarray
+        The divergence, as returned by `js_divergence`.
     grad : ndarray
-        As `kl_divergence_with_grad` returns it.
+        The gradient, in the shape and dtype of `logits_q`, or in float64 if `logits_p` is float64. It is `out`, if
+        given.
 
     Raises
     ------
@@ -321,7 +338,7 @@ def _divergence(
     *,
     with_grad: bool = False,
 ) -> tuple[RowResults, Any]:
-    """The divergence, and the gradient, if it is wanted."""
+    """The divergence, and its gradient, if requested."""
     arrays = logits_of_two(logits_p, logits_q, options.loss.axis, sample_weight, where, out)
     shape, dtype = arrays.shape, arrays.dtype
     *_, by_row, where = checked_targets(arrays, None)

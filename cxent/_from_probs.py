@@ -27,36 +27,36 @@ def cross_entropy_from_probs(
     reduction: Reduction = "mean",
     workers: SupportsIndex | None = None,
 ) -> RowResults:
-    """Cross-entropy of predicted probabilities with class indices or class probabilities.
+    r"""Cross-entropy of predicted probabilities with class indices or class probabilities.
 
-    ``loss = -log(p_y)`` for a class index y, and ``loss = -sum_j q_j log(p_j)`` for class probabilities q. The weights,
-    which `cross_entropy` explains, make of this::
+    .. math:: E = -s \sum_j w_j q_j \log p_j
 
-        loss = -s * sum_j weight_j * q_j * log(p_j),   q one-hot for a class index, s the row's sample_weight
+    with target q (one-hot for a class index), class weights w, and the row's sample weight s. For a class index y and
+    without weights this is :math:`-\log p_y`.
 
     Parameters
     ----------
     probs : array_like
-        Predictions p, already normalised. Where there are logits, `cross_entropy` is faster and more accurate.
+        Predictions p, already normalised. If you have logits, `cross_entropy` is faster and more accurate.
     target : array_like
-        As in `cross_entropy`.
+        Class indices, class probabilities or one-hot rows; `cross_entropy` says how they are told apart.
     axis : int, default -1
-        The class axis.
+        Class axis.
     weight : array_like of shape (C,), optional
-        A weight for each class.
+        Weight of each class.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     ignore_index : int, optional
         Rows with this class index do not count.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     scalar or ndarray
-        The loss, as from `cross_entropy`.
+        The loss, as returned by `cross_entropy`.
 
     Raises
     ------
@@ -65,8 +65,8 @@ def cross_entropy_from_probs(
 
     Notes
     -----
-    The predictions are taken as they are, neither clipped nor normalised: a target's probability of 0 gives the loss
-    inf, where scikit-learn's ``log_loss`` clips it. Terms whose q is exactly 0 count as 0, whatever p is there.
+    Predictions are neither clipped nor normalised: if the target has probability 0, the loss is inf. (scikit-learn's
+    ``log_loss`` clips it.) Terms with q exactly 0 count as 0, whatever p is.
 
     Examples
     --------
@@ -94,36 +94,41 @@ def cross_entropy_from_probs_with_grad(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[RowResults, Array]:
-    """Cross-entropy of predicted probabilities, and its gradient with respect to them.
+    r"""Cross-entropy of predicted probabilities, and its gradient with respect to them.
 
-    ``dloss/dp_j = -s / D * weight_j * q_j / p_j``, and 0 where q_j is 0. `cross_entropy` explains s and D; without
-    weights and with reduction "mean", ``s / D`` is one over the number of rows.
+    .. math:: \partial E / \partial p_j = -\frac{s}{D} w_j q_j / p_j
+
+    and 0 where :math:`q_j` is 0; `cross_entropy` explains the symbols. Without weights and with reduction "mean",
+    :math:`s / D` is one over the number of rows.
 
     Parameters
     ----------
-    probs, target : array_like
-        As in `cross_entropy_from_probs`.
+    probs : array_like
+        Predictions p, already normalised.
+    target : array_like
+        Class indices, class probabilities or one-hot rows; `cross_entropy` says how they are told apart.
     axis : int, default -1
-        The class axis.
+        Class axis.
     weight : array_like of shape (C,), optional
-        A weight for each class.
+        Weight of each class.
     sample_weight : array_like, optional
-        A weight for each row; a row of weight 0 does not count.
+        Weight of each row. A row with weight 0 does not count.
     ignore_index : int, optional
         Rows with this class index do not count.
     reduction : {"mean", "sum", "none"}, default "mean"
-        How the losses of the rows are combined. With "none" the gradient is that of their sum.
+        How the losses of the rows are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
-        Where to put the gradient, with the shape and dtype of the predictions; it may be these themselves.
+        Where to put the gradient, with the shape and dtype of the predictions. It may be the predictions themselves.
     workers : int, optional
-        As in `cross_entropy`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     loss : scalar or ndarray
-        As `cross_entropy_from_probs` returns it.
+        The loss, as returned by `cross_entropy`.
     grad : ndarray
-        The gradient in the shape of the predictions: `out`, if given. `softmax_backward` takes it on to the logits.
+        The gradient, in the shape of the predictions. It is `out`, if given. `softmax_backward` turns it into the
+        gradient with respect to logits.
 
     Raises
     ------
@@ -154,7 +159,7 @@ def _of_probs(
     with_grad: bool = False,
     out: Out = None,
 ) -> tuple[RowResults, Any]:
-    """The loss of predicted probabilities, and the gradient if it is wanted."""
+    """The loss of predicted probabilities, and its gradient, if requested."""
     found: tuple[RowResults, Any, None, None] | None = kernels.for_plain(probs).plain_from_probs(
         probs, target, weight, sample_weight, options, out, options.threads, with_grad
     )

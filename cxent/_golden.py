@@ -1,7 +1,7 @@
-"""The calls whose bits are promised to be the same on every machine, and a hash of what each gives.
+"""The calls whose bits are promised to be the same on every machine, and hashes of their results.
 
-`golden.json` holds the hashes, by dtype and layout, number of classes and group of calls. Inputs are made of integers
-by exact arithmetic, so that they are the same everywhere too. A NaN is a NaN, whatever its sign.
+`golden.json` holds the hashes by dtype and layout, number of classes, and group of calls. The inputs are computed from
+integers by exact arithmetic, so they are the same on every machine too. All NaNs are equal, whatever their sign.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import cxent
 DTYPES: dict[str, Any] = {"float32": np.float32, "float64": np.float64, "float16": np.float16}
 try:
     DTYPES["bfloat16"] = import_module("ml_dtypes").bfloat16
-except ImportError:  # then there are no bfloat16 arrays either
+except ImportError:  # without it there are no bfloat16 arrays
     pass
-# Around vectors of every width, lanes, and where rows take another form.
+# Around the widths of vectors and lanes, and around the sizes at which kernels change their method.
 CLASSES = [1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129]
 CLASSES += [257, 1000, 4095, 4096, 4097, 5003]
 LAYOUTS = ["rows", "columns"]
-PART_SIZE = 1000  # calls of a test's size have parts
+PART_SIZE = 1000  # small enough to split these calls into parts
 OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {},
     "weight": {"weight": True},
@@ -48,20 +48,23 @@ OPTIONS |= {
 
 
 def expected() -> dict[str, dict[str, str]]:
-    """The hashes that are promised, as `hashes` gives them."""
+    """The promised hashes, in the form that `hashes` returns."""
     stored: dict[str, dict[str, str]] = json.loads((files("cxent") / "golden.json").read_text())
     return {
         name: {
             f"{classes} {group}": digest
             for group, digests in groups.items()
-            for classes, digest in zip(CLASSES, digests.split(), strict=False)  # (the Jacobian has those of few alone)
+            for classes, digest in zip(
+                CLASSES, digests.split(), strict=False
+            )  # (the Jacobian is hashed for few classes only)
         }
         for name, groups in stored.items()
     }
 
 
 def text_of(found: dict[str, dict[str, str]]) -> str:
-    """The inverse: what `golden.json` holds, for each group a line of the hashes of all classes."""
+    """The inverse: the text of `golden.json`, which has one line for each group, with the hashes for all numbers of
+    classes."""
     stored: dict[str, dict[str, str]] = {}
     for name, digests in found.items():
         for key, digest in digests.items():
@@ -72,7 +75,7 @@ def text_of(found: dict[str, dict[str, str]]) -> str:
 
 
 def uniform(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Numbers from 0 to 1 with 24 bits each, by the SplitMix64 generator."""
+    """Numbers from 0 to 1 with 24 bits each, from the SplitMix64 generator."""
     with np.errstate(over="ignore"):
         z = np.arange(1, np.prod(shape, dtype=int) + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(
             seed
@@ -83,12 +86,12 @@ def uniform(shape: tuple[int, ...], seed: int) -> np.ndarray[Any, np.dtype[np.fl
 
 
 def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tuple[str, list[Any]]]:
-    """The results of all calls for one dtype, layout and number of classes, by the name of their group."""
+    """The results of all calls for one dtype, layout and number of classes, with the name of their group."""
     rows = max(3, min(70, 6000 // classes))
     shape, axis = ((rows, classes), 1) if layout == "rows" else ((2, classes, rows), 1)
     row_shape = tuple(np.delete(shape, axis))
     x = ((uniform(shape, 1) - 0.5) * 24).astype(dtype)
-    x[0] *= dtype(4)  # a confident row, or many
+    x[0] *= dtype(4)  # one confident row, or several
     x[1 if layout == "rows" else (1, slice(None), 0)] = -np.inf
     q = uniform(shape, 2).astype(dtype)
     g = (uniform(shape, 3) - 0.5).astype(dtype)
@@ -126,7 +129,7 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
             found.append(cxent.cross_entropy(x, target, reduction="sum", **given))
             if not chosen.keys() & {"z_loss", "softcap"}:
                 found += cxent.cross_entropy_with_hess(x, target, **given)
-                given.pop("focal_gamma", None)  # which the next does not have
+                given.pop("focal_gamma", None)  # (cross_entropy_hvp does not take it)
                 found.append(cxent.cross_entropy_hvp(x, target, g, **given))
         yield f"loss, {name}", found
     ids = (uniform((*row_shape, 2), 8) * classes).astype(np.int64)
@@ -178,7 +181,7 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
 
 
 def hashes(dtype: str, layout: str, workers: int, chosen: Sequence[int] = CLASSES) -> dict[str, str]:
-    """By number of classes and group: a hash of the bits."""
+    """A hash of the bits, by number of classes and group."""
     found = {}
     for classes in chosen:
         for group, arrays in results(DTYPES[dtype], layout, classes, workers):

@@ -1,8 +1,8 @@
-"""Where the arrays of a call are: views of them for kernels, and memory for results.
+"""Views of arrays for kernels, and memory for results.
 
-The fourth step of a call, taken for all of its arrays at once. Kernels take 3-D views ``(outer, classes, inner)`` of
-the logits and of what has their shape, and 2-D views ``(outer, inner)`` of labels and row results. Only NumPy's
-``reshape`` decides whether a view is possible or a copy is needed. What the caller gets is a view of the same memory.
+The fourth step of a call, taken once for all of its arrays. Kernels take 3-D views ``(outer, classes, inner)`` of the
+logits and of arrays with their shape, and 2-D views ``(outer, inner)`` of labels and results per row. Whether a view is
+possible or a copy is needed is left to NumPy's ``reshape``. The caller gets a view of the same memory.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from . import kernels
 from ._arrays import Shape
 from ._types import Array
 
-_CACHE_BYTES = 1 << 25  # of larger results kernels write past the CPU's caches
+_CACHE_BYTES = 1 << 25  # larger results are written past the CPU's caches
 
 RowMemory: TypeAlias = DTypeLike | tuple[DTypeLike, int] | None
-"""Of what dtype the results of each row are, and how many of them, if these have an axis of their own."""
+"""The dtype of results per row; with a number if there are several per row, which get an axis of their own."""
 
 
 @dataclass
 class Laid:
-    """The arrays of a call as kernels take them, and what the caller gets of those that they write."""
+    """The arrays of a call as kernels take them, and the results as the caller gets them."""
 
     inputs: list[Any]  # (outer, classes, inner)
     row_inputs: list[Any]  # (outer, inner), or with several numbers for each row (outer, inner, k)
@@ -36,9 +36,9 @@ class Laid:
     row_results: list[Array | None]
     outputs: list[Any]  # (outer, classes, inner)
     results: list[Any]
-    past_caches: bool  # whether outputs are so large
-    out: Array | None = field(default=None, init=False)  # the result that the caller gave
-    # From the memory of a kernel to the result, where they are not the same.
+    past_caches: bool  # whether outputs are large enough to be written past the caches
+    out: Array | None = field(default=None, init=False)  # the caller's `out`
+    # From the memory that a kernel writes to the result, if they differ.
     copies: tuple[tuple[Array, Array], ...] = field(default=(), init=False)
 
 
@@ -55,29 +55,29 @@ def lay_out(
     in_place: int = 1,
     read_later: Sequence[Array | None] = (),
 ) -> Laid:
-    """Lay out all arrays of a call, as the first of the inputs lies in memory.
+    """Lay out all arrays of a call, following the memory order of the first input.
 
     Parameters
     ----------
     shape : Shape
-        Of the inputs.
+        Shape of the inputs.
     inputs, row_inputs : sequence of ndarray or None
-        In that shape, and in that of its rows, or with an axis more.
+        Arrays in that shape, and arrays in the shape of its rows, possibly with one more axis.
     rows : sequence of RowMemory
-        What a kernel writes for each row.
+        The results per row that a kernel writes.
     outputs : sequence of bool
-        What it may write in the shape of the inputs, and whether that is wanted.
+        For each result in the shape of the inputs, whether it is requested.
     result_dtype, dtype : dtype
-        The dtype of these results, and the one in which the kernel writes them, if it is another.
+        The dtype of these results, and the dtype in which the kernel writes them, if it differs.
     out : ndarray, optional
-        Where the first of them is to be put. The kernel writes there if it can, and if `out` overlaps no input or is
-        exactly one that may be overwritten.
+        Where to put the first of them. The kernel writes there directly if it can, and if `out` either overlaps no
+        input or is exactly an input that may be overwritten.
     in_place : int
-        How many of the inputs, the first, may be: of these a kernel reads every element before it writes it.
+        How many of the first inputs may be overwritten: kernels read each of their elements before they write it.
     read_later : sequence of ndarray or None
-        What else it reads.
+        Other arrays that the kernel reads.
     """
-    # (Loops, since a small call has no time for the frames of comprehensions.)
+    # (Loops, since the frames of comprehensions would slow down small calls.)
     layout: Layout = _layout(shape, inputs[0].strides)  # type: ignore[union-attr]  # the first is an array
     dtype = result_dtype if dtype is None else dtype
     past_caches = dtype is not None and layout.size * dtype.itemsize >= _CACHE_BYTES
@@ -111,14 +111,14 @@ def lay_out(
                 laid.copies += ((in_axes, result),)
         laid.outputs.append(kernels.stored(memory) if memory.itemsize <= 2 else memory)
         laid.results.append(result)
-        out = None  # the others have memory of their own
+        out = None  # all other outputs are allocated
     return laid
 
 
 def _is_safe(
     out: Array, dtype: np.dtype[Any] | None, in_place: Sequence[Array | None], others: Sequence[Array | None]
 ) -> bool:
-    """Whether a kernel can write there while it reads these."""
+    """Whether a kernel can write to `out` while it reads these arrays."""
     return (
         out.dtype == dtype
         and out.flags.aligned
@@ -136,16 +136,15 @@ def _is_same(a: Array, b: Array) -> bool:
 
 
 class Layout:
-    """Where the rows of an array are: its class axes, and its other axes in the order in which they lie in memory.
+    """Where the rows of an array lie in memory: its class axes, and its other axes in memory order.
 
-    Axes with longer strides than the classes' are ``outer``, those with shorter ones ``inner``, so that an array in
-    C order, in F order, or with its axes transposed is seen without a copy.
-    """
+    Axes with longer strides than the classes are ``outer``, axes with shorter strides ``inner``. So an array in C
+    order, in F order or with transposed axes can be viewed without a copy."""
 
     def __init__(self, shape: Shape, strides: tuple[int, ...]) -> None:
         whole, class_axes = shape.whole, shape.class_axes
 
-        def distance(a: int) -> float:  # between neighbours in memory; a broadcast axis counts as outermost
+        def distance(a: int) -> float:  # between neighbours; a broadcast axis counts as outermost
             return abs(strides[a]) or math.inf
 
         def size(axes: list[int]) -> int:
@@ -169,23 +168,23 @@ class Layout:
         self._row_inverse = _inverse(self._row_axes)
 
     def view(self, array: Array) -> Array:
-        """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides allow no such view."""
+        """An array of the logits' shape as ``(outer, classes, inner)``; a copy if its strides do not allow a view."""
         return (array if self._inverse is None else array.transpose(self._axes)).reshape(self.view_shape)
 
     def of_view(self, view: Array) -> Array:
-        """The inverse."""
+        """The inverse of `view`."""
         array = view.reshape(self._shape_in_order)
         return array if self._inverse is None else array.transpose(self._inverse)
 
     def row_view(self, array: Array) -> Array:
-        """An array of the rows' shape as ``(outer, inner)``; with k numbers for each row, ``(outer, inner, k)``."""
+        """An array of the rows' shape as ``(outer, inner)``; with k numbers per row, ``(outer, inner, k)``."""
         several = array.shape[len(self._row_axes) :]
         if self._row_inverse is not None:
             array = array.transpose(*self._row_axes, *range(len(self._row_axes), array.ndim))
         return array.reshape(self._row_view_shape + several)
 
     def row_memory(self, wanted: DTypeLike | tuple[DTypeLike, int]) -> tuple[Array, Array]:
-        """Memory for results of each row, and the same in the rows' shape."""
+        """Memory for results per row, and the same memory in the rows' shape."""
         dtype, several = (wanted[0], wanted[1:]) if isinstance(wanted, tuple) else (wanted, ())
         memory = np.empty(self._row_view_shape + several, dtype)
         array = memory.reshape(self._rows_in_order + several)
@@ -195,9 +194,9 @@ class Layout:
 
 
 def _inverse(order: list[int]) -> list[int] | None:
-    """The inverse of an order of axes; None if it changes nothing."""
+    """The inverse of a permutation of axes; None for the identity."""
     return None if order == sorted(order) else sorted(range(len(order)), key=order.__getitem__)
 
 
-# A layout depends on these few integers alone, and costs more than the kernel of a small call.
+# Cached, since it takes longer than the kernel of a small call.
 _layout = lru_cache(maxsize=256)(Layout)

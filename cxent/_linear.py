@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._arrays import Layer, layer_and
+from ._arrays import Layer, layer_and, plain_array
 from ._layout import lay_out
 from ._loss import weighted
 from ._options import LayerOptions, layer_options
 from ._results import loss_of, rows_of
 from ._scoring import TokenLogprobs, score_rows
-from ._targets import checked_ids, checked_targets
+from ._targets import checked_ids, checked_mask, checked_targets
 from ._types import (
     Array,
     Progress,
@@ -47,6 +47,7 @@ def linear_cross_entropy(
     target: ArrayLike,
     *,
     bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
     class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -70,11 +71,14 @@ def linear_cross_entropy(
         Inputs of the layer, one row per target. float32 and float64 are computed in their own dtype, half precision in
         float32, integers and booleans in float64. If `weight` has another dtype, the wider of the two is used.
     weight : array_like of shape (V, D)
-        Weight matrix of the layer, with one row for each of V classes. (Weights of classes are `class_weight` here.)
+        Weight matrix of the layer, with one row for each of V classes. Weights of classes are `class_weight` here.
     target : array_like
         Class indices of shape (N,), or class probabilities of shape (N, V).
     bias : array_like of shape (V,), optional
         Bias of the layer.
+    where : array_like of bool of shape (V,), optional
+        Which classes take part: one mask for all rows. The results are those of a layer without the others, whose
+        weights and bias may be anything, and have gradients of 0.
     class_weight : array_like of shape (V,), optional
         Weight of each class: the `weight` of `cross_entropy`.
     sample_weight : array_like, optional
@@ -112,7 +116,7 @@ def linear_cross_entropy(
     ------
     TypeError, ValueError, IndexError
         As in `cross_entropy`, and if `hidden` or `weight` is not two-dimensional, their shapes do not match each other
-        or that of `bias`, or `chunk_bytes` is below 1.
+        or those of `bias` and `where`, or `chunk_bytes` is below 1.
     ImportError
         If `progress` is True and tqdm is not installed.
 
@@ -147,7 +151,7 @@ def linear_cross_entropy(
         chunk_bytes, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature
     )
     arrays = layer_and(hidden, weight, bias, target=target, class_weight=class_weight, sample_weight=sample_weight)
-    loss, _, lse = _loss_of_layer(arrays, options, progress, return_lse=return_lse, with_grad=False)
+    loss, _, lse = _loss_of_layer(arrays, where, options, progress, return_lse=return_lse, with_grad=False)
     return (loss, lse) if return_lse else loss
 
 
@@ -157,6 +161,7 @@ def linear_cross_entropy_with_grad(
     target: ArrayLike,
     *,
     bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
     class_weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -185,6 +190,8 @@ def linear_cross_entropy_with_grad(
         Class indices of shape (N,), or class probabilities of shape (N, V).
     bias : array_like of shape (V,), optional
         Bias of the layer.
+    where : array_like of bool of shape (V,), optional
+        Which classes take part.
     class_weight : array_like of shape (V,), optional
         Weight of each class.
     sample_weight : array_like, optional
@@ -248,7 +255,7 @@ def linear_cross_entropy_with_grad(
         chunk_bytes, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature
     )
     arrays = layer_and(hidden, weight, bias, target=target, class_weight=class_weight, sample_weight=sample_weight)
-    loss, gradients, lse = _loss_of_layer(arrays, options, progress, return_lse=return_lse, with_grad=True)
+    loss, gradients, lse = _loss_of_layer(arrays, where, options, progress, return_lse=return_lse, with_grad=True)
     return (loss, gradients, lse) if return_lse else (loss, gradients)
 
 
@@ -258,6 +265,7 @@ def linear_token_logprobs(
     ids: ArrayLike,
     *,
     bias: ArrayLike | None = None,
+    where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     softcap: Real | None = None,
@@ -280,6 +288,8 @@ def linear_token_logprobs(
         One id for each row, of shape (N,), or K candidates for each row, of shape (N, K).
     bias : array_like of shape (V,), optional
         Bias of the layer.
+    where : array_like of bool of shape (V,), optional
+        Which classes take part.
     top_k : int, default 0
         How many of the largest logits of each row to return.
     temperature : float, default 1
@@ -319,21 +329,27 @@ def linear_token_logprobs(
     arrays = layer_and(hidden, weight, bias, ids=ids)
     outputs, given = arrays.outputs, options.loss
     candidates, several, _ = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
+    layer = _Layer(arrays, _class_mask(where, outputs.shape.classes), options, progress)
     rows = score_rows(outputs.dtype, several, options.top_k)
     laid = lay_out(outputs.shape, [outputs.x], [candidates], rows=rows)
     (ids_view,) = laid.row_inputs
     kernel = kernels.serving.of(outputs.dtype).token_logprobs
     of_kernel = kernels.ScoreOptions(given.ignore_index, given.softcap, given.temperature)
-    layer = _Layer(arrays, options, progress)
     for chunk in layer.chunks(layer.rows_at_once()):
         logits = chunk.logits[:, :, np.newaxis]
         memory = [None if a is None else a[chunk.rows] for a in laid.rows]
-        kernel(logits, None, ids_view[chunk.rows], of_kernel, *memory, None, given.threads)
+        kernel(logits, layer.mask_of(chunk), ids_view[chunk.rows], of_kernel, *memory, None, None, given.threads)
     return TokenLogprobs(*rows_of(laid))
 
 
 def _loss_of_layer(
-    arrays: Layer, options: LayerOptions, progress: Progress, *, return_lse: bool, with_grad: bool
+    arrays: Layer,
+    where: ArrayLike | None,
+    options: LayerOptions,
+    progress: Progress,
+    *,
+    return_lse: bool,
+    with_grad: bool,
 ) -> tuple[RowResults, LinearGradients | None, RowResults]:
     """The loss of the outputs of a layer, and the gradients and the logsumexps, if requested.
 
@@ -343,6 +359,7 @@ def _loss_of_layer(
     outputs, given = arrays.outputs, options.loss
     shape, dtype = outputs.shape, outputs.dtype
     labels, probabilities, by_class, by_row, _ = checked_targets(outputs, given.ignore_index, "class_weight")
+    layer = _Layer(arrays, _class_mask(where, shape.classes), options, progress)
     laid = lay_out(
         shape, [outputs.x, probabilities], [labels, by_row],
         rows=[dtype if given.reduction == "none" else None, dtype if return_lse else None],
@@ -353,7 +370,6 @@ def _loss_of_layer(
     by_class, by_row, for_kernel = weighted(given, shape, dtype, labels, by_class, by_row)
     target = probabilities if labels is None else labels
     kernel = kernels.serving.of(dtype).cross_entropy
-    layer = _Layer(arrays, options, progress)
 
     counted = np.ones(shape.rows, np.bool_)
     if labels is not None and given.ignore_index is not None:
@@ -375,8 +391,9 @@ def _loss_of_layer(
         logits = chunk.logits[:, :, np.newaxis]
         grad = logits if with_grad else None
         total += kernel(
-            logits, None, target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False, given.threads
-        )
+            logits, layer.mask_of(chunk), target[chunk.rows], by_class, weights, for_kernel, *memory, grad, None, False,
+            given.threads,
+        )  # fmt: skip
         if order is not None:
             for rows, computed in zip(laid.rows, memory, strict=True):
                 if rows is not None:
@@ -385,6 +402,16 @@ def _loss_of_layer(
             layer.add_gradients(chunk)
     results, _ = loss_of(laid, total, for_kernel.divisor, dtype)
     return results[0], layer.gradients() if with_grad else None, results[1]
+
+
+def _class_mask(where: ArrayLike | None, classes: int) -> Array | None:
+    """The mask of the classes of a layer, checked."""
+    if where is None:
+        return None
+    mask = plain_array(where, "where")
+    if mask.shape != (classes,):
+        raise ValueError(f"where must have shape {(classes,)}, got {mask.shape}")
+    return checked_mask(mask, (classes,))
 
 
 class _Chunk(NamedTuple):
@@ -405,10 +432,14 @@ class _Layer:
     """A linear layer: its outputs, a chunk of rows at a time, and its gradients, added up chunk by chunk.
 
     Arrays of another dtype than the logits are converted in parts. Blocks of converted weights and blocks of their
-    gradient share the same memory."""
+    gradient share the same memory.
 
-    def __init__(self, arrays: Layer, options: LayerOptions, progress: Progress) -> None:
+    The logits of classes that take no part may be anything, since the kernels do not read them, and their gradient is
+    0. Their weights may be anything too, so the product with the gradient has zeros in their place."""
+
+    def __init__(self, arrays: Layer, where: Array | None, options: LayerOptions, progress: Progress) -> None:
         self.hidden, self.weight, self.bias, outputs = arrays
+        self._where = where
         self.dtype = outputs.dtype
         self.sum_dtype = self.dtype  # of the gradient of the weights; nothing is added to that of a single chunk
         self._threads = options.loss.threads
@@ -425,7 +456,7 @@ class _Layer:
         n, d = self.hidden.shape
         classes = len(self.weight)
         width = classes  # how many numbers of each row are in memory
-        if order is not None or self.hidden.dtype != self.dtype or self.weight.dtype != self.dtype:
+        if order is not None or self.hidden.dtype != self.dtype or self._weights_are_copied:
             width += 3 * d  # those of hidden, of its gradient, and of a part of this
         if order is not None and copies_target:
             width += classes
@@ -457,13 +488,19 @@ class _Layer:
             yield _Chunk(rows, max(0, min(stop, counted) - start), hidden, logits)
             report(stop, total)
 
+    def mask_of(self, chunk: _Chunk) -> Array | None:
+        """The mask for the logits of a chunk, as kernels take it."""
+        if self._where is None:
+            return None
+        return np.broadcast_to(kernels.stored(self._where)[:, np.newaxis], (*chunk.logits.shape, 1))
+
     @np.errstate(all="ignore")
     def _multiply(self, hidden: Array, logits: Array) -> None:
         if self.weight.dtype == self.dtype:
             np.matmul(hidden, self.weight.T, out=logits)
         else:
             for classes in self._blocks:
-                np.matmul(hidden, self._weights(classes).T, out=logits[:, classes])
+                np.matmul(hidden, self._converted_weights(classes).T, out=logits[:, classes])
         if self.bias is not None:
             logits += self.bias.astype(self.dtype, copy=False)
 
@@ -484,15 +521,15 @@ class _Layer:
         self._has_gradients = True
         if by_bias is not None:
             by_bias += np.ones(len(g), self.dtype) @ g
-        if by_hidden.dtype == self.weight.dtype == self.dtype and isinstance(rows, slice):
+        if by_hidden.dtype == self.dtype and not self._weights_are_copied and isinstance(rows, slice):
             np.matmul(g, self.weight, out=by_hidden[rows])
             return
-        if self.weight.dtype == self.dtype:
+        if not self._weights_are_copied:
             total = g @ self.weight
         else:
             total = np.zeros(hidden.shape, self.dtype)
             for classes in self._blocks:
-                total += g[:, classes] @ self._weights(classes)
+                total += g[:, classes] @ self._weights_that_take_part(classes)
         by_hidden[rows] = self._converted(total, by_hidden.dtype)
 
     @cached_property
@@ -509,10 +546,22 @@ class _Layer:
         """Memory for a block of the weights, or of their gradient."""
         return np.empty(self.weight[: self._blocks[0].stop].shape, self.dtype)
 
-    def _weights(self, classes: slice) -> Array:
+    @property
+    def _weights_are_copied(self) -> bool:
+        """Whether products with a gradient need a copy of the weights."""
+        return self._where is not None or self.weight.dtype != self.dtype
+
+    def _converted_weights(self, classes: slice) -> Array:
         """The weights of some classes, valid until the memory is reused."""
         weight = self.weight[classes]
         return self._convert(weight, self._block[: len(weight)])
+
+    def _weights_that_take_part(self, classes: slice) -> Array:
+        """The weights of some classes, with zeros for those that take no part."""
+        weight = self._converted_weights(classes)
+        if self._where is not None:
+            _set_to_zero(weight, ~self._where[classes])
+        return weight
 
     def _converted(self, array: Array, dtype: np.dtype[Any]) -> Array:
         return array if array.dtype == dtype else self._convert(array, np.empty(array.shape, dtype))
@@ -532,6 +581,10 @@ class _Layer:
         """The accumulated gradients, in the dtypes of the inputs."""
         by_hidden, by_weight, by_bias = self._sums
         del self._sums
+        if self._where is not None:  # (a row without probabilities has NaN gradients, but not for these classes)
+            _set_to_zero(by_weight, ~self._where)
+            if by_bias is not None:
+                _set_to_zero(by_bias, ~self._where)
         if by_weight.dtype != self.weight.dtype:
             by_weight = self._narrowed_in_place(by_weight)
         if by_bias is not None and self.bias is not None:
@@ -549,6 +602,12 @@ class _Layer:
         del narrow
         sums.resize(-(-sums.size * dtype.itemsize // sums.itemsize), refcheck=False)  # nothing else refers to it
         return sums.view(dtype)[: self.weight.size].reshape(self.weight.shape)
+
+
+def _set_to_zero(array: Array, classes: Array) -> None:
+    """Set these classes, along the first axis, to 0."""
+    where = classes.reshape(-1, *(1 for _ in array.shape[1:]))
+    np.copyto(array, array.dtype.type(0), where=where)
 
 
 def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:

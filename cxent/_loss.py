@@ -1,4 +1,4 @@
-"""What all losses share: the weights of rows and classes, and what the sum of the losses is divided by."""
+"""Code shared by all losses: the weights of rows and classes, and the divisor of a mean."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ._arrays import Shape
 from ._options import LossOptions
 from ._types import Array
 
-_Weights: TypeAlias = tuple[Array | None, Array | None]  # of the classes, and of the rows as (outer, inner)
+_Weights: TypeAlias = tuple[Array | None, Array | None]  # of classes, and of rows as (outer, inner)
 
 
 Weighted: TypeAlias = tuple[Array | None, Array | None, kernels.Options]
-"""The weights of classes and of rows, and the options of a loss, as kernels take them."""
+"""The weights of classes, the weights of rows, and the options of a loss, as kernels take them."""
 
 
 def weighted(
@@ -28,9 +28,9 @@ def weighted(
     by_row: Array | None = None,
     divisors: tuple[float, float] | None = None,
 ) -> Weighted:
-    """The weights of a loss of labels, as ``(outer, inner)``, or without them of class probabilities.
+    """The weights and options of a loss, given labels as ``(outer, inner)``, or None for class probabilities.
 
-    The divisors follow from them, unless these rows are a part of those of a mean.
+    The divisors of a mean follow from the weights, unless the rows are only part of a mean.
     """
     if divisors is not None:
         options = options._replace(reduction="sum")
@@ -41,7 +41,7 @@ def weighted(
     found = 2.0**exponent, 1.0
     if options.reduction == "mean":
         (by_class, by_row), found = _mean(options.ignore_index, shape, dtype, labels, by_class, by_row)
-        if labels is None:  # then the weights of classes are no part of the divisor
+        if labels is None:  # then the divisor does not depend on class weights
             found = math.ldexp(found[0], exponent), found[1]
     if by_class is None and options.label_smoothing:
         by_class = np.ones(shape.classes, dtype)
@@ -67,10 +67,10 @@ def _mean(
     by_class: Array | None,
     by_row: Array | None,
 ) -> tuple[_Weights, tuple[float, float]]:
-    """The weights of a mean, and what its sums are divided by: the sum of the weights of the rows that count, times
-    those of their classes; and the sum of the rows' alone, for the z terms.
+    """The weights of a mean, and the divisors of its sums: the sum of row weights times class weights over the rows
+    that count, and the sum of the row weights alone, for the z terms.
 
-    The weights are scaled by powers of two where their sums are too large or too small to divide by.
+    Weights are scaled by powers of two if their sums are too large or too small to divide by.
     """
     weights = by_class, by_row
     if by_row is None and (labels is None or (by_class is None and ignored is None)):
@@ -86,5 +86,5 @@ def _mean(
 def scaled_weights(weights: Array | None, exponent: int) -> Array | None:
     if weights is None or exponent == 0:
         return weights
-    with np.errstate(over="ignore", under="ignore"):  # in rows that do not count
+    with np.errstate(over="ignore", under="ignore"):  # (possible in rows that do not count)
         return np.ldexp(weights, exponent)

@@ -1,6 +1,6 @@
-"""Options: numbers and words, checked.
+"""Checks of options: numbers and words.
 
-The first step of a call, and one that it takes once: from then on its options are a plain record.
+The first step of a call. After it, the options are a plain record.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from . import _workers
 from ._types import Axis, Convention, Direction, Real, Reduction
 
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
-CONVENTIONS: tuple[Convention, ...] = ("xgboost", "lightgbm", "exact")
+CONVENTIONS: tuple[Convention, ...] = ("xgboost", "xgboost-abs", "lightgbm", "catboost", "exact")
 MOST_CLASSES = 2**62
 
 Axes: TypeAlias = int | tuple[int, ...] | None
-"""The class axes, checked but for their range, which depends on the array."""
+"""The class axes, checked except for their range, which depends on the array."""
 
 _Word = TypeVar("_Word", bound=str)
 
 
 class LossOptions(NamedTuple):
-    """The options of a loss, but for its weights, which are arrays."""
+    """The options of a loss, except for weights, which are arrays."""
 
     axis: int
     reduction: Reduction
@@ -36,14 +36,14 @@ class LossOptions(NamedTuple):
     label_smoothing: float
     focal_gamma: float
     z_loss: float
-    softcap: float  # 0: none
+    softcap: float  # 0 means none
     temperature: float
     threads: int
-    is_plain: bool  # whether the loss is a sum or a mean without any option
+    is_plain: bool  # a sum or a mean without other options
 
 
 class BinaryOptions(NamedTuple):
-    """Those of a loss of two classes."""
+    """The options of a two-class loss."""
 
     reduction: Reduction
     ignore_index: int | None
@@ -53,7 +53,7 @@ class BinaryOptions(NamedTuple):
 
 
 class DivergenceOptions(NamedTuple):
-    """Those of a divergence."""
+    """The options of a divergence."""
 
     comparison: str  # forward, reverse or jensen-shannon
     beta: float
@@ -61,7 +61,7 @@ class DivergenceOptions(NamedTuple):
 
 
 class LayerOptions(NamedTuple):
-    """Those of a linear layer's outputs."""
+    """The options of a linear layer's outputs."""
 
     loss: LossOptions
     chunk_bytes: int
@@ -76,19 +76,19 @@ class ComparisonOptions(NamedTuple):
 
 
 class PartOptions(NamedTuple):
-    """Those of a part of the classes."""
+    """The options of a part of the classes."""
 
     axis: int
     first_class: int
     top_k: int
     temperature: float
-    classes: int | None  # of all parts
+    classes: int | None  # in all parts
     reduction: Reduction
     threads: int
 
 
 def axes_and_threads(axis: Axis, workers: SupportsIndex | None) -> tuple[Axes, int]:
-    """The options of what has no others."""
+    """The checked options of functions that have no others."""
     if workers is None:
         workers = _default_workers()
     if type(axis) is int and type(workers) is int and workers == 1:  # in small calls every check counts
@@ -107,14 +107,14 @@ def loss_options(
     temperature: Real = 1.0,
     focal_gamma: Real = 0.0,
 ) -> LossOptions:
-    """The options of a loss, of those that a public function is given."""
+    """The checked options of a loss."""
     if workers is None:
         workers = _default_workers()
     threads = 1 if type(workers) is int and workers == 1 else thread_count(workers)
     given = axis, reduction, ignore_index, threads, label_smoothing, focal_gamma, z_loss, softcap, temperature
     try:
         return _known_options(*given)
-    except Exception:  # one is refused, or cannot be hashed, as some that are to be refused: the check names it
+    except Exception:  # an option is invalid, and perhaps not hashable: the check below raises its error
         pass
     return _checked_options(*given)
 
@@ -126,7 +126,7 @@ def binary_options(
     label_smoothing: Real,
     focal_gamma: Real,
 ) -> BinaryOptions:
-    """Those of a loss of two classes."""
+    """The checked options of a two-class loss."""
     options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, focal_gamma=focal_gamma)
     return BinaryOptions(
         options.reduction, options.ignore_index, options.label_smoothing, options.focal_gamma, options.threads
@@ -136,7 +136,7 @@ def binary_options(
 def kl_options(
     direction: Direction, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
 ) -> DivergenceOptions:
-    """Those of a Kullback-Leibler divergence."""
+    """The checked options of a Kullback-Leibler divergence."""
     options = loss_options(axis, reduction, None, workers, temperature=temperature)
     return DivergenceOptions(one_of(("forward", "reverse"), direction, "direction"), 0.0, options)
 
@@ -144,7 +144,7 @@ def kl_options(
 def js_options(
     beta: Real, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
 ) -> DivergenceOptions:
-    """Those of a Jensen-Shannon divergence."""
+    """The checked options of a Jensen-Shannon divergence."""
     options = loss_options(axis, reduction, None, workers, temperature=temperature)
     share = _real(beta, "beta", "a number between 0 and 1", lambda b: 0 < b < 1)
     return DivergenceOptions("jensen-shannon", share, options)
@@ -158,7 +158,7 @@ def score_options(
     softcap: Real | None,
     temperature: Real,
 ) -> tuple[LossOptions, int]:
-    """Those of scores, and how many of the largest logits are wanted."""
+    """The checked options of scores, and the number of largest logits to return."""
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
     return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "an integer")
 
@@ -174,7 +174,7 @@ def layer_options(
     temperature: Real = 1.0,
     top_k: SupportsIndex = 0,
 ) -> LayerOptions:
-    """Those of a loss or of scores of a linear layer's outputs."""
+    """The checked options of a loss or scores of a linear layer's outputs."""
     options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
     return LayerOptions(options, _chunk_size(chunk_bytes), _integer(top_k, "top_k", "an integer"))
 
@@ -207,7 +207,7 @@ def part_options(
     classes: SupportsIndex | None = None,
     reduction: Reduction = "sum",
 ) -> PartOptions:
-    """Those of logits whose other classes are elsewhere."""
+    """The checked options of a part of the classes."""
     threads = thread_count(workers)
     return PartOptions(
         single_axis(axis),
@@ -239,7 +239,7 @@ def _checked_options(
     gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
     if gamma and label_smoothing:
         raise ValueError(
-            f"focal_gamma is {gamma} and label_smoothing is {label_smoothing}: a focal loss is one of labels"
+            f"focal_gamma must be 0 with label smoothing, got focal_gamma={gamma} and label_smoothing={label_smoothing}"
         )
     z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
     temperature = checked_temperature(temperature)
@@ -253,13 +253,18 @@ def _checked_options(
     )
 
 
-# The checks would be a third of a small call. Equal numbers of two types are two keys: False is no 0.0.
+# Cached, since the checks would take a third of a small call. Typed, since False is not 0.0.
 _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_checked_options)
 
 
 def checked_temperature(value: object) -> float:
     """`temperature` as a number."""
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
+
+
+def checked_pos_weight(value: object) -> float:
+    """`pos_weight` as a number."""
+    return _real(value, "pos_weight", "a finite non-negative number", lambda a: 0 <= a < math.inf)
 
 
 def _real(value: object, name: str, expected: str, accepts: Callable[[float], bool]) -> float:
@@ -270,7 +275,7 @@ def _real(value: object, name: str, expected: str, accepts: Callable[[float], bo
         raise TypeError(f"{name} must be {expected}, got {value!r}")
     try:
         number = float(value)
-    except OverflowError:  # an integer too large
+    except OverflowError:  # an integer that is too large
         number = math.inf
     if not accepts(number):
         raise ValueError(f"{name} must be {expected}, got {value!r}")
@@ -300,13 +305,13 @@ def _axes(axis: Axis) -> Axes:
     return _integer(axis, "axis", expected)
 
 
-_default_workers = _workers.default.get  # (looked up once, for small calls)
+_default_workers = _workers.default.get  # (looked up once, to save time in small calls)
 
 
 def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
-    """`workers` as a number of threads, at most one a CPU; negative numbers count down from all CPUs, which are -1.
+    """`workers` as a number of threads, at most one per CPU; -1 means all CPUs, -2 all but one, and so on.
 
-    None is the default, which `set_workers` sets.
+    None means the default, which `set_workers` sets.
     """
     if workers is None:
         workers = _default_workers()
@@ -320,7 +325,7 @@ def thread_count(workers: SupportsIndex | None, name: str = "workers") -> int:
 
 
 def one_of(choices: tuple[_Word, ...], value: object, name: str) -> _Word:
-    """The one of several words that the value is: a string of any type, such as a member of a StrEnum."""
+    """The choice that equals the value, which may be a string of any type, for instance a member of a StrEnum."""
     if isinstance(value, str):
         for choice in choices:
             if value == choice:

@@ -1,4 +1,4 @@
-"""What the caller gets of what kernels wrote: the last step of a call."""
+"""Results for the caller, from the memory that kernels have written: the last step of a call."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ALWAYS_FITS = 1e38
 
 
 def result_of(laid: Laid) -> Any:
-    """The first result in the shape of the inputs; a scalar for what has no axes."""
+    """The first result in the shape of the inputs; a scalar instead of an array without axes."""
     if laid.copies:
         _copy(laid)
     result = laid.results[0]
@@ -22,7 +22,7 @@ def result_of(laid: Laid) -> Any:
 
 
 def rows_of(laid: Laid) -> list[RowResults]:
-    """The results of rows, likewise."""
+    """The results per row, with scalars instead of arrays without axes."""
     rows = laid.row_results
     for k, a in enumerate(rows):
         if a is not None and a.ndim == 0:
@@ -31,8 +31,9 @@ def rows_of(laid: Laid) -> list[RowResults]:
 
 
 def loss_of(laid: Laid, total: float, divisor: float, dtype: np.dtype[Any]) -> tuple[list[RowResults], list[Any]]:
-    """The results of rows and those in the shape of the inputs; the loss, the first of the former, is the total that
-    a kernel returned, unless that of each row is wanted.
+    """The results per row, the first of which is the loss, and the results in the shape of the inputs.
+
+    Unless losses per row are requested, the loss is the total that the kernel returned.
     """
     if laid.copies:
         _copy(laid)
@@ -43,8 +44,8 @@ def loss_of(laid: Laid, total: float, divisor: float, dtype: np.dtype[Any]) -> t
 
 
 def scalar(total: float, dtype: np.dtype[Any]) -> Scalar:
-    """The total in the logits' dtype: inf, without a warning, if it is too large for that."""
-    if abs(total) < _ALWAYS_FITS:  # the context below would be an eighth of a small call
+    """The total in the dtype of the logits; if it is too large for that, inf without a warning."""
+    if abs(total) < _ALWAYS_FITS:  # the context below would take an eighth of a small call
         return cast(Scalar, dtype.type(total))
     with np.errstate(over="ignore"):
         return cast(Scalar, dtype.type(total))
@@ -52,12 +53,12 @@ def scalar(total: float, dtype: np.dtype[Any]) -> Scalar:
 
 def _copy(laid: Laid) -> None:
     for memory, result in laid.copies:
-        with np.errstate(all="ignore"):  # what is too large becomes infinite, as in a kernel
+        with np.errstate(all="ignore"):  # numbers that are too large become infinite, as in kernels
             result[...] = memory
 
 
 def narrowed(array: Array, dtype: np.dtype[Any]) -> Array:
-    """An array in a dtype that may be narrower: what is too large becomes infinite."""
+    """An array in a dtype that may be narrower; numbers that are too large become infinite."""
     if array.dtype == dtype:
         return array
     with np.errstate(all="ignore"):

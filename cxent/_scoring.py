@@ -122,8 +122,10 @@ def token_logprobs(
     --------
     perplexity : The perplexity of a whole text.
 
-    Notes ----- Equal logits share a rank, which happens often in half precision, so several ids of a row may have rank
-    1. The greedy choice is ``top_ids[..., 0]`` with ``top_k=1``, the lowest of these ids.
+    Notes
+    -----
+    Equal logits share a rank, which happens often in half precision, so several ids of a row may have rank 1. The
+    greedy choice is ``top_ids[..., 0]`` with ``top_k=1``, the lowest of these ids.
 
     Where there is no rank, it is ``np.iinfo(np.int64).max``, so that ``rank <= 5`` never counts it as a hit. There is
     none for ignored ids, nor in rows that contain NaN or +inf or nothing but -inf. Such rows have no probabilities:
@@ -167,7 +169,7 @@ def token_logprobs(
     if shape.row_count:
         given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
         kernel = kernels.serving.of(dtype).token_logprobs
-        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, options.threads)
+        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, None, options.threads)
     return TokenLogprobs(*rows_of(laid))
 
 

@@ -1,4 +1,5 @@
-"""Whether the kernels of this installation compute what they should, and how fast they are: ``python -m cxent``."""
+"""A self-check of this installation: whether its kernels compute correct results, and how fast. See ``python -m
+cxent``."""
 
 from __future__ import annotations
 
@@ -17,24 +18,24 @@ from . import _golden, kernels
 from ._cross_entropy import cross_entropy, cross_entropy_with_grad
 from ._softmax import log_softmax, logsumexp, softmax
 
-MOST_ULPS = 4  # what is promised
+MOST_ULPS = 4  # as promised
 ROWS = 8
 CLASSES = [3, 10, 100, 257, 1000]
 SPEEDS = [(1, 10), (1_000, 10), (1_000, 1_000)]
 
 
 class Check(NamedTuple):
-    """What was found of the kernels of one level."""
+    """The result of checking the kernels of one level."""
 
     kernels: str
     passed: bool
     worst_error: float  # in units in the last place
-    golden_hashes: int  # that were compared; 0 for kernels outside the promise of the same bits
+    golden_hashes: int  # compared; 0 for kernels whose bits are not promised
     golden_failures: list[str]
 
 
 class Speed(NamedTuple):
-    """Millions of logits a second."""
+    """Speed in millions of logits per second."""
 
     call: str
     cxent: float
@@ -53,7 +54,7 @@ def _served_by(name: str) -> Iterator[None]:
 
 @contextmanager
 def _many_parts() -> Iterator[None]:
-    """Calls of the golden hashes' size have several parts, as there."""
+    """Split calls into as many parts as when the golden hashes were made."""
     from .kernels import threads
 
     before = threads.set_sizes(_golden.PART_SIZE, _golden.PART_SIZE)
@@ -69,7 +70,7 @@ def _results(x: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> list[np.n
 
 
 def _exact(row: np.ndarray[Any, Any], label: int) -> list[list[Decimal]]:
-    """What `_results` gives of a row, to 40 digits."""
+    """The results of `_results` for one row, to 40 digits."""
     with localcontext(prec=40):
         logits = [Decimal(x) for x in row.tolist()]
         m = max(logits)
@@ -88,9 +89,9 @@ def _ulps(found: Any, exact: Decimal, dtype: Any) -> float:
 
 
 def worst_error(name: str) -> float:
-    """The largest error that is found, in units in the last place.
+    """The largest error found, in units in the last place.
 
-    Differences of the logits are exact, so that their rounding is no part of it.
+    Differences between the logits are exact, so their rounding does not count.
     """
     worst = 0.0
     for classes in CLASSES:
@@ -108,7 +109,7 @@ def worst_error(name: str) -> float:
 
 
 def golden_failures(name: str) -> tuple[int, list[str]]:
-    """How many golden hashes were compared, and those that differ."""
+    """How many golden hashes were compared, and which of them differ."""
     expected = _golden.expected()
     compared, failures = 0, []
     with _served_by(name), _many_parts():
@@ -122,7 +123,7 @@ def golden_failures(name: str) -> tuple[int, list[str]]:
 
 
 def check(name: str) -> Check:
-    """Check the kernels of that name."""
+    """Check the kernels with this name."""
     error = worst_error(name)
     compared, failures = golden_failures(name) if name in kernels.fused() else (0, [])
     return Check(name, error <= MOST_ULPS and not failures, error, compared, failures)
@@ -140,7 +141,7 @@ def _numpy_loss(x: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> Any:
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    """The least of several runs."""
+    """The shortest of several runs."""
     call()
     least, end = float("inf"), time.perf_counter() + 0.03
     while time.perf_counter() < end:
@@ -151,7 +152,7 @@ def _seconds(call: Callable[[], Any]) -> float:
 
 
 def speeds() -> list[Speed]:
-    """The speed beside NumPy's, float32 on one thread."""
+    """The speed of cxent and of NumPy, for float32 on one thread."""
     found = []
     for rows, classes in SPEEDS:
         x = _golden.uniform((rows, classes), 1).astype(np.float32)
@@ -167,7 +168,7 @@ def speeds() -> list[Speed]:
 
 
 def cpu_name() -> str:
-    """The name that the CPU gives itself, if the system tells it."""
+    """The name of the CPU, if the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

@@ -1,4 +1,4 @@
-"""Softmax, log-softmax, logsumexp, and the derivatives of the first two."""
+"""Softmax, log-softmax and logsumexp, and the derivatives of the first two."""
 
 from __future__ import annotations
 
@@ -25,61 +25,60 @@ def softmax(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
-    """Probabilities from logits.
+    r"""Probabilities from logits.
 
-    ``p_j = exp(x_j - m) / sum_k exp(x_k - m)``, with m the largest logit of the row, of logits that were divided by the
-    temperature.
+    .. math:: p_j = \frac{\exp(x_j)}{\sum_k \exp(x_k)}
+
+    where the logits have been divided by the temperature.
 
     Parameters
     ----------
     x : array_like
-        Logits, of any shape. float32 and float64 are computed as such, float16 and bfloat16
-        (of ml_dtypes) in float32, integers and booleans in float64.
+        Logits, of any shape. float32 and float64 are computed in their own dtype, float16 and bfloat16 (from ml_dtypes)
+        in float32, integers and booleans in float64.
     axis : int, tuple of ints or None, default -1
-        The class axis, or axes: the probabilities along them sum to 1. None stands for all axes. Any axis of an array
-        in C or F order is reached without a copy; where the strides cannot be described as (outer, classes, inner),
-        x is copied once.
+        Class axis or axes, along which the probabilities sum to 1. None means all axes. Any axis of an array in C or F
+        order is used without a copy; an array whose strides do not fit a view (outer, classes, inner) is copied once.
     temperature : float, default 1
-        What the logits are divided by, from 1e-30 to 1e30: a few rows at a time, without a copy of all.
+        Logits are divided by it, a few rows at a time, so no copy of the logits is made; from 1e-30 to 1e30.
     where : array_like of bool, optional
-        Which logits take part, of a shape that broadcasts to that of x. The others have probability 0, whatever they
-        are; a row without any is all 0.
+        Which logits take part, in a shape that broadcasts to that of x. All others have probability 0, whatever they
+        are. In a row without any, all probabilities are 0.
     out : ndarray, optional
-        Where to put the probabilities, with the shape and dtype of the result. It may be x itself: then nothing of the
-        size of x is allocated. It may also have any strides, or overlap x in part, which takes a copy.
+        Where to put the probabilities, with the shape and dtype of the result. It may be x itself; then nothing of its
+        size is allocated. It may also have any strides or partly overlap x, at the cost of a copy.
     workers : int, optional
-        How many threads may share the rows, if there are many numbers; -1 stands for all CPUs that this process may
-        use. By default `get_workers` of them, which is 1 unless it was set. The results have the same bits for any
-        number.
+        Number of threads that share the rows of large inputs; -1 means all CPUs that this process may use. The default
+        is that of `get_workers`: 1, unless it was set. The results have the same bits for any number.
 
     Returns
     -------
     ndarray
-        The probabilities, in the shape of x: `out`, if given.
+        The probabilities, in the shape of x. It is `out`, if given.
 
     Raises
     ------
     TypeError
-        If x is complex, object, string, masked or of another floating type, `where` is not boolean, `out` has another
-        dtype, or `axis` is neither an integer nor a tuple of integers nor None.
+        If x is complex, object, string, masked or of another floating dtype, `where` is not boolean, `out` has another
+        dtype than the result, or `axis` is not an integer, a tuple of integers or None.
     ValueError
-        If `where` does not broadcast to the shape of x, `out` has another shape or is read-only,
-        or `workers` is 0 or below -CPUs.
+        If `where` does not broadcast to the shape of x, `out` has another shape or is read-only, or `workers` is 0 or
+        below minus the number of CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
     See Also
     --------
-    log_softmax : Its logarithm, without loss of digits.
+    log_softmax : The logarithm of the softmax, without loss of digits.
     softmax_backward : The vector-Jacobian product.
 
     Notes
     -----
-    A probability is within 4 units in the last place of the exact value for the logits as given (a temperature rounds
-    them). Those below the
-    smallest normal number may be 0. Half precision is rounded once, at the end. A row with NaN or +inf is NaN; -inf has
-    probability 0; a row of -inf alone is NaN. The usual shift by the maximum, whose rounding is avoided here, is
-    analysed in [1]_.
+    Probabilities are within 4 units in the last place of the exact value for the logits as given; a temperature adds
+    its own rounding. Results below the smallest normal number may be 0. Half precision is rounded once, at the end. A
+    row that contains NaN or +inf is NaN. A logit of -inf has probability 0, but a row of nothing but -inf is NaN.
+
+    The usual shift by the maximum is analysed in [1]_; its rounding is avoided here.
 
     References
     ----------
@@ -114,30 +113,31 @@ def log_softmax(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
-    """Log-probabilities from logits.
+    r"""Log-probabilities from logits.
 
-    ``log p_j = (x_j - m) - log(sum_k exp(x_k - m))``, with m the largest logit of the row, of logits that were divided
-    by the temperature.
+    .. math:: \log p_j = x_j - \log \sum_k \exp(x_k)
+
+    where the logits have been divided by the temperature.
 
     Parameters
     ----------
     x : array_like
         Logits, of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
-        The class axis, or axes; as in `softmax`.
+        Class axis or axes; None means all axes.
     temperature : float, default 1
-        What the logits are divided by; as in `softmax`.
+        Logits are divided by it; from 1e-30 to 1e30.
     where : array_like of bool, optional
-        Which logits take part; as in `softmax`. The others have -inf, as all of a row without any.
+        Which logits take part, in a shape that broadcasts to that of x. All others have log-probability -inf.
     out : ndarray, optional
-        Where to put the log-probabilities; as in `softmax`. It may be x itself.
+        Where to put the log-probabilities, with the shape and dtype of the result. It may be x itself.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        The log-probabilities, in the shape of x: `out`, if given.
+        The log-probabilities, in the shape of x. It is `out`, if given.
 
     Raises
     ------
@@ -150,8 +150,9 @@ def log_softmax(
 
     Notes
     -----
-    The logarithm is taken as ``log1p`` of the sum without its largest term, so that a probability of almost 1 has
-    its exact logarithm and not 0. Special values as in `softmax`; the logarithm of probability 0 is -inf.
+    With m the largest logit, it is computed as :math:`(x_j - m) - \mathrm{log1p}(r)`, where r is the sum of
+    :math:`\exp(x_k - m)` over all other classes. The logarithm of a probability of almost 1 therefore keeps its digits,
+    and does not become 0. Special values are as in `softmax`; the logarithm of probability 0 is -inf.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0])
     array([-2.40760596, -1.40760596, -0.40760596])
 
-    The digits of a confident prediction stay:
+    A confident prediction keeps its digits:
 
     >>> print(f"{log_softmax(np.float32([17, 0, 0]))[0]:.4e}")
     -8.2799e-08
@@ -186,47 +187,47 @@ def logsumexp(
     where: ArrayLike | None = None,
     workers: SupportsIndex | None = None,
 ) -> Any:
-    """The logarithm of the sum of exponentials.
+    r"""The logarithm of the sum of exponentials.
 
-    ``lse = m + log(sum_k exp(x_k - m))``, with m the largest number of the row, and with factors
-    ``log(sum_k b_k exp(x_k))``.
+    .. math:: \mathrm{lse} = \log \sum_k b_k \exp(x_k)
+
+    where b is 1 unless given.
 
     Parameters
     ----------
     x : array_like
-        Of any shape; dtypes as in `softmax`.
+        Numbers, of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
-        The axis, or axes, to sum over; None stands for all.
+        Axis or axes to sum over; None means all axes.
     keepdims : bool, default False
-        Whether the axes summed over stay, with length one.
+        Whether to keep the axes summed over, with length one.
     b : array_like, optional
-        Factors of the exponentials, of either sign, broadcast with x. Where one is 0, x takes no part.
+        Factors of the exponentials, of either sign, broadcast with x. Where b is 0, x takes no part.
     return_sign : bool, default False
-        Whether to return the sign of the sum too, and the logarithm of its magnitude. Without it, that of a negative
-        sum is NaN.
+        Whether to return the logarithm of the magnitude of the sum, and its sign. Otherwise a negative sum gives NaN.
     where : array_like of bool, optional
-        Which numbers take part, of a shape that broadcasts to that of x. Without any, a row is -inf.
+        Which numbers take part, in a shape that broadcasts to that of x. A row without any gives -inf.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     lse : ndarray or scalar
-        One number per row, in the dtype in which x is computed (float32 for half precision), or the wider one of `b`.
-        A Python number has no dtype and follows the other argument.
+        One number per row, in the dtype in which x is computed (float32 for half precision) or that of `b`, whichever
+        is wider. A Python number has no dtype of its own, and takes that of the other argument.
     sign : ndarray or scalar
-        1, -1 or 0 per row, if `return_sign`; NaN where lse is.
+        1, -1 or 0 per row, or NaN where lse is NaN; if `return_sign`.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `softmax`, and if the shapes of x and `b` cannot be broadcast.
+        As in `softmax`, and if the shapes of x and `b` do not broadcast.
 
     Notes
     -----
-    A row with NaN is NaN; otherwise a row with +inf is +inf, and a row of -inf alone is -inf, as in SciPy and PyTorch;
-    so is the sum of no numbers. With factors the sum is taken in float64; where terms of both signs nearly cancel, so
-    do digits.
+    As in SciPy and PyTorch, a row with NaN gives NaN, any other row with +inf gives +inf, and a row of nothing but
+    -inf, or of nothing at all, gives -inf. With factors, the sum is computed in float64; if positive and negative terms
+    nearly cancel, digits are lost.
 
     Examples
     --------
@@ -254,7 +255,7 @@ def logsumexp(
     if sign is not None:
         with np.errstate(all="ignore"):
             lse, sign = lse.astype(arrays.result_dtype), sign.astype(arrays.result_dtype)
-    elif return_sign:  # 0 where the logarithm is -inf
+    elif return_sign:  # 0 if the logarithm is -inf
         sign = np.where(np.isnan(lse), lse, lse != -np.inf).astype(lse.dtype)[()]
     if keepdims:
         shape = [1 if a in arrays.shape.class_axes else n for a, n in enumerate(arrays.shape.whole)]
@@ -271,36 +272,37 @@ def softmax_backward(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
-    """The gradient with respect to the logits, from the gradient with respect to their softmax.
+    r"""The gradient with respect to logits, given the gradient with respect to their softmax.
 
-    ``dL/dx_j = p_j * (g_j - sum_k g_k p_k)``: the product of g with `softmax_jacobian`, without the Jacobian.
+    .. math:: \partial L / \partial x_j = p_j \, (g_j - \sum_k g_k p_k)
+
+    This is the product of g with `softmax_jacobian`, computed without the Jacobian.
 
     Parameters
     ----------
     grad_output : array_like
-        The derivatives g of a scalar L with respect to the probabilities, in their shape.
+        Gradient g of a scalar L with respect to the probabilities, in their shape.
     output : array_like
-        The probabilities p that `softmax` returned.
+        Probabilities p, as returned by `softmax`.
     axis : int, tuple of ints or None, default -1
-        The class axis, or axes, of the softmax.
+        Class axis or axes of the softmax.
     where : array_like of bool, optional
-        The mask that `softmax` was given. The gradient is 0 elsewhere, whatever g is there.
+        The mask that `softmax` was given. All other gradients are 0, whatever g is there.
     out : ndarray, optional
-        Where to put the gradient; it may be one of the inputs.
+        Where to put the gradient. It may be one of the inputs.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        The gradient, in the wider of the two dtypes: `out`, if given. Half precision is computed from float32 copies.
+        The gradient, in the wider of the two dtypes. It is `out`, if given. Half precision is computed from float32
+        copies.
 
     Raises
     ------
-    ValueError
-        If the two shapes differ.
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `softmax`.
+        As in `softmax`, and if the two shapes differ.
 
     Examples
     --------
@@ -327,36 +329,35 @@ def log_softmax_backward(
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
-    """The gradient with respect to the logits, from the gradient with respect to their log-softmax.
+    r"""The gradient with respect to logits, given the gradient with respect to their log-softmax.
 
-    ``dL/dx_j = g_j - exp(l_j) * sum_k g_k``
+    .. math:: \partial L / \partial x_j = g_j - \exp(l_j) \sum_k g_k
 
     Parameters
     ----------
     grad_output : array_like
-        The derivatives g of a scalar L with respect to the log-probabilities, in their shape.
+        Gradient g of a scalar L with respect to the log-probabilities, in their shape.
     output : array_like
-        The log-probabilities l that `log_softmax` returned.
+        Log-probabilities l, as returned by `log_softmax`.
     axis : int, tuple of ints or None, default -1
-        The class axis, or axes, of the log-softmax.
+        Class axis or axes of the log-softmax.
     where : array_like of bool, optional
-        The mask that `log_softmax` was given. The gradient is 0 elsewhere, whatever g is there.
+        The mask that `log_softmax` was given. All other gradients are 0, whatever g is there.
     out : ndarray, optional
-        Where to put the gradient; it may be one of the inputs.
+        Where to put the gradient. It may be one of the inputs.
     workers : int, optional
-        As in `softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        The gradient, in the wider of the two dtypes: `out`, if given. Half precision is computed from float32 copies.
+        The gradient, in the wider of the two dtypes. It is `out`, if given. Half precision is computed from float32
+        copies.
 
     Raises
     ------
-    ValueError
-        If the two shapes differ.
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `softmax`.
+        As in `softmax`, and if the two shapes differ.
 
     Examples
     --------
@@ -375,22 +376,22 @@ def log_softmax_backward(
 
 
 def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
-    """The Jacobian of the softmax, from the probabilities.
+    r"""The Jacobian of the softmax, from the probabilities.
 
-    ``dp_i/dx_j = p_i * (1 - p_j)`` if i = j, and ``-p_i * p_j`` if not.
+    .. math:: \partial p_i / \partial x_j = p_i (\delta_{ij} - p_j)
 
     Parameters
     ----------
     p : array_like
-        Probabilities, as `softmax` returned them; of at most 63 dimensions.
+        Probabilities, as returned by `softmax`; at most 63 dimensions.
     axis : int, default -1
-        The class axis of the softmax.
+        Class axis of the softmax.
 
     Returns
     -------
     ndarray, shape (..., C, C)
-        ``diag(p) - p p^T`` of every row: the other axes in their order, and then i and j. For a gradient alone,
-        `softmax_backward` needs no C * C memory.
+        :math:`\mathrm{diag}(p) - p p^T` for each row; the other axes come first, in their order. To compute a gradient,
+        use `softmax_backward`, which needs no C x C memory.
 
     Raises
     ------
@@ -424,7 +425,7 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
 def _like_logits(
     function: str, x: ArrayLike, axes: Axes, temperature: float, where: ArrayLike | None, out: Out, threads: int
 ) -> Array:
-    """What a kernel makes of logits, in their shape."""
+    """The result of a kernel that returns an array of the logits' shape."""
     arrays = logits_and("x", x, axes, where=where, out=out)
     shape = arrays.shape
     mask = None if where is None else checked_mask(arrays.where, shape.whole)
@@ -436,7 +437,7 @@ def _like_logits(
 
 
 def _logsumexp(arrays: Arrays, mask: Array | None, threads: int) -> tuple[RowResults, RowResults]:
-    """The logsumexp of each row, and no sign."""
+    """The logsumexp of each row, and None for its sign."""
     laid = lay_out(arrays.shape, [arrays.x, mask], rows=[arrays.dtype, None])
     lse, _ = laid.rows
     if arrays.shape.classes:
@@ -448,7 +449,7 @@ def _logsumexp(arrays: Arrays, mask: Array | None, threads: int) -> tuple[RowRes
 
 
 def _logsumexp_with_factors(arrays: Arrays, mask: Array | None, threads: int) -> tuple[RowResults, RowResults]:
-    """The logarithm of the magnitude of sum(b * exp(x)), and the sign of that, in float64."""
+    """The logarithm of the magnitude of sum(b * exp(x)), and the sign of that sum, in float64."""
     x, b = arrays.x, arrays.beside
     assert b is not None
     b = b if mask is None else np.where(mask, b, 0)
@@ -473,7 +474,7 @@ def _backward(
     out: Out,
     threads: int,
 ) -> Array:
-    """The gradient that a backward kernel computes; in half precision from float32 copies."""
+    """The gradient that a backward kernel computes; for half precision, from float32 copies."""
     arrays = gradients_and_results(grad_output, output, axes, where, out)
     shape = arrays.shape
     laid = lay_out(

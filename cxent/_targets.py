@@ -1,7 +1,7 @@
-"""Targets: class indices, class probabilities, ids, and the weights and masks of rows and classes.
+"""Checks of targets, ids, weights and masks.
 
-The third step of a call: their shapes fit the logits, and class indices are classes. They are still arrays in the
-shape that was given.
+The third step of a call: their shapes fit the logits, and class indices are in range. The arrays still have the shape
+in which they were given.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _INT64 = np.dtype(np.int64)
 
 
 Targets: TypeAlias = tuple[Array | None, Array | None, Array | None, Array | None, Array | None]
-"""Class indices, in the rows' shape; class probabilities, in the shape and dtype of the logits; the weights of classes;
-those of rows, broadcast to their shape; and the mask, broadcast to the shape of the logits. (A plain tuple, for small
-calls.)"""
+"""Class indices in the rows' shape; class probabilities in the shape and dtype of the logits; class weights; row
+weights, broadcast to the rows' shape; and the mask, broadcast to the logits' shape. (A plain tuple is the cheapest to
+build.)"""
 
 
 def checked_targets(
     arrays: Arrays, ignore_index: int | None, weight_name: str = "weight", *, focal_gamma: float = 0.0
 ) -> Targets:
-    """Those of a loss; without a target, those of a divergence."""
+    """The target, weights and mask of a loss; without a target, those of a divergence."""
     shape, target = arrays.shape, arrays.target
     if shape.classes == 0:
         _require_classes(arrays)
@@ -35,7 +35,9 @@ def checked_targets(
     if target is not None:
         if target.shape == shape.whole:
             if focal_gamma:
-                raise ValueError(f"focal_gamma is {focal_gamma}: target must be class indices, got shape {shape.whole}")
+                raise ValueError(
+                    f"target must be class indices with focal_gamma={focal_gamma}, got shape {shape.whole}"
+                )
             probabilities = _probabilities(target, arrays, ignore_index)
         else:
             labels = _labels(target, arrays, ignore_index)
@@ -49,9 +51,12 @@ def checked_targets(
     return labels, probabilities, weights, rows, where
 
 
-def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Array, Array | None, Array | None]:
-    """Labels 0 and 1 or probabilities, the weight of the positive class for each number of the last axis, and those of
-    all numbers.
+def checked_binary_targets(
+    arrays: Arrays, options: BinaryOptions, *, checks_labels: bool
+) -> tuple[Array, Array | None, Array | None]:
+    """Labels 0 and 1 or probabilities; the weight of the positive class for each number of the last axis; and the
+    weights of all numbers. Kernels check labels as they read them, which is early enough if no array of the caller is
+    written.
     """
     shape, target, ignore_index = arrays.shape.whole, arrays.target, options.ignore_index
     assert target is not None
@@ -60,9 +65,9 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
     if target.dtype.kind == "f":
         if ignore_index is not None or options.focal_gamma:
             name = "focal_gamma" if ignore_index is None else "ignore_index"
-            raise ValueError(f"{name} is for labels, and target has dtype {target.dtype}: convert it with astype(int)")
-    else:
-        _require_binary_labels(target, ignore_index)
+            raise ValueError(f"{name} needs labels, got target of dtype {target.dtype}: convert it with astype(int)")
+    elif checks_labels:
+        require_binary_labels(target, ignore_index)
     columns = shape[-1] if shape else 1
     by_column = arrays.class_weights
     if by_column is not None:
@@ -80,7 +85,7 @@ def checked_binary_targets(arrays: Arrays, options: BinaryOptions) -> tuple[Arra
     return target, by_column, weights
 
 
-def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
+def require_binary_labels(labels: Array, ignore_index: int | None) -> None:
     if labels.dtype.kind == "b":
         return
     if not kernels.serving.float64.labels_in_range(labels.reshape(1, -1), 2, ignore_index):
@@ -95,10 +100,10 @@ def _require_binary_labels(labels: Array, ignore_index: int | None) -> None:
 def checked_ids(
     arrays: Arrays, ignore_index: int | None, *, several: bool = True, top_k: int = 0
 ) -> tuple[Array, int | None, Array | None]:
-    """Ids of classes with an axis of candidates, and how many there are; None if the axis was not given. And the mask,
+    """Class ids with an axis of candidates; the number of candidates, or None if that axis was not given; and the mask,
     broadcast to the shape of the logits.
 
-    `top_k` is no more than the classes.
+    `top_k` must not exceed the number of classes.
     """
     _require_classes(arrays)
     ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays.shape, ignore_index)
@@ -111,9 +116,15 @@ def checked_ids(
 
 
 def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:
-    """Ids of classes that may be elsewhere, and the weights of rows."""
+    """Ids of classes that may be in another part, and the weights of rows. The mask is checked too."""
+    check_mask(arrays)
     ids = None if arrays.target is None else _ids(arrays, "target").astype(_INT64)
     return ids, _row_weights(arrays)
+
+
+def check_mask(arrays: Arrays) -> None:
+    """Check the mask, and broadcast it to the shape of the logits."""
+    arrays.where = checked_mask(arrays.where, arrays.shape.whole)
 
 
 def checked_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
@@ -141,7 +152,7 @@ def first_outside(target: Array, argument: str, classes: int, ignore_index: int 
 
 
 def _require_classes(arrays: Arrays) -> None:
-    """A row without classes has no label."""
+    """Require that rows have classes, since a row without classes has no label."""
     shape = arrays.shape
     if shape.classes == 0 and shape.row_count > 0:
         axis = shape.class_axes[0]
@@ -175,7 +186,7 @@ def _labels(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
 
 
 def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
-    """Ids, of one class or several for each row."""
+    """Class ids, one or several for each row."""
     ids, shape = arrays.target, arrays.shape
     assert ids is not None
     if ids.shape != shape.rows and not (several and ids.shape[:-1] == shape.rows and ids.ndim > len(shape.rows)):
@@ -193,7 +204,7 @@ def _row_weights(arrays: Arrays) -> Array | None:
 
 
 def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -> Array:
-    """Labels, of which each is a class, or ignored."""
+    """Labels that are all in range or ignored."""
     if labels.dtype.kind not in "iu":  # an empty list
         labels = labels.astype(_INT64)
     flat = labels if labels.ndim == 2 else labels.reshape(1, -1)
@@ -203,7 +214,7 @@ def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -
 
 
 def _require_one_hot(target: Array, arrays: Arrays) -> None:
-    """Integers or booleans in the logits' shape have one 1 in each row, and 0 elsewhere."""
+    """Require that integers or booleans in the shape of the logits have a single 1 in each row, and 0 elsewhere."""
     name, shape = arrays.name, arrays.shape
     is_one_hot = np.count_nonzero(target, axis=shape.class_axes) == 1
     if target.dtype.kind != "b":
@@ -228,7 +239,7 @@ def _require_one_hot(target: Array, arrays: Arrays) -> None:
 
 
 def _require_integers(labels: Any, name: str, meaning: str) -> None:
-    """Labels have an integer dtype; an empty list, which is float64 to NumPy, may be labels too."""
+    """Require labels of an integer dtype. (An empty list is float64 for NumPy, but may be labels too.)"""
     dtype = labels.dtype
     if dtype.kind in "iu" or not labels.size:
         return

@@ -9,39 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-"""An array of one of the floating dtypes; that of ml_dtypes' bfloat16 is known to no checker."""
+"""An array of a floating dtype. Type checkers do not know bfloat16 from ml_dtypes."""
 
 Scalar: TypeAlias = np.floating[Any]
 """float32 or float64."""
 
 RowResults: TypeAlias = Any
-"""One number per row: a `Scalar` where there is one row without other axes, else an `Array`. (NumPy's reductions are
-typed so too: what is returned depends on the number of dimensions.)"""
+"""One number per row: a `Scalar` for one-dimensional logits, otherwise an `Array`. (Like NumPy's reductions, whose
+result depends on the number of dimensions, it is typed as Any.)"""
 
 Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...] | None
 
 Real: TypeAlias = float | np.floating[Any] | np.integer[Any]
-"""A number; a boolean is none, though checkers take it for an int."""
+"""A number. Booleans are rejected, although type checkers accept them as int."""
 
 Out: TypeAlias = Array | None
 """Where to put a result."""
 
 Progress: TypeAlias = Callable[[int, int], object] | bool | None
-"""What is told how many rows are done, and of how many; True: a bar."""
+"""A callable that gets the number of rows done and the number of all rows; True shows a progress bar."""
 
-# (Unions of single words, since stubtest takes an alias of several for a wrong one.)
+# (Unions of single literals, since stubtest rejects aliases of a literal with several values.)
 
 Combined: TypeAlias = Literal["mean"] | Literal["sum"]
 Reduction: TypeAlias = Combined | Literal["none"]
-"""How the losses of the rows are combined, if they are."""
+"""How the losses of the rows are combined, if at all."""
 
 Direction: TypeAlias = Literal["forward"] | Literal["reverse"]
-"""Of a divergence: KL(p, q), or KL(q, p)."""
+"""The direction of a divergence: KL(p, q) or KL(q, p)."""
 
-Convention: TypeAlias = Literal["xgboost"] | Literal["lightgbm"] | Literal["exact"]
+OfXGBoost: TypeAlias = Literal["xgboost"] | Literal["xgboost-abs"]
+Convention: TypeAlias = OfXGBoost | Literal["lightgbm"] | Literal["catboost"] | Literal["exact"]
+"""The library whose objective or metric to reproduce."""
 
 
-# What `show_config` returns.
+# The result of `show_config`.
 
 
 class KernelConfig(TypedDict):

@@ -1,7 +1,7 @@
 """How many CPUs a call may use.
 
-The threads themselves, and how a call's rows are shared among them, are the kernels' (`kernels/threads.pyx`): the
-results have the same bits for any number.
+The threads themselves, and how they share the rows of a call, are in `kernels/threads.pyx`. Results have the same bits
+for any number of threads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def _of_environment() -> int:
-    """What CXENT_WORKERS says, or 1."""
+    """The value of CXENT_WORKERS, or 1."""
     text = os.environ.get("CXENT_WORKERS") or "1"
     try:
         workers = int(text)
@@ -28,16 +28,16 @@ def _of_environment() -> int:
 
 
 _of_process = _of_environment()
-default: ContextVar[int] = ContextVar("workers", default=_of_process)  # of calls that do not say how many
+default: ContextVar[int] = ContextVar("workers", default=_of_process)  # for calls without `workers`
 
 _FRESH = 1e-3  # seconds
-_known = (1, -math.inf)  # the CPUs, and until when that holds
+_known = (1, -math.inf)  # number of CPUs, and when to look again
 
 
 def usable_cpus() -> int:
-    """The CPUs that this process may use: by its affinity, and by the quota of its cgroup.
+    """The number of CPUs that this process may use, according to its affinity and the quota of its cgroup.
 
-    Looked up once a millisecond, since it takes as long as a small call.
+    Looked up at most once per millisecond, since it takes as long as a small call.
     """
     global _known
     now = time.monotonic()
@@ -50,7 +50,7 @@ def usable_cpus() -> int:
 
 
 def _found_quota() -> float:
-    """The whole CPUs of this process's quota, looked up once: it takes 10 microseconds."""
+    """The quota of this process in whole CPUs, looked up once, since that takes 10 microseconds."""
     quota = _cgroup_quota(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))
     return math.inf if quota == math.inf else math.ceil(quota)
 
@@ -59,7 +59,7 @@ _own_quota: Callable[[], float] = cache(_found_quota)
 
 
 def _cgroup_quota(membership: Path, mount: Path) -> float:
-    """The CPUs' worth of time that Linux grants the process's cgroup and those around it."""
+    """The smallest quota, in CPUs, of the process's cgroup and its ancestors."""
     quotas = [math.inf]
     try:
         lines = membership.read_text().splitlines()
@@ -69,7 +69,7 @@ def _cgroup_quota(membership: Path, mount: Path) -> float:
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue
-        # Version 2 has one tree; version 1 one for each set of controllers.
+        # Version 2 has one tree, version 1 has one for each set of controllers.
         top = mount / controllers
         for group in (top / path.lstrip("/"), *(top / path.lstrip("/")).parents):
             quotas.append(_quota(group))
@@ -86,5 +86,5 @@ def _quota(group: Path) -> float:
             quota = (group / "cpu.cfs_quota_us").read_text()
             period = (group / "cpu.cfs_period_us").read_text()
         return int(quota) / int(period) if quota != "max" and int(quota) > 0 else math.inf
-    except (OSError, ValueError):  # no such file: no quota here
+    except (OSError, ValueError):  # no such file: no quota
         return math.inf

@@ -1,6 +1,6 @@
-"""The documentation site: ``nox -s docs``, or ``sphinx-build -W docs build/docs``.
+"""Configuration of the documentation site: ``nox -s docs``, or ``sphinx-build -W docs build/docs``.
 
-The pages are Markdown, so that the repository's host shows them too. Only here, inline code that names a public
+The pages are Markdown, so that the repository's host renders them too. On the site, inline code that names a public
 function becomes a link to it.
 """
 
@@ -32,22 +32,22 @@ extensions = [
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["generated/*.md"]
-default_role = "py:obj"  # what docstrings have in single backticks, if it is a function
-nitpicky = False  # (numpydoc's types are words, such as array_like)
+default_role = "py:obj"  # for single backticks in docstrings
+nitpicky = False  # (numpydoc types such as array_like are not links)
 autosummary_generate = True
-autodoc_typehints = "none"  # (the docstrings say the types; those of array_like are eight lines each)
+autodoc_typehints = "none"  # (types are in the docstrings; that of ArrayLike would take eight lines)
 maximum_signature_line_length = 70
 numpydoc_show_class_members = False
-# All but: not every function has relatives, or needs more words than a line; and summaries say what is returned.
+# Not every function needs a See Also section or an extended summary, and summaries may be noun phrases.
 numpydoc_validation_checks = {"all", "SA01", "ES01", "SS05"}
-numpydoc_validation_exclude = {r"\.(TokenLogprobs|Perplexity|LinearGradients|Part)\b"}  # records: a line for each field
+numpydoc_validation_exclude = {r"\.(TokenLogprobs|Perplexity|LinearGradients|Part)\b"}  # records, with a line per field
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cxent"
 html_static_path = ["_static"]
 html_css_files = ["narrow.css"]
 html_show_sourcelink = False
-html_sidebars = {"**": ["captions.html"]}  # every page, in its group
+html_sidebars = {"**": ["captions.html"]}  # all pages, in their groups
 templates_path = ["_templates"]
 html_theme_options = {
     "show_prev_next": True,
@@ -57,6 +57,9 @@ html_theme_options = {
     "navbar_center": [],
     "navbar_end": ["theme-switcher"],
 }
+
+
+LOST = "\N{LARGE ORANGE SQUARE}"
 
 
 def public_name(code: str) -> str | None:
@@ -81,8 +84,20 @@ def link_code(app: Sphinx, doctree: nodes.document) -> None:
             link += code
 
 
+def colour_lost_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """Colour the cells that Markdown marks with an orange square, which not every font has."""
+    for text in [*doctree.findall(nodes.Text)]:
+        if LOST in text:
+            is_cell = isinstance(text.parent.parent, nodes.entry)
+            marked = nodes.inline("", text.replace(LOST, "").strip(), classes=["lost"])
+            before, _, after = text.partition(LOST)
+            legend = [nodes.Text(before), nodes.inline("", "Orange", classes=["lost"]), nodes.Text(after)]
+            text.parent.replace(text, [marked] if is_cell else legend)
+
+
 def change_markdown(app: Sphinx, page: str, source: list[str]) -> None:
-    """Links to files outside of `docs` become downloads; no empty line, which doctest needs, ends a block of code."""
+    """Turn links to files outside of `docs` into downloads, and drop the empty line that doctest needs before a closing
+    fence."""
     source[0] = re.sub(r"(?<!!)(\[[^\]]+\])\(\.\./", r"\1(path:../", source[0])
     source[0] = source[0].replace("\n\n```\n", "\n```\n")
 
@@ -90,3 +105,4 @@ def change_markdown(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("source-read", change_markdown)
     app.connect("doctree-read", link_code)
+    app.connect("doctree-read", colour_lost_cells)

@@ -1,7 +1,7 @@
-"""The pictures of the pages: ``python docs/pictures.py`` draws them, with ``--examples`` those of the examples too.
+"""Draw the pictures of the pages: ``python docs/pictures.py``, with ``--examples`` those of the examples too.
 
-They are committed, so that the repository's host shows them. `pip install -e '.[examples]'` has what this needs; the
-examples take about four minutes on two cores.
+They are committed, so that the repository's host shows them. Needs `pip install -e '.[examples]'`; the examples take
+about four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import cxent
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-EXAMPLES = ["train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary"]
+EXAMPLES = ["train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary", "train_boosted"]
 STYLE = {
     "svg.hashsalt": "cxent",
     "figure.figsize": (7, 3.5),
@@ -41,7 +41,7 @@ BLUE, ORANGE, GREEN, GRAY = "#1f5fa8", "#c4580a", "#2e7d4f", "#8a8f98"
 
 
 def cost() -> Any:
-    """Two predictions for one label, and what they cost."""
+    """Two predictions for the same label, and their cost."""
     predictions = {"near the truth": [0.05, 0.9, 0.05], "far from it": [0.8, 0.1, 0.1]}
     figure, axes = plt.subplots(1, 2, sharey=True)
     for axis, (name, p) in zip(axes, predictions.items(), strict=True):
@@ -52,7 +52,7 @@ def cost() -> Any:
 
 
 def two_classes() -> Any:
-    """The loss of two classes, and its derivative."""
+    """The two-class loss and its derivative."""
     u = np.linspace(-8, 8, 200)
     logits = np.stack([u, np.zeros_like(u)], axis=1)
     losses, grad = cxent.cross_entropy_with_grad(logits, np.zeros(200, int), reduction="none")
@@ -65,7 +65,7 @@ def two_classes() -> Any:
 
 
 def gradient() -> Any:
-    """Probabilities and gradient of four classes."""
+    """The probabilities and the gradient for four classes."""
     logits = np.array([1.0, 2.5, 0.5, 1.5])
     _, grad = cxent.cross_entropy_with_grad(logits, 3)
     places = np.arange(4)
@@ -79,7 +79,7 @@ def gradient() -> Any:
 
 
 def smoothing_and_temperature() -> Any:
-    """What both options do to three classes."""
+    """The effect of both options on three classes."""
     u = np.linspace(-4, 12, 200)
     logits = np.stack([u, np.zeros_like(u), np.zeros_like(u)], axis=1)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5))
@@ -102,7 +102,7 @@ def smoothing_and_temperature() -> Any:
 
 
 def reliability() -> Any:
-    """How often predictions are right, by their confidence, before and after calibration: as on the page."""
+    """How often predictions are correct, by confidence, before and after the calibration on the page."""
     x, y = load_digits(return_X_y=True)
     x, x_rest, y, y_rest = train_test_split(x / 16, y, train_size=200, stratify=y, random_state=0)
     logits = LogisticRegression(C=1000, max_iter=1000).fit(x, y).decision_function(x_rest)
@@ -127,7 +127,8 @@ def reliability() -> Any:
 
 
 def results_of_accuracy() -> Iterator[tuple[str, str, str, float | None]]:
-    """Row, result, library and error, from the table that ``benchmarks/accuracy.py`` wrote; None: no correct digits."""
+    """Row, result, library and error from the table of ``benchmarks/accuracy.py``; the error is None if no digit is
+    correct."""
     table = (ROOT / "benchmarks" / "results" / "accuracy.md").read_text()
     head, _, *lines = [
         [c.strip() for c in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"
@@ -139,7 +140,7 @@ def results_of_accuracy() -> Iterator[tuple[str, str, str, float | None]]:
 
 
 def errors() -> Any:
-    """The errors of all libraries as dots."""
+    """The errors of all libraries, as dots."""
     results = list(results_of_accuracy())
     names = list(dict.fromkeys(name for _, _, name, _ in results))[::-1]
     quantities = list(dict.fromkeys(result for _, result, _, _ in results))
@@ -201,7 +202,7 @@ def shards() -> Any:
 
 
 def chunks() -> Any:
-    """Chunks of rows, and of rows and classes."""
+    """Chunks of rows, and chunks of rows and classes."""
     figure, axis = boxes(9, 3.4)
     axis.text(1.25, 3.15, "chunks of rows", ha="center", fontsize=10)
     for k, colour in enumerate((BLUE, GREEN, ORANGE)):

@@ -1,11 +1,11 @@
-"""Train a model of the next word in two processes, each of which has the logits of half of the words, in NumPy.
+"""Train a next-word model in two processes, each of which has the logits of half of the words, in NumPy.
 
 The model predicts a word, one of 8,192, from the word before it: the logits are products of that word's embedding with
-the weights of all words. Each process learns the embeddings and weights of its own words. For the loss and its gradient
-it reduces its half of a row of logits to six numbers, and sends them to the other process.
+the weights of all words. Each process learns the embeddings and weights of its own words. To get the loss and its
+gradient, it reduces its half of each row of logits to six numbers, and sends them to the other process.
 
-Prints the loss as it falls, and how close everything is to what one process computes in the same steps, and saves
-parallel_vocabulary.png: both loss curves. It takes about 15 seconds on two cores, and less with --steps 50.
+Prints the loss as it falls, and how close the results are to those of a single process after the same steps, and saves
+parallel_vocabulary.png, which shows both loss curves. Takes about 15 seconds on two cores, less with --steps 50.
 """
 
 import argparse
@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 def load() -> Words:
-    """The words of modules of Python's standard library, as numbers; the last stands for all rare words."""
+    """The words of modules of Python's standard library, as numbers. The last number stands for all rare words."""
     paths = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
     words = re.findall("[a-z]+", " ".join(path.read_text(encoding="utf-8", errors="ignore") for path in paths).lower())
     numbers = {word: i for i, (word, _) in enumerate(Counter(words).most_common(VOCABULARY - 1))}
@@ -52,13 +52,13 @@ def load() -> Words:
 def start(text: Words, steps: int) -> NDArray[np.void]:
     """Everything that the processes share, in one record."""
     layout = [
-        ("pairs", np.int32, (steps, BATCH, 2)),  # of a word and the next
+        ("pairs", np.int32, (steps, BATCH, 2)),  # a word and the next one
         ("rates", np.float32, (steps,)),
         ("embeddings", np.float32, (VOCABULARY, WIDTH)),
         ("weight", np.float32, (VOCABULARY, WIDTH)),
         ("losses", np.float32, (steps,)),
-        ("weight_grad", np.float32, (VOCABULARY, WIDTH)),  # this and the next are those of the last step
-        ("hidden_grads", np.float32, (2, BATCH, WIDTH)),  # by the logits of each process; their sum is the gradient
+        ("weight_grad", np.float32, (VOCABULARY, WIDTH)),  # this and the next are from the last step
+        ("hidden_grads", np.float32, (2, BATCH, WIDTH)),  # one from each process; their sum is the gradient
     ]
     rng = np.random.default_rng(0)
     record = np.zeros((), layout)
@@ -69,17 +69,17 @@ def start(text: Words, steps: int) -> NDArray[np.void]:
 
 
 def exchange(process: int, other: Connection, mine: T) -> tuple[T, T]:
-    """What process 0 and process 1 have, in this order in both. Each waits for the other."""
+    """The data of process 0 and of process 1, in this order in both. Each waits for the other."""
     if process == 0:
         other.send(mine)
         return mine, other.recv()
-    received = other.recv()  # (if both sent first, both could wait for room in the pipe)
+    received = other.recv()  # (if both sent first, both could block on a full pipe)
     other.send(mine)
     return received, mine
 
 
 def train_half(process: int, other: Connection, memory: SharedMemory, layout: np.dtype[np.void]) -> None:
-    """What each process does. It changes only those rows of the model that belong to its words."""
+    """The work of one process. It changes only those rows of the model that belong to its words."""
     shared = np.ndarray((), layout, buffer=memory.buf)
     first = process * HALF
     own = slice(first, first + HALF)
@@ -96,16 +96,16 @@ def train_half(process: int, other: Connection, memory: SharedMemory, layout: np
         weight_grad[:] = grad.T @ hidden
         shared["hidden_grads"][process] = grad @ weight
         weight -= rate * weight_grad
-        exchange(process, other, None)  # now both gradients of the hidden states are there
+        exchange(process, other, None)  # now both have written their gradients of the hidden states
         here = before // HALF == process
         np.subtract.at(embeddings, before[here], rate * shared["hidden_grads"][:, here].sum(axis=0))
-        exchange(process, other, None)  # both have changed their embeddings
+        exchange(process, other, None)  # now both have updated their embeddings
         if process == 0 and (step + 1) % max(1, len(shared["rates"]) // 10) == 0:
             tqdm.write(f"step {step + 1:4}: loss {loss:.4f}")
 
 
 def train_in_two(record: NDArray[np.void]) -> NDArray[np.void]:
-    """The record after both processes are done."""
+    """The record after both processes have finished."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # their matrix products must not compete for cores
     spawn = multiprocessing.get_context("spawn")
     memory = SharedMemory(create=True, size=record.nbytes)
@@ -118,7 +118,7 @@ def train_in_two(record: NDArray[np.void]) -> NDArray[np.void]:
         for process in processes:
             process.start()
         for end in ends:
-            end.close()  # now only one process has it: if that stops, the other does not wait forever
+            end.close()  # only one process keeps it open, so if it stops, the other does not wait forever
         for process in processes:
             process.join()
         if any(process.exitcode for process in processes):
@@ -130,7 +130,7 @@ def train_in_two(record: NDArray[np.void]) -> NDArray[np.void]:
 
 
 def train_in_one(record: NDArray[np.void]) -> NDArray[np.void]:
-    """The record after the same steps in one process, which has all logits."""
+    """The record after the same steps in a single process, which has all logits."""
     record = record.copy()
     embeddings, weight, weight_grad = record["embeddings"], record["weight"], record["weight_grad"]
     for step, rate in enumerate(tqdm(record["rates"], unit="step", disable=None)):
@@ -163,7 +163,7 @@ def main() -> None:
 
     in_two = train_in_two(record)
     row = sharded.part(np.zeros(HALF, np.float32), 0)
-    sent = sum(number.nbytes for number in row[:5])  # the maximum, two sums and their roundings, the target's logit
+    sent = sum(number.nbytes for number in row[:5])  # maximum, two sums and their rounding errors, target logit
     print(f"each process sent {sent} bytes of each row, whose logits have {4 * VOCABULARY:,}")
     in_one = train_in_one(record)
     results = [(each["losses"], each["weight_grad"], each["hidden_grads"].sum(axis=0)) for each in (in_one, in_two)]

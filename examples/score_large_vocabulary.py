@@ -2,14 +2,14 @@
 
     python score_large_vocabulary.py [logits.npy ids.npy]
 
-Takes logits of shape (tokens, classes) and the ids of the tokens from files that numpy.save wrote. Without them it
-makes up a model and a text, in 0.8 GB of temporary files: the text is drawn at a temperature above 1, so the model is
-too sure of itself.
+Reads logits of shape (tokens, classes) and the ids of the tokens from files written by numpy.save. Without arguments,
+it makes up a model and a text, in 0.8 GB of temporary files. That text is drawn at a temperature above 1, so the model
+is overconfident.
 
 Prints how well the model predicts the text and how much memory that took, and saves scores.png: histograms of ranks
-and entropies, and what each token costs against its entropy. On average the two are equal for a calibrated model.
+and entropies, and the cost of each token against its entropy. For a calibrated model, both are equal on average.
 
-It takes about ten seconds on two cores, and needs Linux or macOS.
+Takes about ten seconds on two cores, and needs Linux or macOS.
 """
 
 import argparse
@@ -38,7 +38,7 @@ Ids = NDArray[np.int64]
 
 
 def make(logits: Path, ids: Path, tokens: int) -> None:
-    """Write the logits of a made-up model, and a text whose frequent words are few, as Zipf's law says."""
+    """Write the logits of a made-up model, and a text with a few frequent words, following Zipf's law."""
     rng = np.random.default_rng(0)
     weight = rng.standard_normal((WIDTH, CLASSES), np.float32)
     bias = -np.log(np.arange(10, CLASSES + 10, dtype=np.float32))
@@ -48,7 +48,9 @@ def make(logits: Path, ids: Path, tokens: int) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for start in range(0, tokens, CHUNK):
             rows = min(CHUNK, tokens - start)
-            spread = rng.uniform(2, 12, (rows, 1)).astype(np.float32)  # the model is sure of some tokens, not of others
+            spread = rng.uniform(2, 12, (rows, 1)).astype(
+                np.float32
+            )  # the model is confident about some tokens, unsure about others
             hidden = spread * rng.standard_normal((rows, WIDTH), np.float32) / WIDTH**0.5
             chunk = (hidden @ weight + bias).astype(np.float16)
             chunk.tofile(file)
@@ -62,7 +64,7 @@ def make(logits: Path, ids: Path, tokens: int) -> None:
 
 
 def score(logits: Path, ids: Ids) -> tuple[cxent.TokenLogprobs, dict[float, float]]:
-    """The scores of all tokens, and the perplexity of the text at some temperatures."""
+    """The scores of all tokens, and the perplexity of the text at several temperatures."""
     parts = []
     nll = dict.fromkeys(TEMPERATURES, 0.0)
     with tqdm(total=len(ids), unit=" tokens", disable=None) as progress:
@@ -70,7 +72,7 @@ def score(logits: Path, ids: Ids) -> tuple[cxent.TokenLogprobs, dict[float, floa
             chunk_ids = ids[start : start + CHUNK]
             mapped = np.load(
                 logits, mmap_mode="r"
-            )  # opened anew each time: pages that were read stay in memory as long as the map
+            )  # (reopened each time, since pages that were read stay in memory as long as the map)
             chunk = mapped[start : start + CHUNK]
             parts.append(cxent.token_logprobs(chunk, chunk_ids, top_k=5, workers=-1))
             for temperature in TEMPERATURES:
@@ -81,7 +83,7 @@ def score(logits: Path, ids: Ids) -> tuple[cxent.TokenLogprobs, dict[float, floa
 
 
 def report(scores: cxent.TokenLogprobs, perplexities: dict[float, float]) -> None:
-    assert scores.top_logprobs is not None  # (top_k was given)
+    assert scores.top_logprobs is not None  # (since top_k is given)
     for temperature, perplexity in perplexities.items():
         print(f"perplexity {perplexity:.2f} at temperature {temperature}")
     print(f"mean cost {-scores.logprob.mean():.3f} nats, mean entropy {scores.entropy.mean():.3f} nats")
@@ -91,7 +93,7 @@ def report(scores: cxent.TokenLogprobs, perplexities: dict[float, float]) -> Non
 
 
 def draw(scores: cxent.TokenLogprobs) -> Figure:
-    """Histograms of ranks and entropies; the cost of each token against its entropy, and the mean cost by entropy."""
+    """Histograms of ranks and entropies; the cost of each token against its entropy, with the mean cost by entropy."""
     figure = Figure(figsize=(15, 4.8), layout="constrained")
     axes: Any = figure.subplots(1, 3, width_ratios=[1, 1, 1.2])
     ranks, entropies, costs = axes
@@ -115,7 +117,7 @@ def draw(scores: cxent.TokenLogprobs) -> Figure:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has had so far, including what it read of mapped files."""
+    """The peak memory of this process, including the parts of mapped files that it has read."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 

@@ -1,7 +1,7 @@
-"""Train a softmax classifier on handwritten digits, in NumPy, and see what it costs to be wrong.
+"""Train a softmax classifier on handwritten digits, in NumPy.
 
-Prints the loss and the held-out accuracy of every epoch, and saves digits.png: the loss curve, beside digits whose
-cross-entropy is low (the prediction is near the truth) and high (it is far from it).
+Prints the loss and the held-out accuracy of every epoch, and saves digits.png: the loss curve, and digits whose
+cross-entropy is low (the prediction is near the truth) or high (it is far from it).
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ Array = NDArray[np.float32]
 
 
 def load() -> tuple[Array, NDArray[np.int64], Array, NDArray[np.int64]]:
-    """1,797 images of 8 x 8 pixels in 0..1 and their digits, and a quarter of them held out."""
+    """1,797 images of 8 x 8 pixels in 0..1 with their digits, a quarter of them held out."""
     pixels, labels = load_digits(return_X_y=True)
     pixels, held_out, labels, held_out_labels = train_test_split(
         (pixels / 16).astype(np.float32), labels, test_size=0.25, stratify=labels, random_state=0
@@ -36,7 +36,8 @@ def load() -> tuple[Array, NDArray[np.int64], Array, NDArray[np.int64]]:
 def train(
     pixels: Array, labels: NDArray[np.int64], held_out: Array, held_out_labels: NDArray[np.int64]
 ) -> tuple[Array, Array, list[float], list[float]]:
-    """Stochastic gradient descent: the weights, the bias, and the loss and held-out accuracy after every epoch."""
+    """Stochastic gradient descent. Returns the weights, the bias, and the loss and held-out accuracy after every
+    epoch."""
     rng = np.random.default_rng(0)
     weights = np.zeros((pixels.shape[1], 10), np.float32)
     bias = np.zeros(10, np.float32)
@@ -57,7 +58,7 @@ def train(
 
 
 def draw(losses: list[float], pixels: Array, labels: NDArray[np.int64], logits: Array) -> Figure:
-    """The loss curve, and the digits with the lowest, a typical and the highest loss, with their probabilities."""
+    """The loss curve, and digits with low, typical and high loss, with their probabilities."""
     probabilities = cxent.softmax(logits)
     costs = cxent.cross_entropy(logits, labels, reduction="none")
     by_cost = costs.argsort()

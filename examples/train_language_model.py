@@ -1,11 +1,11 @@
-"""Train a small language model on the sources of Python's standard library, in NumPy.
+"""Train a small language model on the source code of Python's standard library, in NumPy.
 
 The model predicts a word, one of 25,000, from the three words before it. The logits of one batch would take 100 MB;
 cxent.linear_cross_entropy_with_grad computes their loss and gradients in parts.
 
 Prints the perplexity of held-out files, compared with that of word frequencies alone, and saves language_model.png: the
-loss curve, and the words whose embeddings are closest to those of some others. It takes about three minutes on two idle
-cores, and less with --steps 200.
+loss curve, and some words with those whose embeddings are closest. Takes about three minutes on two idle cores, less
+with --steps 200.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from tqdm import tqdm, trange
 import cxent
 
 VOCABULARY = 25_000
-CONTEXT = 3  # words before the one that is predicted
-WIDTH = 96  # of an embedding, and of the hidden layer
+CONTEXT = 3  # words before the predicted one
+WIDTH = 96  # of embeddings and hidden layer
 STEPS = 1200
 EVALUATIONS = 10
 BATCH = 1024
@@ -32,7 +32,7 @@ HELD_OUT = 10_000  # predictions
 LEARNING_RATE = 0.1
 SHOWN = ["true", "raise", "list", "three", "should", "windows", "read", "seconds"]
 NEIGHBOURS = 5
-FREQUENT = 5000  # words that may be neighbours: the embeddings of rarer words hardly changed
+FREQUENT = 5000  # only these may be neighbours, since the embeddings of rarer words have hardly changed
 FIGURE = Path("language_model.png")
 
 Array = NDArray[np.float32]
@@ -41,9 +41,9 @@ Neighbours = dict[str, dict[str, float]]
 
 
 def load() -> tuple[list[str], Words, Words]:
-    """The vocabulary, the most frequent word first; and the words of the training and the held-out files.
+    """The vocabulary, with the most frequent word first, and the words of the training and the held-out files.
 
-    Words are indices into the vocabulary, whose last entry stands for all that are not in it.
+    Words are indices into the vocabulary, whose last entry stands for all other words.
     """
     folder = Path(sysconfig.get_paths()["stdlib"])
     paths = [path for path in sorted(folder.rglob("*.py")) if not {"site-packages", "dist-packages"} & {*path.parts}]
@@ -63,7 +63,7 @@ def load() -> tuple[list[str], Words, Words]:
 
 
 class Model:
-    """The tanh of mixed embeddings of the preceding words; an output layer with the same embeddings.
+    """The tanh of mixed embeddings of the preceding words, with an output layer that shares the embeddings.
 
     Trained with Adagrad.
     """
@@ -92,7 +92,7 @@ class Model:
         contexts, targets = windows[:, :-1], windows[:, -1]
         embedded, hidden = self.layers(contexts)
         loss, grad = cxent.linear_cross_entropy_with_grad(hidden, self.embeddings, targets, bias=self.bias, workers=-1)
-        assert grad.bias is not None  # (there is a bias)
+        assert grad.bias is not None  # (since a bias is given)
         mixed_grad = grad.hidden * (1 - hidden**2)
         np.add.at(grad.weight, contexts, (mixed_grad @ self.mixing.T).reshape(*contexts.shape, WIDTH))
         grads = grad.weight, embedded.T @ mixed_grad, grad.bias

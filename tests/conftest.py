@@ -1,12 +1,12 @@
 """Tests run over several kernel modules, but for those marked ``once``: what these test is the same Python for all.
 
-There are two sizes of runs. ``pytest`` takes the fastest module of this CPU and the reference, leaves out what is slow,
-and of a test with many parameters takes so many combinations that each value of each parameter is in one of them.
-``pytest --full`` takes every module and every combination, and fails unless each module passed tests that this CPU can
-run. ``CXENT_ISA=v3 pytest`` runs over one module alone.
+There are two sizes of runs. ``pytest`` leaves out what is slow. On the fastest module of this CPU and on the reference
+it takes so many combinations of a test's parameters that each value of each is in one of them; on every other module
+that the CPU can run, one. ``pytest --full`` takes every combination. ``CXENT_ISA=v3 pytest`` runs over one module
+alone. A run of all files fails unless tests passed on each of its modules.
 
 The compiled modules are imported here, unguarded: where one is missing, nothing runs. One that this CPU cannot run is
-skipped with that reason, and named in the last lines.
+named in the last lines. Where not all levels were built, ``CXENT_BUILD_LEVELS`` says which, as it did to the build.
 """
 
 import os
@@ -20,19 +20,19 @@ import cxent.kernels
 from cxent import _workers
 from cxent.kernels import threads
 
-BUILT = ["python", "baseline"]
+LEVELS = ["baseline"]
 if sysconfig.get_platform().endswith(("x86_64", "amd64")):
-    BUILT += ["v3", "v4"]
-FORCED = os.environ.get("CXENT_ISA")
-CHOSEN = [FORCED] if FORCED else BUILT
-
+    LEVELS += ["v3", "v4"]
+BUILT = ["python", *(name for name in LEVELS if name in os.environ.get("CXENT_BUILD_LEVELS", ",".join(LEVELS)))]
 SUPPORTED = [name for name in BUILT if name in cxent.kernels.supported()]
+FORCED = os.environ.get("CXENT_ISA")
+CHOSEN = [FORCED] if FORCED else SUPPORTED
 
 for name in CHOSEN:
-    if name in SUPPORTED:
-        cxent.kernels.load(name)
+    cxent.kernels.load(name)
 
 passed: Counter[str] = Counter()
+left_out: list[pytest.Item] = []
 
 settings.register_profile(
     "cxent",
@@ -45,17 +45,13 @@ settings.register_profile("quick", settings.get_profile("cxent"), max_examples=1
 
 def pytest_generate_tests(metafunc):
     if not metafunc.definition.get_closest_marker("once"):
-        every = FORCED or metafunc.config.getoption("full")
-        names = CHOSEN if every else dict.fromkeys(["python", SUPPORTED[-1]])
-        metafunc.parametrize("kernels", names, indirect=True, scope="session")
+        metafunc.parametrize("kernels", CHOSEN, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def kernels(request):
     """The kernels behind the public functions while the test runs; for a test marked ``once`` those of this process."""
     name = getattr(request, "param", cxent.kernels.serving.name)
-    if name not in SUPPORTED:
-        pytest.skip(f"this CPU cannot run the {name} kernels")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cxent.kernels, "serving", cxent.kernels.load(name))
         yield cxent.kernels.serving
@@ -91,24 +87,29 @@ def pytest_configure(config):
     settings.load_profile("cxent" if config.getoption("full") else "quick")
 
 
-def pytest_collection_modifyitems(config, items):
-    if config.getoption("full") or any("::" in argument for argument in config.args):
-        return
-    kept = {item.nodeid for item in covering(item for item in items if not item.get_closest_marker("slow"))}
-    left_out = [item for item in items if item.nodeid not in kept]
-    items[:] = [item for item in items if item.nodeid in kept]
-    config.hook.pytest_deselected(items=left_out)
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector):
+    """Of one test function, what this run takes."""
+    made, config = (yield), collector.config
+    if not isinstance(made, list) or config.getoption("full") or any("::" in argument for argument in config.args):
+        return made
+    kept = list(covering(item for item in made if not item.get_closest_marker("slow")))
+    left_out.extend(set(made) - set(kept))
+    return kept
 
 
 def covering(items):
     """Items in which each value of each parameter is: the first of all, the second of all, and so on."""
-    of_functions = defaultdict(list)
+    of_modules = defaultdict(list)
     for item in items:
         # (Of each parametrization the name of its value, which pytest shows nowhere else but in a joined name.)
         values = item.callspec._idlist if hasattr(item, "callspec") else []
         module = item.callspec.params.get("kernels") if values else None
-        of_functions[item.nodeid.partition("[")[0], module].append((item, tuple(enumerate(values))))
-    for cases in of_functions.values():
+        of_modules[module].append((item, tuple(enumerate(values))))
+    for module, cases in of_modules.items():
+        if module not in (None, "python", CHOSEN[-1]):
+            yield cases[0][0]
+            continue
         parameters = [list(dict.fromkeys(values)) for values in zip(*(values for _, values in cases), strict=True)]
         missing = {value for values in parameters for value in values}
         longest = max(map(len, parameters), default=1)
@@ -120,8 +121,7 @@ def covering(items):
 
 
 def pytest_addoption(parser):
-    taken = "every kernel module, every combination of parameters, and what is slow"
-    parser.addoption("--full", action="store_true", help=f"take {taken}")
+    parser.addoption("--full", action="store_true", help="take every combination of parameters, and what is slow")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -132,15 +132,25 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
+def untested(config):
+    """The kernel modules that this run should have tested, and did not."""
+    chosen = config.option.keyword or config.option.collectonly
+    whole = config.args_source != pytest.Config.ArgsSource.ARGS and not chosen
+    return [name for name in CHOSEN if whole and not passed[name]]
+
+
 def pytest_sessionfinish(session):
-    whole = session.config.getoption("full") and session.config.args_source != pytest.Config.ArgsSource.ARGS
-    if whole and not all(passed[name] for name in SUPPORTED if name in CHOSEN):
+    if session.exitstatus == pytest.ExitCode.OK and untested(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
     counts = ", ".join(f"{name} {passed[name]}" for name in SUPPORTED)
     terminalreporter.write_line(f"passed on each kernel module: {counts}; of what is tested once: {passed['once']}")
+    if left_out:
+        terminalreporter.write_line(f"left out: {len(left_out)} combinations and slow tests, which --full takes")
+    for name in untested(config):
+        terminalreporter.write_line(f"FAILED: the {name} kernels went untested", red=True)
     for name in BUILT:
         if name not in SUPPORTED:
             terminalreporter.write_line(f"built and skipped: this CPU cannot run the {name} kernels")

@@ -52,11 +52,17 @@ def unchanged(*arrays):
         assert_same_bits(array, copy, "an input")
 
 
+@cache
+def limits(dtype):
+    """The smallest normal number, and how many bits follow the first."""
+    info = np.finfo(dtype)
+    return mpf(float(info.smallest_normal)), info.nmant
+
+
 def ulp(value, dtype):
     """The unit in the last place of `value`; that of the smallest normal number below it."""
-    info = np.finfo(dtype)
-    size = max(abs(mpf(value)), mpf(float(info.smallest_normal)))
-    return mp.ldexp(1, mp.mag(size) - 1 - info.nmant)
+    smallest, bits = limits(dtype)
+    return mp.ldexp(1, mp.mag(max(abs(mpf(value)), smallest)) - 1 - bits)
 
 
 def ulps_off(found, exact, unit, dtype):
@@ -72,9 +78,9 @@ def words(message):
 def assert_within_ulps(found, exact, allowed, units=None, weight=1):
     """Every number within its allowed error; a probability (times weight) below the smallest normal number may be 0."""
     dtype = found.dtype
-    found = np.atleast_1d(found)
-    for j, (value, true) in enumerate(zip(found, exact, strict=True)):
-        if abs(true) < weight * float(np.finfo(dtype).smallest_normal) and abs(value - true) <= abs(true):
+    may_be_0 = weight * limits(dtype)[0]
+    for j, (value, true) in enumerate(zip(np.atleast_1d(found).tolist(), exact, strict=True)):
+        if abs(true) < may_be_0 and abs(value - true) <= abs(true):
             continue
         off = ulps_off(value, true, true if units is None else units[j], dtype)
         assert off <= allowed[j], (
@@ -115,7 +121,7 @@ def central_differences(function, x, h=1e-6):
 
 def one_hot(labels, classes, axis=-1):
     """A row for each label, 1 at the label and 0 elsewhere."""
-    return np.moveaxis(np.eye(classes)[labels], -1, axis)
+    return np.moveaxis((np.asarray(labels)[..., np.newaxis] == np.arange(classes)).astype(float), -1, axis)
 
 
 def softmax_by_definition(x, axis, where=True):
@@ -206,15 +212,18 @@ class ExactRow:
     """A row of logits: its softmax and what follows from it, to 60 digits."""
 
     def __init__(self, x):
+        top = mpf(max(x))
+        place = x.index(max(x))
+        exponentials = {v: mp.exp(v - top) for v in set(x)}
+        terms = [exponentials[v] for v in x]
         x = exact_numbers(x)
-        top, *others = sorted(x, reverse=True)
         self.max = top
-        self.gap = float(top - others[0]) if others else 0.0
-        self.sum = mp.fsum(mp.exp(v - top) for v in x)
-        self.rest = mp.fsum(mp.exp(v - top) for v in others)  # sum - 1, without cancellation
+        self.gap = float(min((top - v for j, v in enumerate(x) if j != place), default=0))
+        self.sum = mp.fsum(terms)
+        self.rest = mp.fsum(term for j, term in enumerate(terms) if j != place)  # sum - 1, without cancellation
         self.log_sum = mp.log1p(self.rest)
         self.lse = top + self.log_sum
-        self.p = [mp.exp(v - top) / self.sum for v in x]
+        self.p = [term / self.sum for term in terms]
         self.log_p = [(v - top) - self.log_sum for v in x]
         #: |x_j - m|: what the rounding of the shift may cost, in ulp; at the maximum only the others matter
         self.shift = [float(top - v) if v < top else self.gap for v in x]

@@ -238,7 +238,8 @@ def test_no_digit_is_lost_to_a_shift(rows, dtype):
 def test_rows_of_every_size(sign, classes, dtype):
     """Near every power of 10, with a maximum in any place, and ties of it."""
     rng = np.random.default_rng(classes)
-    for power in range(-3, 38 if dtype == np.float32 else 300):
+    step = {5: 1, 20: 4, 300: 7}[classes]  # (exact values of long rows take their time)
+    for power in range(-3, 38 if dtype == np.float32 else 300, step):
         x = (sign * 10.0**power * (1 + rng.standard_normal(classes) / 1024)).astype(dtype)
         place = [0, classes // 2, classes - 1][power % 3]
         x[place] = x.max()
@@ -320,8 +321,8 @@ def test_small_gradients_keep_their_digits(dtype):
 @pytest.mark.parametrize("classes", [3, 64, 100, 130, 257])
 def test_probabilities_just_below_one(classes):
     """Their unit is half of that of the sum. (80-bit arithmetic is exact enough.)"""
-    x = np.random.default_rng(1).standard_normal((20_000, classes))
-    x[:, 0] += 16 + 4 * np.random.default_rng(10).random(20_000)
+    x = np.random.default_rng(1).standard_normal((5_000, classes))
+    x[:, 0] += 16 + 4 * np.random.default_rng(10).random(len(x))
     wide = x.astype(np.longdouble)
     e = np.exp(wide - wide.max(axis=1, keepdims=True))
     exact_p = e[:, 0] / e.sum(axis=1)

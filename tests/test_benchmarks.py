@@ -16,7 +16,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(autouse=True)
-def rooms(monkeypatch):
+def import_path(monkeypatch):
     """The benchmark's modules."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
 
@@ -61,6 +61,20 @@ def test_cells_of_the_grid():
     assert row["ratio"] == best / row["seconds"]["cxent"]
 
 
+@pytest.mark.slow
+def test_sizes_of_two_class_problems():
+    for peer in ("torch", "jax", "scipy"):
+        pytest.importorskip(peer)
+    import cells
+    import sizes
+
+    assert {1, 10, 10**7} < set(sizes.SIZES)
+    rows = cells.cells([(3,), (1_500,)], ["float64"], ["two-class loss+grad"])
+    assert [row["rows"] for row in rows] == [3, 1_500]
+    assert all(set(row["seconds"]) == {"cxent", "PyTorch", "JAX", "SciPy"} for row in rows)
+    assert "| 1,500 |" in sizes.table(rows)
+
+
 @pytest.mark.slow  # (the benchmark wants the newest of its peers, NumPy too)
 @pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
 @pytest.mark.parametrize(
@@ -71,19 +85,25 @@ def test_cells_of_the_grid():
         ("float64", (3, 5, 4), 1),
         ("float16", (40, 30), -1),
         ("bfloat16", (40, 30), -1),
+        ("float32", (1200,), -1),
+        ("float64", (7,), -1),
+        ("float16", (1200,), -1),
+        ("bfloat16", (1200,), -1),
     ],
 )
 def test_every_peer_computes_it_or_says_why_not(dtype, shape, axis):
     pytest.importorskip("ml_dtypes")
-    from cases import OPERATIONS, Case, Shape
+    from cases import OPERATIONS, TWO_CLASS_OPERATIONS, Case, Shape
     from formulations import installed
     from reference import Reference, error_of, tolerance
 
     case = Case(Shape(shape, axis), dtype, 1)
     reference = Reference(case)
+    operations = TWO_CLASS_OPERATIONS if len(shape) == 1 else OPERATIONS
+    assert case.operations(OPERATIONS + TWO_CLASS_OPERATIONS) == case.operations(operations)
     for name, formulations in installed(case)[0].items():
-        assert set(formulations) == set(OPERATIONS), name
-        for operation in case.operations(OPERATIONS):
+        assert set(formulations) == set(operations), name
+        for operation in case.operations(operations):
             calls = formulations[operation]
             assert calls, (name, operation)
             if not isinstance(calls, str):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, assert_same_bits
+from helpers import FLOATS, HALVES, assert_same_bits, central_differences
 from mpmath import mp, mpf
 from numpy.testing import assert_allclose
 
@@ -76,6 +76,76 @@ def test_options_against_exact_values(options):
             for value, label in zip(x, labels, strict=True)
         ]
         assert_allclose(result, [float(value) for value in exact], rtol=2e-13, atol=1e-16)
+
+
+def exact_focal_terms(x, label, gamma):
+    """The loss, its gradient, and the three terms of its second derivative, of mpf."""
+    z = x if label else -x
+    p, u, loss = 1 / (1 + mp.exp(-z)), 1 / (1 + mp.exp(z)), softplus(-z)
+    factor = u**gamma
+    return (
+        factor * loss,
+        (-1 if label else 1) * factor * (gamma * p * loss + u),
+        factor * p * np.array([gamma**2 * p * loss, u * (2 * gamma + 1), -u * gamma * loss]),
+    )
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 1, 2, 2.5, 7.25, 30, 100])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_focal_losses_keep_their_digits(kernels, dtype, gamma):
+    """An error of p counts as often as it is multiplied; second derivatives cancel, in units of the largest term."""
+    x = random_scores(dtype, 25)
+    x = x[np.abs(x) < 80]  # (of others the smaller p is no normal number in float32)
+    # (The reference takes the power by an exponential, whose argument is rounded.)
+    rounded = gamma * np.abs(x.astype(np.float64)) if kernels.name == "python" else np.zeros(x.shape)
+    for label in (0, 1):
+        found = cxent.binary_cross_entropy_with_hess(x, np.full(x.shape, label), reduction="none", focal_gamma=gamma)
+        exact = [exact_focal_terms(mpf(float(value)), label, mpf(gamma)) for value in x]
+        for derivative in (0, 1):
+            errors = ulps(found[derivative], [each[derivative] for each in exact])
+            assert (errors <= 8 + 2.5 * gamma + rounded).all()
+        units = [np.spacing(dtype(float(max(abs(each[2]))))) for each in exact]
+        errors = [abs(mpf(float(a)) - sum(each[2])) for a, each in zip(found[2], exact, strict=True)]
+        allowed = (8 + 7 * gamma + rounded) * units
+        assert all(error <= mpf(float(a)) + 1e-37 for error, a in zip(errors, allowed, strict=True))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("alpha", [-1, 0.25])
+@pytest.mark.parametrize("gamma", [0, 0.5, 2, 5])
+def test_focal_loss_by_the_formula_of_torchvision(gamma, alpha, reduction):
+    """``torchvision.ops.sigmoid_focal_loss``; its alpha weighs label 1, and 1 - alpha label 0."""
+    rng = np.random.default_rng(7)
+    x, labels = rng.uniform(-9, 9, (20, 3)), rng.integers(0, 2, (20, 3))
+    p = 1 / (1 + np.exp(-x))
+    p_t = p * labels + (1 - p) * (1 - labels)
+    losses = (np.logaddexp(0, x) - x * labels) * (1 - p_t) ** gamma
+    options, factor = {}, 1.0
+    if alpha >= 0:
+        losses = (alpha * labels + (1 - alpha) * (1 - labels)) * losses
+        options, factor = {"pos_weight": alpha / (1 - alpha)}, 1 - alpha
+    expected = {"mean": losses.mean(), "sum": losses.sum(), "none": losses}[reduction]
+    found = cxent.binary_cross_entropy(x, labels, focal_gamma=gamma, reduction=reduction, **options)
+    assert_allclose(factor * found, expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"pos_weight": [0.5, 2, 0]}, {"label_smoothing": 0.2}, {"label_smoothing": 1, "pos_weight": 3},
+     {"focal_gamma": 0.5}, {"focal_gamma": 2, "pos_weight": [0.5, 2, 0]}, {"focal_gamma": 30}],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_derivatives_by_differences(options, reduction):
+    rng = np.random.default_rng(8)
+    x, labels, w = rng.uniform(-4, 4, (7, 3)), rng.integers(0, 2, (7, 3)), rng.standard_normal((7, 3))
+    call = {"sample_weight": w, "reduction": reduction, **options}
+    _, grad, hess = cxent.binary_cross_entropy_with_hess(x, labels, **call)
+    shift = np.full_like(x, 1e-5)
+    above, below = (cxent.binary_cross_entropy_with_grad(x + s, labels, **call)[1] for s in (shift, -shift))
+    assert_allclose(hess, (above - below) / 2e-5, rtol=1e-6, atol=1e-9)
+    total = central_differences(lambda y: np.sum(cxent.binary_cross_entropy(y, labels, **call)), x, 1e-5)
+    assert_allclose(grad, total, rtol=1e-6, atol=1e-8)
 
 
 def test_second_derivatives_of_a_focal_loss_can_be_negative():
@@ -205,6 +275,58 @@ def test_any_order_and_shape():
     assert_same_bits(cxent.sigmoid(overlapping[1:], out=overlapping[:-1]), cxent.sigmoid(np.arange(10.0)))
 
 
+@pytest.mark.parametrize("dtype", ["bool", "i1", "u1", "<i2", ">u2", "<i4", ">i4", "<u4", "<i8", ">i8", "<u8"])
+def test_labels_of_any_dtype(dtype):
+    rng = np.random.default_rng(9)
+    x, labels = rng.standard_normal((4, 9)), rng.integers(0, 2, (4, 9))
+    given = labels.astype(dtype)
+    for options in ({}, {"ignore_index": 1, "pos_weight": np.arange(9.0)}, {"focal_gamma": 2}):
+        expected = cxent.binary_cross_entropy_with_hess(x, labels, **options)
+        for a, b in zip(cxent.binary_cross_entropy_with_hess(x, given, **options), expected, strict=True):
+            assert_same_bits(a, b)
+    largest = np.iinfo(given.dtype).max if given.dtype.kind in "iu" else 1
+    if largest > 1:
+        given[2, 3] = largest
+        with pytest.raises(ValueError, match=rf"target\[2, 3\] must be 0 or 1, got {largest}"):
+            cxent.binary_cross_entropy(x, given)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_arrays_of_any_memory(tmp_path, reduction):
+    """Byte-swapped, read-only, broadcast, in a file, not aligned; inputs stay as they are."""
+    rng = np.random.default_rng(10)
+    x, q, w, a = rng.standard_normal((4, 9)), rng.random((4, 9)), rng.random((4, 9)), rng.random(9)
+
+    def results(x, q, w, a, out=None):
+        options = {"sample_weight": w, "pos_weight": a, "reduction": reduction, "out": out}
+        return cxent.binary_cross_entropy_with_hess(x, q, **options)
+
+    expected = results(x, q, w, a)
+    in_file = np.memmap(tmp_path / "numbers", np.float64, "w+", shape=x.shape)
+    in_file[...] = x
+    frozen = [array.copy() for array in (x, q, w, a)]
+    for array in frozen:
+        array.flags.writeable = False
+    for given in (
+        [array.astype(">f8") for array in (x, q, w, a)],
+        frozen,
+        [in_file, q, w, a],
+        [array.tolist() for array in (x, q, w, a)],
+        [x, q.astype(np.longdouble), w.astype(np.longdouble), a],
+    ):
+        for found, each in zip(results(*given), expected, strict=True):
+            assert_same_bits(found, each)
+    assert_same_bits(frozen[0], x)
+    for out in (np.empty(x.shape, ">f8"), np.empty(x.nbytes + 1, np.uint8)[1:].view(float).reshape(x.shape), in_file):
+        found = results(in_file, q, w, a, out)
+        assert found[1] is out
+        assert_same_bits(out.astype(float), expected[1])
+        assert_same_bits(found[0], expected[0])
+    row, column = np.broadcast_to(x[0], x.shape), np.broadcast_to(w[:, :1], x.shape)
+    for found, each in zip(results(row, q, column, a), results(row.copy(), q, column.copy(), a), strict=True):
+        assert_same_bits(found, each)
+
+
 def test_results_in_the_place_of_inputs():
     """Of a part of the logits, and where they overlap the target or the weights."""
     rng = np.random.default_rng(6)
@@ -231,10 +353,14 @@ def test_results_in_the_place_of_inputs():
         (ValueError, "target must have the shape", ([1.0, 2.0], [1]), {}),
         (ValueError, r"target\[1\] must be 0 or 1, got -1; .*target > 0", ([1.0, 2.0], [1, -1]), {}),
         (ValueError, r"target\[0, 1\] must be 0 or 1, or -100", ([[1.0, 2.0]], [[0, 2]]), {"ignore_index": -100}),
-        (ValueError, "ignore_index is for labels", ([1.0], [0.5]), {"ignore_index": 0}),
-        (ValueError, "focal_gamma is for labels", ([1.0], [0.5]), {"focal_gamma": 2}),
+        (ValueError, "ignore_index needs labels", ([1.0], [0.5]), {"ignore_index": 0}),
+        (ValueError, "focal_gamma needs labels", ([1.0], [0.5]), {"focal_gamma": 2}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 2, "label_smoothing": 0.1}),
         (ValueError, "focal_gamma", ([1.0], [1]), {"focal_gamma": 101}),
+        (TypeError, "focal_gamma must be .*, got False", ([1.0], [1]), {"focal_gamma": False}),
+        (TypeError, "label_smoothing must be .*, got False", ([1.0], [1]), {"label_smoothing": False}),
+        (ValueError, "reduction must be", ([1.0], [1]), {"reduction": ["mean"]}),
+        (TypeError, "ignore_index must be", ([1.0], [1]), {"ignore_index": True}),
         (ValueError, r"pos_weight .* shape \(2,\)", ([1.0, 2.0], [1, 0]), {"pos_weight": [1, 2, 3]}),
         (ValueError, r"sample_weight .* \(1, 2\) or \(1,\)", ([[1.0, 2.0]], [[1, 0]]), {"sample_weight": [1, 2]}),
         (ValueError, "pos_weight", ([1.0], [1]), {"pos_weight": np.inf}),

@@ -1,5 +1,6 @@
 """`setup.py`: what it asks of a compiler, and what it says where there is none. Needs Cython and setuptools."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ pytestmark = [
 
 # Compiles nothing, and writes down what it was asked. One flag it does not take, of one it warns, as Clang does; of
 # all others it says that it was built by somebody, as some do.
-COMPILER = """#!{python}
+COMPILER = """#!{python} -IS
 import os, sys
 with open({log!r}, "a") as log:
     print(*sys.argv[1:], file=log)
@@ -35,14 +36,39 @@ if "-o" in sys.argv:
 """
 
 
-def build(tmp_path, levels=None, refused=(), ignored="-none", without="nothing that is there", clang_cl=False):
-    """What `setup.py build_ext` does with such a compiler, and what the compiler was asked."""
+# What `setup.py build_ext` does before it compiles: it asks the compiler, and prints the flags of each module.
+FIT = """
+import json, runpy, sys
+from setuptools._distutils.ccompiler import new_compiler
+setup, compiler = runpy.run_path("setup.py"), new_compiler(compiler="unix")
+compiler.set_executables(compiler_so=sys.argv[1])
+fitted = setup["fit"](setup["modules"](sys.argv[2:] or setup["LEVELS"]), compiler)
+print(json.dumps({module.name.rpartition(".")[2]: module.extra_compile_args for module in fitted}))
+"""
+
+
+def made_compiler(tmp_path, refused=(), ignored="-none", without="nothing that is there", clang_cl=False):
+    """Such a compiler, and where it writes what it was asked."""
     log, compiler = tmp_path / "log", tmp_path / "compiler"
     options = {"refused": refused, "ignored": ignored, "without": without, "clang_cl": clang_cl}
     compiler.write_text(COMPILER.format(python=sys.executable, log=str(log), **options))
     compiler.chmod(0o755)
     log.touch()
-    done = run(tmp_path, str(compiler), {} if levels is None else {"CXENT_BUILD_LEVELS": levels})
+    return str(compiler), log
+
+
+def fitted(tmp_path, *levels, **options):
+    """The flags of each module with such a compiler, and what was printed."""
+    command = [sys.executable, "-c", FIT, made_compiler(tmp_path, **options)[0], *levels]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done.stdout
+
+
+def build(tmp_path, levels=None, **options):
+    """What `setup.py build_ext` does with such a compiler, and what the compiler was asked."""
+    compiler, log = made_compiler(tmp_path, **options)
+    done = run(tmp_path, compiler, {} if levels is None else {"CXENT_BUILD_LEVELS": levels})
     return done, log.read_text().splitlines()
 
 
@@ -76,19 +102,16 @@ def test_a_level_that_the_compiler_does_not_know(tmp_path):
 def test_flags_are_spelled_as_the_compiler_wants_them(tmp_path):
     """Zig has other names of levels, and clang-cl wants a prefix; the fake one wants both."""
     refused = ["-march=x86-64-v3", "-march=x86-64", "/clang:-march=x86-64-v3", "/clang:-march=x86-64"]
-    done, asked = build(tmp_path, "v3", refused=[*refused, "-ffp-contract=off"], clang_cl=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert [line for line in asked if "float32_v3.c" in line and "/clang:-ffp-contract=off" in line]
-    assert [line for line in asked if "float32_v3.c" in line and "-march=x86_64_v3" in line]
-    assert [line for line in asked if "cpu.c" in line and "-march=x86_64 " in line]
+    flags, _ = fitted(tmp_path, "v3", refused=[*refused, "-ffp-contract=off"], clang_cl=True)
+    assert {"/clang:-ffp-contract=off", "-march=x86_64_v3"} <= set(flags["float32_v3"])
+    assert "-march=x86_64" in flags["cpu"]
 
 
 def test_without_vectors_the_build_says_what_that_costs(tmp_path):
-    done, asked = build(tmp_path, without="no vectors")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "the kernels take one number at a time" in done.stdout
-    assert [line for line in asked if "float32.c" in line]
-    assert not [line for line in asked if "float32_v" in line]
+    flags, printed = fitted(tmp_path, without="no vectors")
+    assert "the kernels compute one number at a time" in printed
+    assert "float32" in flags
+    assert not [name for name in flags if name.startswith("float32_v")]
 
 
 @pytest.mark.parametrize("without", ["compiler", "headers"])

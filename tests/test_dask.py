@@ -1,4 +1,7 @@
-"""Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array."""
+"""Dask arrays in chunks of rows, of classes, and of both: against the same functions of the whole array.
+
+The large grids are of Python that is the same for all kernels. What is computed in a chunk is that of test_sharded.py.
+"""
 
 import doctest
 import functools
@@ -29,6 +32,10 @@ CHUNKED = [
 ]  # fmt: skip
 
 
+DTYPES = [*FLOATS, *HALVES]
+REDUCTIONS = ["mean", "sum", "none"]  # each with each of the other parameters, but not with each pair of them
+
+
 @pytest.fixture(autouse=True)
 def in_this_thread():
     with dask.config.set(scheduler="synchronous"):
@@ -42,10 +49,11 @@ def logits_and_labels(shape, axis, dtype):
 
 
 def compare(found, expected, same_bits):
-    if same_bits:
-        assert_same_bits(found, expected)
-        return
     found, expected = np.asarray(found), np.asarray(expected)
+    if same_bits:  # (but of NaN, which NumPy's sums give either sign)
+        numbers = (a if a.dtype.kind == "i" else np.where(a == a, a, a.dtype.type(np.nan)) for a in (found, expected))
+        assert_same_bits(*numbers)
+        return
     assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
     rtol = {8: 1e-12, 4: 2e-5, 2: 2e-2}[found.itemsize]
     np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=rtol, atol=rtol / 10)
@@ -65,10 +73,11 @@ def test_softmax_and_logsumexp(dtype, shape, axis, name, chunks):
         compare(result.compute(), expected, same_bits=name == "rows")
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
-@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
-def test_cross_entropy(dtype, shape, axis, name, chunks, reduction):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_cross_entropy(dtype, shape, axis, name, chunks):
+    reduction = REDUCTIONS[(DTYPES.index(dtype) + CHUNKED.index((shape, axis, name, chunks))) % 3]
     x, y = logits_and_labels(shape, axis, dtype)
     rng = np.random.default_rng(1)
     given = da.from_array(x, chunks=chunks)
@@ -91,6 +100,7 @@ def test_cross_entropy(dtype, shape, axis, name, chunks, reduction):
         compare(alone, loss, same_bits=True)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
 @pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
 def test_token_logprobs(dtype, shape, axis, name, chunks):
@@ -115,6 +125,58 @@ def test_token_logprobs(dtype, shape, axis, name, chunks):
             compare(computed, exactly, same_bits=name == "rows" or lazily.dtype.kind == "i")
 
 
+def masks(shape, axis):
+    """Masks of every number, of classes, of rows, of none of some rows, and of everything."""
+    rng = np.random.default_rng(3)
+    whole = rng.random(shape) < 0.6
+    if len(shape) > 1:
+        np.moveaxis(whole, axis, -1)[0] = False
+    of_classes = rng.random([n if a == axis else 1 for a, n in enumerate(shape)]) < 0.6
+    of_rows = rng.random([1 if a == axis else n for a, n in enumerate(shape)]) < 0.7
+    return [whole, of_classes, of_rows, rng.random(shape[-1:]) < 0.6, np.array(True)]
+
+
+@pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_masks(dtype, shape, axis, name, chunks):
+    """As in memory, whether the mask is of NumPy or of Dask, in other chunks, and whatever it hides."""
+    x, y = logits_and_labels(shape, axis, dtype)
+    several = np.random.default_rng(2).integers(0, shape[axis], (*y.shape, 3))
+    for mask in masks(shape, axis):
+        garbage = np.where(mask, x, dtype(np.nan))
+        given = da.from_array(garbage, chunks=chunks)
+        for where, reductions, ids in (
+            (mask, ("mean", "none"), y),
+            (da.from_array(mask, chunks=2 if mask.ndim else -1), ("sum",), several),
+        ):
+            for function in ("softmax", "log_softmax", "logsumexp"):
+                expected = getattr(cxent, function)(garbage, axis, where=mask)
+                found = getattr(lazy, function)(given, axis, where=where)
+                assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+                compare(found.compute(), expected, same_bits=name == "rows")
+            for reduction in reductions:
+                options = {"axis": axis, "reduction": reduction, "sample_weight": y % 3, "temperature": 0.7}
+                both, alone = (
+                    lazy.cross_entropy_with_grad(given, y, where=where, **options),
+                    lazy.cross_entropy(given, y, where=where, **options),
+                )
+                (loss, grad), alone = dask.compute(both, alone)
+                expected, expected_grad = cxent.cross_entropy_with_grad(garbage, y, where=mask, **options)
+                compare(loss, expected, same_bits=name == "rows" and reduction == "none")
+                compare(grad, expected_grad, same_bits=False)
+                compare(alone, loss, same_bits=True)
+            found = dask.compute(*lazy.token_logprobs(given, ids, axis=axis, where=where, top_k=5))
+            expected = cxent.token_logprobs(garbage, ids, axis=axis, where=mask, top_k=5)
+            for computed, exactly in zip(found, expected, strict=True):
+                compare(computed, exactly, same_bits=name == "rows" or np.asarray(exactly).dtype.kind == "i")
+    if given.numblocks[axis] == 1:
+        q = np.where(mask, np.random.default_rng(4).random(shape), 0)
+        options = {"axis": axis, "where": mask, "label_smoothing": 0.1, "softcap": 5.0}
+        found = dask.compute(*lazy.cross_entropy_with_grad(given, q, **options))
+        for value, exactly in zip(found, cxent.cross_entropy_with_grad(garbage, q, **options), strict=True):
+            compare(value, exactly, same_bits=False)
+
+
 @pytest.mark.parametrize("temperature", [0.03, 3.0, 1e-30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_temperature_in_chunks_of_classes(dtype, temperature):
@@ -128,6 +190,7 @@ def test_temperature_in_chunks_of_classes(dtype, temperature):
     np.testing.assert_allclose(loss, cxent.cross_entropy(x, y, temperature=temperature), rtol=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("chunks", [(2, 10), (10, 3), (2, 3)])
 @pytest.mark.parametrize("size", [1e-30, 1e-9, 1e9, 1e30])
 def test_weights_of_several_sizes(chunks, size):
@@ -213,6 +276,7 @@ SAME = [
     ("float64", X, [0, 1, 3], {"temperature": 0}),
     ("float64", X, [0, 1, 3], {"reduction": "mode"}),
 ]
+CHUNKS = [(1, 4), (2, 4), (3, 2), (2, 3), (1, 1)]
 
 
 def outcome(call):
@@ -223,11 +287,12 @@ def outcome(call):
         return type(error), str(error)
 
 
-@pytest.mark.parametrize("chunks", [(1, 4), (2, 4), (3, 2), (2, 3), (1, 1)])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
-@pytest.mark.parametrize("case", SAME, ids=range(len(SAME)))
-def test_what_memory_does(case, chunks, reduction):
-    dtype, x, target, options = case
+@pytest.mark.once
+@pytest.mark.parametrize("chunks", CHUNKS)
+@pytest.mark.parametrize("case", range(len(SAME)))
+def test_what_memory_does(case, chunks):
+    dtype, x, target, options = SAME[case]
+    reduction = REDUCTIONS[(case + CHUNKS.index(chunks)) % 3]
     x = x.astype(dtype)
     options = {"reduction": reduction, **options}
     expected = outcome(lambda: cxent.cross_entropy_with_grad(x, target, **options))
@@ -323,7 +388,9 @@ def test_nothing_is_computed_early():
 
     x = da.zeros((4, 6), chunks=(2, 3)).map_blocks(fail, dtype=np.float64, meta=np.empty((0, 0)))
     labels = da.zeros(4, chunks=2, dtype=int).map_blocks(fail, dtype=np.int64, meta=np.empty(0, np.int64))
+    mask = x > 0
     results = [lazy.softmax(x), *lazy.cross_entropy_with_grad(x, labels), *lazy.token_logprobs(x, labels, top_k=2)]
+    results += [lazy.softmax(x, where=mask), *lazy.cross_entropy_with_grad(x, labels, where=mask)]
     for result in results:
         with pytest.raises(AssertionError, match="computed"):
             result.compute()
@@ -418,6 +485,12 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=["a"] * 4), TypeError, "weight ... got <U1"),
         (lambda: lazy.cross_entropy(ZEROS, [0, 1], reduction="max"), ValueError, "reduction ... got 'max'"),
         (lambda: lazy.token_logprobs(ZEROS, [0, 1], top_k=5), ValueError, "top_k ... got 5"),
+        (lambda: lazy.softmax(ZEROS, where=[1, 0, 1, 1]), TypeError, "where must have dtype bool, got int64"),
+        (lambda: lazy.logsumexp(ZEROS, where=ZEROS), TypeError, "where must have dtype bool, got float64"),
+        (lambda: lazy.log_softmax(ZEROS, where=[True] * 3), ValueError, "where ... to (2, 4), got (3,)"),
+        (lambda: lazy.cross_entropy(ZEROS, [0, 1], where=[True] * 3), ValueError, "where ... got (3,)"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], where=UNKNOWN > 0), ValueError, "where must have chunks of known"),
+        (lambda: lazy.token_logprobs(ZEROS, [0, 1], where=ZEROS[:1, None] > 0), ValueError, "where ... got (1, 1, 4)"),
         (lambda: lazy.token_logprobs(ZEROS, [0, -1]), IndexError, "ids[1] ... got -1"),
     ],
 )

@@ -36,8 +36,10 @@ def exact(logits_p, logits_q, kind, temperature=1):
 
     def softmax_of(logits):
         x = [mpf(float(v)) / temperature for v in logits]
-        e = [mp.exp(v - max(x)) for v in x]
-        return [v / mp.fsum(e) for v in e]
+        top = max(x)
+        e = [mp.exp(v - top) for v in x]
+        total = mp.fsum(e)
+        return [v / total for v in e]
 
     def entropy(a, b):
         return mp.fsum(v * mp.log(v / w) if w else mp.inf for v, w in zip(a, b, strict=True) if v)

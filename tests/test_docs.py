@@ -9,7 +9,18 @@ from pathlib import Path
 import pytest
 
 import cxent
-from cxent import _config, _cross_entropy, _divergence, _from_probs, _linear, _scoring, _softmax, boosting, sharded
+from cxent import (
+    _binary,
+    _config,
+    _cross_entropy,
+    _divergence,
+    _from_probs,
+    _linear,
+    _scoring,
+    _softmax,
+    boosting,
+    sharded,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,6 +31,7 @@ WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
     "module",
     [
         _softmax,
+        _binary,
         _cross_entropy,
         _from_probs,
         _linear,
@@ -37,6 +49,7 @@ def test_docstrings(module):
     assert results.attempted > 0 and results.failed == 0
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -43,7 +43,7 @@ def is_png(path):
 
 
 def test_a_language_model_learns(printed_by, tmp_path):
-    printed = printed_by("train_language_model.py", "--steps", "50")
+    printed = printed_by("train_language_model.py", "--steps", "20")
     (types,) = numbers(r"of ([\d,]+) types", printed)
     assert types >= 20_000
     perplexities = numbers(r"perplexity ([\d.]+)", printed)
@@ -61,6 +61,19 @@ def test_two_processes_share_a_vocabulary(printed_by, tmp_path):
     assert len(sizes) == len(differences) == 3
     assert all(difference < 1e-5 * size for size, difference in zip(sizes, differences, strict=True))
     assert is_png(tmp_path / "parallel_vocabulary.png")
+
+
+def test_boosted_trees_find_a_rare_digit(printed_by, tmp_path):
+    pytest.importorskip("lightgbm")
+    pytest.importorskip("xgboost")
+    printed = printed_by("train_boosted.py", "--rounds", "40")
+    losses, recalls = (numbers(pattern, printed) for pattern in (r"loss ([\d.]+)", r"recall ([\d.]+)"))
+    assert len(losses) == len(recalls) == 4
+    assert max(losses) < 0.2  # that of the frequencies alone
+    for plain, focal in (losses[:2], losses[2:]):
+        assert plain < focal  # after so few rounds
+    assert min(numbers(r"average precision ([\d.]+)", printed)) > 0.7
+    assert is_png(tmp_path / "boosted.png")
 
 
 def check_scores(printed, largest_rank):

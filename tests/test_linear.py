@@ -118,6 +118,104 @@ def test_scores(candidates, rows):
         np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
 
 
+MASK = np.random.default_rng(2).random(V) < 0.6
+MASK[:9] = True  # the labels
+
+
+def hidden_away(array):
+    """Garbage for the classes that the mask leaves out."""
+    garbage = array.copy()
+    garbage[~MASK] = np.resize(np.array([np.nan, np.inf, -np.inf, 6e4]).astype(array.dtype), garbage[~MASK].shape)
+    return garbage
+
+
+@pytest.mark.parametrize("rows", [1, 5, 1000])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_masks(name, soft, reduction, rows):
+    """The same answer as from the layer without the hidden classes, whatever their weights are."""
+    hidden, weight, bias, labels, q = arrays()
+    target = q * MASK if soft else labels
+    options = {k: v for k, v in OPTIONS[name].items() if not (soft and k == "ignore_index")}
+    given, others = with_weights(options)
+    call = {"bias": hidden_away(bias), "where": MASK, "reduction": reduction, "chunk_bytes": rows * ROW, **given}
+    loss, gradients, lse = linear_cross_entropy_with_grad(hidden, hidden_away(weight), target, return_lse=True, **call)
+    np.testing.assert_allclose(linear_cross_entropy(hidden, hidden_away(weight), target, **call), loss, rtol=1e-14)
+    if "weight" in others:
+        others["weight"] = others["weight"][MASK]
+    target = target[:, MASK] if soft else (np.cumsum(MASK) - 1)[labels]
+    expected = by_chain_rule(hidden, weight[MASK], bias[MASK], target, reduction=reduction, **others)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-12)
+    np.testing.assert_allclose(gradients.hidden, expected[1][0], rtol=1e-10, atol=1e-12)
+    for found, wanted in zip(gradients[1:], expected[1][1:], strict=True):
+        np.testing.assert_allclose(found[MASK], wanted, rtol=1e-10, atol=1e-12)
+        assert not found[~MASK].any()
+    np.testing.assert_allclose(lse, expected[2], rtol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [4, 1000])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("weight_dtype", [*FLOATS, *HALVES])
+def test_masks_and_dtypes(dtype, weight_dtype, rows, monkeypatch):
+    monkeypatch.setattr("cxent._linear._BLOCK_BYTES", 10 * D * 4)  # weights in blocks of ten classes
+    hidden, weight, bias, labels, _ = arrays()
+    hidden, weight = hidden.astype(dtype), weight.astype(weight_dtype)
+    labels[::5] = -1
+    call = {"ignore_index": -1, "chunk_bytes": rows * ROW}
+    loss, gradients = linear_cross_entropy_with_grad(
+        hidden, hidden_away(weight), labels, bias=hidden_away(bias), where=MASK, **call
+    )
+    assert (gradients.hidden.dtype, gradients.weight.dtype) == (dtype, weight_dtype)
+    assert not gradients.weight[~MASK].any()
+    expected, wanted = linear_cross_entropy_with_grad(
+        hidden.astype(float), weight[MASK].astype(float), np.where(labels < 0, -1, (np.cumsum(MASK) - 1)[labels]),
+        bias=bias[MASK], **call,
+    )  # fmt: skip
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    for found, exactly in ((gradients.hidden, wanted.hidden), (gradients.weight[MASK], wanted.weight)):
+        rtol = {2: 1e-2, 4: 1e-4, 8: 1e-10}[found.itemsize]
+        np.testing.assert_allclose(found.astype(float), exactly, rtol=rtol, atol=2e-6)
+
+
+@pytest.mark.parametrize("rows", [1, 10, 100])
+def test_masks_of_scores(rows):
+    hidden, weight, bias, labels, _ = arrays()
+    ids = np.stack([labels, labels + 1, labels + 50], axis=1)
+    options = {"top_k": 5, "temperature": 0.8, "softcap": 20.0, "where": MASK}
+    found = linear_token_logprobs(
+        hidden, hidden_away(weight), ids, bias=hidden_away(bias), chunk_bytes=rows * ROW, **options
+    )
+    expected = cxent.token_logprobs(hidden @ weight.T + bias, ids, **options)
+    for value, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(value, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_masks_of_rows_without_probabilities():
+    """Hidden classes have gradients of 0, also where a row has none, and a label among them an infinite loss."""
+    hidden, weight, bias, labels, _ = arrays()
+    hidden[5, 2] = np.nan
+    call = {"bias": bias, "reduction": "none", "chunk_bytes": 4 * ROW}
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, where=MASK, **call)
+    assert np.isnan(loss).tolist() == [row == 5 for row in range(N)]
+    assert np.isnan(gradients.hidden).all(axis=1).tolist() == [row == 5 for row in range(N)]
+    for found in gradients[1:]:
+        assert np.isnan(found[MASK]).all()
+        assert not found[~MASK].any()
+    hidden, *_ = arrays()
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, where=np.arange(V) != labels[0], **call)
+    np.testing.assert_array_equal(loss == np.inf, labels == labels[0])
+    assert np.isfinite(np.concatenate([np.ravel(found) for found in gradients])).all()
+    nothing = np.zeros(V, bool)
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, where=nothing, **call)
+    assert np.isnan(loss).all()
+    assert np.isnan(gradients.hidden).all()
+    labels[3:] = -1
+    loss, gradients = linear_cross_entropy_with_grad(hidden, weight, labels, where=nothing, ignore_index=-1, **call)
+    assert np.isnan(loss).tolist() == [row < 3 for row in range(N)]
+    assert not gradients.hidden[3:].any()
+
+
 def test_a_layer_without_rows_or_without_a_bias():
     loss, gradients = linear_cross_entropy_with_grad(np.zeros((0, 4)), np.ones((3, 4)), np.zeros(0, int))
     assert np.isnan(loss)
@@ -184,6 +282,9 @@ BAD = {
     "half a byte": (dict(chunk_bytes=0.5), TypeError, "chunk_bytes must .*got 0.5"),
     "no progress": (dict(progress="yes"), TypeError, "progress must .*got 'yes'"),
     "complex": (dict(hidden=np.zeros((2, 3), complex)), TypeError, "hidden must .*got complex128"),
+    "a mask of numbers": (dict(where=[1, 1, 0, 1]), TypeError, "where must have dtype bool, got int64"),
+    "a mask of rows": (dict(where=np.ones((2, 4), bool)), ValueError, r"where must have shape \(4,\), got \(2, 4\)"),
+    "one mask for all": (dict(where=True), ValueError, r"where must have shape \(4,\), got \(\)"),
     "no classes": (dict(weight=np.zeros((0, 3))), ValueError, "^logits must have at least one class"),
 }
 
@@ -228,13 +329,14 @@ def test_no_row_counts():
 
 
 DTYPES = [(a, b) for a in (*FLOATS, *HALVES) for b in (*FLOATS, *HALVES)]
-SHAPES = {"many classes": (300, 16, 10_000), "long vectors": (1000, 2000, 10)}
+SHAPES = {"many classes": (120, 16, 10_000), "long vectors": (1000, 2000, 10)}
 
 
+@pytest.mark.parametrize("masked", [False, True], ids=["all classes", "some classes"])
 @pytest.mark.parametrize("without", [False, True], ids=["all rows", "not all"])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtypes", DTYPES, ids=lambda pair: "-".join(np.dtype(dtype).name for dtype in pair))
-def test_memory(dtypes, shape, without, kernels, monkeypatch):
+def test_memory(dtypes, shape, without, masked, kernels, monkeypatch):
     """A chunk, and a block of the weights, whatever is converted: the logits, or hidden states, are many times that."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
@@ -244,6 +346,7 @@ def test_memory(dtypes, shape, without, kernels, monkeypatch):
     hidden, weight = np.zeros((n, d), dtypes[0]), np.zeros((classes, d), dtypes[1])
     labels = np.arange(n) % 2
     options = {"chunk_bytes": chunk, "ignore_index": 1 if without else None}
+    options["where"] = np.arange(classes) % 3 != 2 if masked else None
 
     def peak_of(function):
         tracemalloc.start()

@@ -9,7 +9,6 @@ import cxent
 
 CLASSES = [1, 2, 3, 10, 49, 130]
 ROWS = [(classes, spread) for classes in CLASSES for spread in (0.01, 1, 10)]
-ROWS += [pytest.param(4097, 1, marks=pytest.mark.slow)]
 
 NUMBERS = {"label_smoothing": 0.1, "z_loss": 0.01, "softcap": 5.0, "temperature": 0.7}
 LABELS = {"largest": np.argmax, "smallest": np.argmin, "middle": lambda x: len(x) // 2}
@@ -41,6 +40,14 @@ def test_class_indices(option, classes, spread, dtype, label):
     if option in ("weight", "label_smoothing", "temperature"):
         _, _, hess = cxent.cross_entropy_with_hess(x, label, reduction="sum", **options)
         assert_within_ulps(hess, exact.hess, [a + 2 for a in allowed])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("option", ["weight", *NUMBERS])
+def test_long_rows(option, dtype):
+    test_class_indices(option, 4097, 1, dtype, "middle")
+    test_class_probabilities(option, 4097, 1, dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -297,7 +297,6 @@ def test_a_gradient_in_the_memory_of_the_target_goes_the_general_way(kernels):
 MASKS = {
     "a list": (PLAIN > 0).tolist(),
     "a scalar": True,
-    "one row": PLAIN[0] > 0,
     "one column": PLAIN[:, :1] > 0,
     "integers": np.ones((4, 10), np.int64),
     "bytes": np.ones((4, 10), np.uint8),

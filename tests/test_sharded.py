@@ -72,6 +72,95 @@ def test_what_the_whole_gives(dtype, axis, parts):
             np.testing.assert_allclose(found.astype(float), expected.astype(float), rtol=rough, atol=rough)
 
 
+def masked_rows(shape, axis, rng):
+    """A mask, with rows of which nothing, and of which the last class alone takes part."""
+    mask = np.moveaxis(rng.random(shape) < 0.6, axis, -1)
+    mask[0], mask[1] = False, False
+    mask[1, -1] = True
+    return np.moveaxis(mask, -1, axis)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_masks(dtype, axis, parts):
+    """The numbers of the whole, with hidden classes, targets and candidates, and NaN where the mask is not set."""
+    rng = np.random.default_rng(parts)
+    for classes in CLASSES:
+        shape = (23, classes) if axis else (classes, 23)
+        mask = masked_rows(shape, axis, rng)
+        x = np.where(mask, 4 * rng.standard_normal(shape), np.nan).astype(dtype)
+        by_row = x if axis else x.T  # (a view)
+        by_row[2, ::2] = np.where(np.isnan(by_row[2, ::2]), np.nan, -np.inf)
+        y, ids = rng.integers(0, classes, 23), rng.integers(0, classes, (23, 3))
+        k = min(classes, 4)
+        pieces = list(zip(cut(x, parts, axis), (m for m, _ in cut(mask, parts, axis)), strict=True))
+
+        def reduce(target, pieces=pieces, k=k):
+            return functools.reduce(
+                sharded.merge,
+                [sharded.part(x, target, axis=axis, where=m, first_class=a, top_k=k) for (x, a), m in pieces],
+            )
+
+        with unchanged(x, mask, y):
+            p = reduce(y)
+        assert (p.maximum[0], p.sumexp_m1[0], p.shifted[0]) == (-np.inf, -1, 0)
+        scores = cxent.token_logprobs(x, y, axis=axis, where=mask, top_k=k)
+        close = functools.partial(np.testing.assert_allclose, rtol=tolerance(dtype), atol=tolerance(dtype))
+        close(sharded.logsumexp(p), scores.logsumexp)
+        close(sharded.entropy(p), scores.entropy)
+        close(sharded.logprob(p), scores.logprob)
+        close(sharded.logprob(reduce(ids)), cxent.token_logprobs(x, ids, axis=axis, where=mask).logprob)
+        rank = 1 + sum(sharded.count_larger(x, p, axis=axis, where=m) for (x, _), m in pieces)
+        has_rank = scores.rank < np.iinfo(np.int64).max
+        np.testing.assert_array_equal(rank[has_rank], scores.rank[has_rank])
+        has_top = ~np.isnan(scores.top_logprobs)
+        np.testing.assert_array_equal(p.top_ids[has_top], scores.top_ids[has_top])
+        for s in (None, np.where(np.arange(23) == 0, 0, 1)):
+            options = {"sample_weight": s, "reduction": "sum"}
+            loss, grad = cxent.cross_entropy_with_grad(x, y, axis=axis, where=mask, **options)
+            close(sharded.loss(p, **options), loss)
+            found = [
+                sharded.grad(x, p, y, axis=axis, where=m, first_class=a, **options) for (x, a), m in pieces
+            ]  # fmt: skip
+            rough = 1e-2 if x.itemsize == 2 else tolerance(dtype)
+            found = np.concatenate(found, axis=axis)
+            assert found.dtype == grad.dtype
+            np.testing.assert_allclose(found.astype(float), grad.astype(float), rtol=rough, atol=rough / 100)
+        for function in ("softmax", "log_softmax"):
+            found = [getattr(sharded, function)(x, p, axis=axis, where=m) for (x, _), m in pieces]
+            found, expected = np.concatenate(found, axis=axis), getattr(cxent, function)(x, axis, where=mask)
+            # (Where all that take part are -inf, and elsewhere, a part without any gives 0 in the place of NaN.)
+            places = ~np.isnan(expected.astype(float)) | mask
+            found, expected = (a[places].astype(float) for a in (found, expected))
+            np.testing.assert_allclose(found, expected, rtol=rough, atol=rough)
+
+
+def test_masks_that_broadcast_in_place_and_with_workers(share_small_calls):
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((300, 40)).astype(np.float32), rng.integers(0, 40, 300)
+    mask = rng.random(40) < 0.6
+    whole = np.array(np.broadcast_to(mask, x.shape))
+    p = sharded.part(x, y, where=whole, top_k=2)
+    calls = (
+        lambda x, **given: sharded.grad(x, p, y, **given),
+        lambda x, **given: sharded.softmax(x, p, **given),
+        lambda x, **given: sharded.log_softmax(x, p, **given),
+    )
+    expected = [call(x, where=whole) for call in calls]
+    share_small_calls(200)
+    for found, same in zip(sharded.part(x, y, where=mask, top_k=2, workers=4), p, strict=True):
+        assert_same_bits(found, same)
+    for call, result in zip(calls, expected, strict=True):
+        memory = np.zeros_like(x)
+        inside = memory.view(bool).reshape(300, -1)[:, :40]
+        inside[...] = whole
+        given = x.copy()
+        assert_same_bits(call(x, where=inside, out=memory), result)
+        assert_same_bits(call(given, where=mask, out=given, workers=4), result)
+    np.testing.assert_array_equal(sharded.count_larger(x, p, where=mask), sharded.count_larger(x, p, where=whole))
+
+
 @pytest.mark.parametrize("parts", [2, 3, 7])
 @pytest.mark.parametrize("classes", [5, 40, 300])
 def test_the_largest(classes, parts):
@@ -263,7 +352,7 @@ def parts_in_orders(n, dtype):
 
 @pytest.mark.parametrize("at_once", [True, False])
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("n", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [30, pytest.param(300, marks=pytest.mark.slow)])
 def test_many_parts_are_as_accurate_as_one(n, dtype, at_once):
     for x in parts_in_orders(n, dtype):
         parts = [sharded.part(x[3 * k : 3 * k + 3], 0, first_class=3 * k) for k in range(n)]
@@ -378,6 +467,20 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
     ("call", "error", "message"),
     [
         (lambda: sharded.part(PART, [0]), ValueError, "target ... got (1,)"),
+        (lambda: sharded.part(PART, where=[1, 0, 1]), TypeError, "where must have dtype bool, got int64"),
+        (lambda: sharded.part(PART, where=[True, False]), ValueError, "where ... broadcasts to (2, 3), got (2,)"),
+        (lambda: sharded.softmax(PART, sharded.part(PART), where=[1, 0, 1]), TypeError, "where ... got int64"),
+        (lambda: sharded.log_softmax(PART, sharded.part(PART), where=[True] * 2), ValueError, "where ... got (2,)"),
+        (
+            lambda: sharded.grad(PART, sharded.part(PART, [0, 1]), [0, 1], where=[1, 0, 1], out=PART),
+            TypeError,
+            "where ... got int64",
+        ),
+        (
+            lambda: sharded.count_larger(PART, sharded.part(PART, [0, 1]), where=[True] * 2),
+            ValueError,
+            "where ... got (2,)",
+        ),
         (lambda: sharded.part(PART, [0.0, 1.0]), TypeError, "target must have an integer dtype"),
         (
             lambda: sharded.part(PART, first_class=-1),
@@ -391,17 +494,17 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART[:1])),
             ValueError,
-            "parts must have rows of one shape, got (2,) and (1,)",
+            "parts must have rows of the same shape, got (2,) and (1,)",
         ),
         (
             lambda: sharded.merge(sharded.part(PART, [0, 1]), sharded.part(PART)),
             ValueError,
-            "parts must have targets of one shape, got (2,) and None",
+            "parts must have targets of the same shape, got (2,) and None",
         ),
         (
             lambda: sharded.merge(sharded.part(PART, top_k=1), sharded.part(PART, top_k=2)),
             ValueError,
-            "parts must have largest logits of one shape, got (2, 1) and (2, 2)",
+            "parts must have largest logits of the same shape, got (2, 1) and (2, 2)",
         ),
         (lambda: sharded.part(PART, temperature=0), ValueError, "temperature ... got 0"),
         (
@@ -423,37 +526,37 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
         (
             lambda: sharded.merge(sharded.part(PART), sharded.part(PART, first_class=2)),
             ValueError,
-            "parts must be of different classes, got class 2 in two of them",
+            "parts must have different classes, got class 2 in two of them",
         ),
         (
             lambda: sharded.merge(*(sharded.part(PART, first_class=first) for first in (3, 6, 4))),
             ValueError,
-            "parts must be of different classes, got classes 4 to 5 in two of them",
+            "parts must have different classes, got classes 4 to 5 in two of them",
         ),
         (
             lambda: sharded.logsumexp(sharded.part(PART, first_class=2)),
             ValueError,
-            "p must be of all classes, got one without classes 0 to 1: merge it with their parts",
+            "p must have all classes, got one without classes 0 to 1: merge it with the missing parts",
         ),
         (
             lambda: sharded.entropy(sharded.merge(sharded.part(PART), sharded.part(PART, first_class=4))),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.loss(sharded.part(PART, [0, 1], first_class=1, classes=7)),
             ValueError,
-            "p must be of all classes, got one without classes 0, 4 to 6: merge it with their parts",
+            "p must have all classes, got one without classes 0, 4 to 6: merge it with the missing parts",
         ),
         (
             lambda: sharded.softmax(PART, sharded.part(PART, classes=4)),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.grad(PART, sharded.part(PART, [0, 1], classes=4), [0, 1]),
             ValueError,
-            "p must be of all classes, got one without class 3: merge it with their parts",
+            "p must have all classes, got one without class 3: merge it with the missing parts",
         ),
         (
             lambda: sharded.part(PART, first_class=2, classes=4),

@@ -232,6 +232,6 @@ def test_labels_that_change_after_the_check(classes, dtype, kernels):
             module.from_probs(np.abs(x), labels, None, None, options, None, x, 1)
             module.sums_of_weights(labels, None, weight, 3)
         results = [np.empty((4, 1, 1), d) for d in (np.float32, np.int64)] + [np.empty((4, 1), np.float32)] * 2
-        module.token_logprobs(x, None, labels[..., np.newaxis], (None, 0.0, 1.0), *results, None, None, None, 1)
+        module.token_logprobs(x, None, labels[..., np.newaxis], (None, 0.0, 1.0), *results, None, None, None, None, 1)
         assert_same_bits(around[[0, 2]], before[[0, 2]])
         around[1] = before[1]

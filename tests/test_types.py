@@ -128,4 +128,7 @@ def test_options_known_at_run_time_alone(return_lse: bool, reduction: Reduction)
 
 def test_everything_else() -> None:
     assert_type(cxent.show_config("dicts"), Config)
-    assert_type(cxent.boosting.softmax_objective("exact")(Y, X), tuple[Array, Array])
+    objective = cxent.boosting.softmax_objective("exact", class_weight=[1, 2, 3], focal_gamma=np.float32(2))
+    assert_type(objective(Y, X), tuple[Array, Array])
+    assert_type(cxent.boosting.logistic_objective("xgboost-abs", pos_weight=2)([1, 0], P[:, 0]), tuple[Array, Array])
+    assert_type(cxent.boosting.softmax_metric("catboost").evaluate(list(X.T), Y, None), tuple[float, float])

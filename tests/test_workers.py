@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -174,24 +175,34 @@ def test_default_number():
     assert cxent.get_workers() == 1
 
 
-def run_with_default(text):
-    code = "import cxent; cxent._workers.usable_cpus = lambda: 4; print(cxent.get_workers())"
-    environment = COMPILED | {"CXENT_WORKERS": text}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+def run(code, **environment):
+    """What a process of its own printed: its output, and its errors."""
+    environment = COMPILED | environment
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    return done.stdout, done.stderr
 
 
 @pytest.mark.once
 @pytest.mark.parametrize(("text", "workers"), [("", 1), ("1", 1), ("3", 3), ("9", 4), ("-1", 4), ("-3", 2)])
-def test_default_of_the_process(text, workers):
-    run = run_with_default(text)
-    assert (run.stdout, run.stderr) == (f"{workers}\n", "")
+def test_default_of_the_environment(text, workers, monkeypatch):
+    monkeypatch.setenv("CXENT_WORKERS", text)
+    assert _options.thread_count(_workers._of_environment()) == workers
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("text", ["0", "all", "2.5"])
-def test_no_default_of_the_process(text):
-    message = f"ValueError: CXENT_WORKERS must be a number of threads, or -1 for all CPUs, got '{text}'"
-    assert message in run_with_default(text).stderr
+def test_no_default_of_the_environment(text, monkeypatch):
+    monkeypatch.setenv("CXENT_WORKERS", text)
+    message = re.escape(f"CXENT_WORKERS must be a number of threads, or -1 for all CPUs, got '{text}'")
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        _workers._of_environment()
+
+
+@pytest.mark.once
+def test_default_of_a_process():
+    code = "import cxent; cxent._workers.usable_cpus = lambda: 4; print(cxent.get_workers())"
+    assert run(code, CXENT_WORKERS="-3") == ("2\n", "")
+    assert "ValueError: CXENT_WORKERS must be a number of threads" in run(code, CXENT_WORKERS="all")[1]
 
 
 @pytest.mark.once
@@ -301,26 +312,24 @@ atexit.register(lambda: (check(), print("at exit")))
 @pytest.mark.once
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork")
 def test_after_a_fork_and_at_exit():
-    run = subprocess.run(
-        [sys.executable, "-c", LIFE_AND_DEATH], capture_output=True, text=True, timeout=120, env=COMPILED
-    )
-    assert (run.returncode, run.stdout, run.stderr) == (0, "at exit\n", "")
-
-
-def run_with_spin(spin):
-    """One shared call, in a process of its own, whose threads spin for so long."""
-    code = "import numpy as np, cxent; cxent._workers.usable_cpus = lambda: 2; cxent.softmax(np.eye(500), workers=2)"
-    environment = COMPILED | {"CXENT_SPIN": spin}
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment)
+    assert run(LIFE_AND_DEATH) == ("at exit\n", "")
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("spin", ["0", "50.5", "200"])
 def test_time_that_threads_spin(spin):
-    assert run_with_spin(spin).stderr == ""
+    assert threads.spin_of(spin) == float(spin)
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("spin", ["soon", "-1", "201", "nan"])
 def test_time_that_threads_may_not_spin(spin):
-    assert "ValueError: CXENT_SPIN must be a number of microseconds" in run_with_spin(spin).stderr
+    with pytest.raises(ValueError, match=f"^CXENT_SPIN must be a number of microseconds from 0 to 200, got '{spin}'$"):
+        threads.spin_of(spin)
+
+
+@pytest.mark.once
+def test_time_that_threads_of_a_process_spin():
+    code = "import numpy as np, cxent; cxent._workers.usable_cpus = lambda: 2; cxent.softmax(np.eye(500), workers=2)"
+    assert run(code, CXENT_SPIN="0") == ("", "")
+    assert "ValueError: CXENT_SPIN must be a number of microseconds" in run(code, CXENT_SPIN="soon")[1]

@@ -1,7 +1,7 @@
-"""Compile all modules for Linux (glibc, musl), macOS and Windows, on x86-64 and 64-bit Arm. A warning is an error.
+"""Compile all modules for Linux (glibc, musl), macOS and Windows, on x86-64 and 64-bit Arm. Warnings are errors.
 
-Run in a checkout: `pip install Cython setuptools ziglang`, then `python tools/compile_everywhere.py [target ...]`.
-ziglang is a Clang with the headers of all these systems. Nothing is linked, and nothing runs.
+In a checkout: `pip install Cython setuptools ziglang`, then `python tools/compile_everywhere.py [target ...]`. ziglang
+is a Clang with the headers of all these systems. Nothing is linked or run.
 """
 
 import os
@@ -20,12 +20,12 @@ from setuptools.errors import CompileError
 TARGETS = [
     f"{cpu}-{system}" for system in ("linux-gnu", "linux-musl", "macos", "windows-gnu") for cpu in ("x86_64", "aarch64")
 ]
-# What to find takes no optimiser: what is no C, no constant, or no instruction of this level.
+# The errors to find need no optimiser: invalid C, non-constants, or instructions that this level does not have.
 FLAGS = ["-O0", "-fno-sanitize=all", "-Wall", "-Wextra", "-Werror"]
-FLAGS += ["-Wno-unused", "-Wno-unused-parameter"]  # Cython writes names that not every module needs
-FLAGS += ["-Wno-unused-command-line-argument"]  # zig itself gives one that is not used
+FLAGS += ["-Wno-unused", "-Wno-unused-parameter"]  # Cython emits names that not every module uses
+FLAGS += ["-Wno-unused-command-line-argument"]  # zig itself passes an unused one
 
-# Python's headers are the same everywhere but for this one, which is made when Python is built.
+# Python's headers are the same everywhere except this one, which is generated when Python is built.
 PYCONFIG = """
 #ifndef Py_PYCONFIG_H
 #define Py_PYCONFIG_H
@@ -65,7 +65,7 @@ typedef long long Py_ssize_t;
 """
 
 
-# For Windows zig's Clang is made what clang-cl is: no GNU C by name, but MSVC.
+# For Windows, zig's Clang has to look like clang-cl, which claims to be MSVC and not GNU C.
 LIKE_CLANG_CL = """
 #include <Python.h>
 #include <intrin.h>

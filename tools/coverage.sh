@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How much of the source the suite reaches: lines of the Python layer by coverage.py, and lines of the kernels by gcov.
+# Test coverage: lines of the Python layer with coverage.py, and lines of the kernels with gcov.
 # tools/coverage.sh [level: baseline, v3 or v4] [arguments of pytest]
 # shellcheck disable=SC1091,SC2034,SC2154 # (what is sourced reads $python and sets $work)
 set -euo pipefail
@@ -22,19 +22,19 @@ done > "$work/lines.json"
 python3 - "$work/lines.json" << 'END'
 import collections, json, pathlib, sys
 
-reached = collections.defaultdict(dict)  # of each room: the number of a line, and whether any module reached it
+reached = collections.defaultdict(dict)  # by file and line number, whether any module reached it
 for report in pathlib.Path(sys.argv[1]).read_text().splitlines():
     for file in json.loads(report)["files"]:
-        room = reached[pathlib.Path(file["file"]).name]
+        file_lines = reached[pathlib.Path(file["file"]).name]
         for line in file["lines"]:
             number = line["line_number"]
-            room[number] = room.get(number, False) or line["count"] > 0
-for room, lines in sorted(reached.items()):
-    source = pathlib.Path("cxent/kernels") / room
-    if room.endswith((".pxd", ".pyx", ".pxi", ".h")) and source.exists():
+            file_lines[number] = file_lines.get(number, False) or line["count"] > 0
+for name, lines in sorted(reached.items()):
+    source = pathlib.Path("cxent/kernels") / name
+    if name.endswith((".pxd", ".pyx", ".pxi", ".h")) and source.exists():
         last = len(source.read_text().splitlines())  # (what Cython adds has numbers beyond it)
         lines = {number: was_reached for number, was_reached in lines.items() if number <= last}
         missed = [number for number, was_reached in sorted(lines.items()) if not was_reached]
         share = 1 - len(missed) / len(lines)
-        print(f"{room:20s} {len(lines):5d} lines, {share:6.1%} reached; not", *missed)
+        print(f"{name:20s} {len(lines):5d} lines, {share:6.1%} reached; not", *missed)
 END

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The suite on a debug build of Python, which checks reference counts and memory, and a count of references over many calls:
+# Run the suite on a debug build of Python, which checks reference counts and memory, and count references over many calls:
 # tools/debug_python.sh [interpreter] [arguments of pytest]. Debian has the interpreter in python3-dbg.
 # shellcheck disable=SC1091,SC2034,SC2154 # (what is sourced reads $python and sets $work)
 set -euo pipefail

@@ -1,9 +1,9 @@
-"""A coverage-guided fuzz of shapes, strides, dtypes, labels and options against the pure twin.
+"""Coverage-guided fuzzing of shapes, strides, dtypes, labels and options, against the reference kernels.
 
     pip install atheris && python tools/fuzz.py -runs=1000000
 
-Arguments are libFuzzer's. Both kernels get the same call: either both give results that agree, or both raise the same
-exception. Anything else ends the run, with the input in a file that is given as an argument to run it again.
+Arguments are libFuzzer's. Both kernels get the same call: either their results agree, or both raise the same exception.
+Anything else ends the run, and the input is saved to a file, which can be passed as an argument to repeat the call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 with atheris.instrument_imports(include=["cxent"]):
     import cxent
 
-FAST, TWIN = cxent.kernels.serving, cxent.kernels.load("python")
+FAST, REFERENCE = cxent.kernels.serving, cxent.kernels.load("python")
 DTYPES = [np.float32, np.float64, np.float16, np.int32, np.bool_, np.dtype(">f4"), np.complex64]
 LABELS = [np.int64, np.int32, np.uint8, np.int8, np.uint64]
 NUMBERS = [0.0, 1.0, -1.0, 1e-30, 3e4, -3e4, np.inf, -np.inf, np.nan, 88.0, -104.0]
@@ -26,7 +26,7 @@ ERRORS = (ValueError, TypeError, IndexError)
 
 
 def array(data: atheris.FuzzedDataProvider, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Numbers of a seed, some of them special, in a layout that is drawn."""
+    """Random numbers, some of them special values, in a random layout."""
     generator = np.random.default_rng(data.ConsumeIntInRange(0, 255))
     scale = data.PickValueInList([1.0, 0.0, 30.0, 1e-6])
     wide = generator.standard_normal((*shape, 2)) * scale
@@ -41,7 +41,7 @@ def array(data: atheris.FuzzedDataProvider, shape: tuple[int, ...], dtype: Any) 
 
 
 def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, Any]]:
-    """A public function with arguments for it, which need not be good ones."""
+    """A public function with arguments for it, which need not be valid."""
     shape = tuple(data.ConsumeIntInRange(0, 9) for _ in range(data.ConsumeIntInRange(0, 3)))
     shape += (data.PickValueInList([0, 1, 2, 3, 10, 17, 33, 64, 127, 128, 129, 300, 1100]),)
     axis = data.PickValueInList([-1, -1, -1, 0, 1, 5])
@@ -105,7 +105,7 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
         return name, [x, target], options
     if data.ConsumeBool():
         weight = array(data, (classes,), np.float64)
-        options["weight"] = np.where(np.abs(weight) < 1e-6, 0, weight)  # (products of tiny numbers may be 0, or not)
+        options["weight"] = np.where(np.abs(weight) < 1e-6, 0, weight)  # (products of tiny numbers may or may not be 0)
     if data.ConsumeBool():
         options["ignore_index"] = data.ConsumeIntInRange(-2, 3)
     options["reduction"] = data.PickValueInList(["mean", "sum", "none", "median"])
@@ -123,7 +123,7 @@ def call(data: atheris.FuzzedDataProvider) -> tuple[str, list[Any], dict[str, An
 
 
 def outcome(kernels: Any, name: str, given: list[Any], options: dict[str, Any]) -> Any:
-    """The results, or the exception's type and text."""
+    """The results, or the type and text of the exception."""
     cxent.kernels.serving = kernels
     try:
         with np.errstate(all="ignore"):
@@ -133,7 +133,7 @@ def outcome(kernels: Any, name: str, given: list[Any], options: dict[str, Any]) 
     finally:
         cxent.kernels.serving = FAST
     parts = result if isinstance(result, tuple) else (result,)
-    with np.errstate(over="ignore"):  # (a perplexity, a float, is as good as the logits' dtype)
+    with np.errstate(over="ignore"):  # (a perplexity is a float, but only as accurate as the logits' dtype)
         return [np.asarray(np.float32(part) if type(part) is float else part) for part in parts if part is not None]
 
 
@@ -144,7 +144,8 @@ def largest(x: np.ndarray[Any, Any]) -> float:
 
 
 def agree(found: Any, expected: Any, unit: float) -> bool:
-    """The same exception; or the same dtypes, shapes, integers and special values, and numbers that are close.
+    """Whether both are the same exception, or have the same dtypes, shapes, integers and special values, and close
+    numbers.
 
     `unit` is the size of terms that may cancel.
     """
@@ -167,11 +168,13 @@ def agree(found: Any, expected: Any, unit: float) -> bool:
 def test_one_input(buffer: bytes) -> None:
     name, given, options = call(atheris.FuzzedDataProvider(buffer))
     before = [array.copy() for array in given]
-    found, expected = outcome(FAST, name, given, options), outcome(TWIN, name, given, options)
+    found, expected = outcome(FAST, name, given, options), outcome(REFERENCE, name, given, options)
     cancelling = given[:1] if name.endswith("backward") else [*given[1:], options.get("weight", np.zeros(1))]
     unit = 0.0 if len(given) == 1 else max(1.0, *map(largest, cancelling))
     if not agree(found, expected, unit):
-        raise AssertionError(f"{name} of {[(x.shape, x.dtype) for x in given]}, {options}: {found}, twin: {expected}")
+        raise AssertionError(
+            f"{name} of {[(x.shape, x.dtype) for x in given]}, {options}: {found}, reference: {expected}"
+        )
     if not all(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc") for a, b in zip(given, before, strict=True)):
         raise AssertionError(f"{name} changed its input")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The golden test on 64-bit Arm, on a Debian x86-64 machine: cross-compiled, and run under qemu-user.
+# Run the golden test for 64-bit Arm on a Debian x86-64 machine: cross-compiled, and run under qemu-user.
 # Needs gcc-aarch64-linux-gnu and qemu-user-static; run as root, since it adds arm64 to the package lists.
 set -euo pipefail
 

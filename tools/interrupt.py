@@ -1,7 +1,7 @@
-"""Ctrl-C during long calls leaves the process usable: ``python tools/interrupt.py [interrupts]``.
+"""Check that Ctrl-C during long calls leaves the process usable: ``python tools/interrupt.py [interrupts]``.
 
-An interrupt is raised when the call it falls into has ended. The next call, over the same
-threads, must have the same result as ever.
+An interrupt is raised when the call in which it occurs has ended. The next call, on the same threads, must return
+correct results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Arrays that no 32-bit number counts: ``python tools/large.py`` (needs 12 GB of memory and some minutes).
+"""Check arrays too large for 32-bit indices: ``python tools/large.py`` (needs 12 GB of memory and some minutes).
 
-More than 2^31 elements, and a row of more than 2^31 bytes, both in place. Results are compared with what short arrays
-of the same numbers give. Exit status 1 if one differs.
+One array has more than 2^31 elements, one a row of more than 2^31 bytes; both are computed in place. Results are
+compared with those of short arrays of the same numbers. The exit status is 1 if any differs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cxent
 
 
 def many_rows() -> bool:
-    """2^31 + 2^21 elements of float16 in rows of 16: the last rows are what the first are."""
+    """2^31 + 2^21 elements of float16 in rows of 16, in which the same rows repeat."""
     rows, classes = (1 << 27) + (1 << 17), 16
     pattern = np.linspace(-3, 3, 1024 * classes).astype(np.float16).reshape(1024, classes)
     x = np.empty((rows, classes), np.float16)
@@ -29,7 +29,7 @@ def many_rows() -> bool:
 
 
 def long_row() -> bool:
-    """A row of 2^29 + 12,345 numbers of float32: all are equal but one."""
+    """A row of 2^29 + 12,345 numbers of float32, all equal except one."""
     classes = (1 << 29) + 12_345
     x = np.zeros((1, classes), np.float32)
     x[0, -1] = np.log(np.float64(classes))

@@ -1,7 +1,7 @@
-"""No leak over a million calls, errors among them: ``python tools/leaks.py [calls]``.
+"""Check that a million calls, some of which fail, leak no memory: ``python tools/leaks.py [calls]``.
 
-After a tenth of the calls the process's memory may not grow by more than a megabyte: a leak of two bytes a call would
-show. Exit status 1 if it does.
+After a tenth of the calls, the memory of the process must not grow by more than a megabyte, so a leak of two bytes per
+call would show. The exit status is 1 if it does.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def resident_bytes() -> int:
 
 
 def calls() -> Iterator[Callable[[], Any]]:
-    """Calls of every kind, without end: plain ones, with options, on other layouts, and with bad input."""
+    """An endless sequence of calls: plain ones, with options, with other layouts, and with bad input."""
     x = np.linspace(-5, 5, 40, dtype=np.float32).reshape(4, 10)
     soft = cxent.softmax(x)
     labels = np.arange(4, dtype=np.int32)
@@ -77,7 +77,7 @@ def refused(call: Callable[[], Any]) -> None:
 
 
 def count_of_references() -> int:
-    """Of all objects, which only a debug build of Python counts."""
+    """The number of references to all objects, which only a debug build of Python counts."""
     return sys.gettotalrefcount() if hasattr(sys, "gettotalrefcount") else 0
 
 

@@ -1,7 +1,8 @@
-"""Many threads at once, on the same inputs: ``python tools/stress_threads.py [seconds]``.
+"""Call from many threads at once, on the same inputs: ``python tools/stress_threads.py [seconds]``.
 
-Each thread calls at random, with one worker to four, and compares all bits with what one call alone gave. Some calls
-have the helpers, some find them taken, some come from a process that has just forked. Exit status 1 if any differs.
+Each thread makes random calls with one to four workers, and compares all bits with the result of a single call. Some
+calls get helper threads, some find them busy, and some come from a process that has just forked. The exit status is 1
+if any result differs.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def same_bits(result: Any, expected: list[Any]) -> bool:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 60.0
-    threads.set_sizes(2_000, 2_000)  # small calls are shared too
+    threads.set_sizes(2_000, 2_000)  # so that small calls are shared too
     work = [(name, given, options, arrays(getattr(cxent, name)(*given, **options))) for name, given, options in jobs()]
     end = time.monotonic() + seconds
     counts, wrong = [0] * THREADS, [0] * THREADS

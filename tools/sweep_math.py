@@ -1,8 +1,8 @@
-"""The worst errors of the kernels' functions: ``python tools/sweep_math.py``, in units in the last place.
+"""The worst errors of the kernels' functions, in units in the last place: ``python tools/sweep_math.py``.
 
-float32's exp and the exponential of rows over every argument from -200 to 0, its log1p over every one from 0 to 10^6,
-its log over every positive one, against float64; those of float64 over random arguments, against the 80 bits of x86's
-long double.
+For float32: exp and the exponential of rows for every argument from -200 to 0, expm1 from -20 to 0, log1p from 0 to
+10^6, and log for every positive number, compared with float64. For float64: random arguments, compared with x86's
+80-bit long double.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import cxent
 
 
 def worst(function: str, x: np.ndarray, wide: type) -> tuple[float, float]:
-    """The worst error where the result is a normal number, and its argument."""
+    """The worst error of results that are normal numbers, and its argument."""
     out = np.empty_like(x)
     cxent.kernels.serving.of(x.dtype).evaluate(function, x, out)
     exact = getattr(np, function.replace("exponential", "exp"))(x.astype(wide))
     if function == "exponential" and x.dtype == np.float32:
-        exact *= 1.08771492767  # (that of rows is this multiple, which cancels)
+        exact *= 1.08771492767  # (the exponential of rows has this factor, which cancels)
     normal = np.abs(exact) >= np.finfo(x.dtype).smallest_normal
     size = np.abs(exact)
     ulp = np.exp2(np.floor(np.log2(np.where(normal, size, 1)))) * np.finfo(x.dtype).eps
@@ -30,7 +30,7 @@ def worst(function: str, x: np.ndarray, wide: type) -> tuple[float, float]:
 
 
 def floats(low: float, high: float, every: int) -> np.ndarray:
-    """Every number of float32 from low to high, of one sign, in pieces."""
+    """Every float32 number from low to high, which have the same sign, in blocks."""
     bits = np.sort(np.abs(np.array([low, high], np.float32)).view(np.uint32))
     step = 1 << 22
     for start in range(int(bits[0]), int(bits[1]) + 1, step * every):
@@ -41,7 +41,7 @@ def floats(low: float, high: float, every: int) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--every", type=int, default=1, help="take one of so many arguments of float32")
+    parser.add_argument("--every", type=int, default=1, help="use only every n-th float32 argument")
     every = parser.parse_args().every
     print(f"kernels: {cxent.kernels.serving.name}")
     for function, low, high in (

@@ -1,7 +1,7 @@
-"""The worst errors that random rows show: ``python tools/worst_cases.py [rows of each kind]``.
+"""The worst errors found with random rows: ``python tools/worst_cases.py [rows of each kind]``.
 
-Rows of 2 to 5,003 classes, of spreads from 0.01 to 60, near 0, 100 and -1,000. An error is in units in the last place
-(ulp) of the exact result, which is computed in `numpy.longdouble`: on x86-64 it has 11 bits more than float64.
+Rows of 2 to 5,003 classes with spreads from 0.01 to 60, around 0, 100 and -1,000. Errors are in units in the last place
+(ulp) of the exact result, computed in `numpy.longdouble`, which on x86-64 has 11 bits more than float64.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def worst(x: Any, labels: Any) -> list[float]:
     others[rows, at_top] = 0
     rest = others.sum(1, keepdims=True)  # without the 1 of the maximum
     p, log_p, log_sum = e / (1 + rest), (wide - m) - np.log1p(rest), np.log1p(rest)
-    # 1 - p as the sum of the others, where p is that of the maximum; else p is at most 1/2, and keeps its digits
+    # 1 - p is the sum of the others at the maximum; elsewhere p is at most 1/2, so 1 - p keeps its digits
     without = 1 - p
     without[rows, at_top] = (rest / (1 + rest))[:, 0]
     grad = p.copy()

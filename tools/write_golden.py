@@ -1,4 +1,4 @@
-"""Write `cxent/golden.json`: ``python tools/write_golden.py``, after a change that is meant to change bits."""
+"""Write `cxent/golden.json`, after a change that is meant to change bits: ``python tools/write_golden.py``."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""cxent: each operation is one call."""
+"""cxent: one call per operation."""
 
 from __future__ import annotations
 
@@ -30,4 +30,17 @@ def formulations(case: Case) -> Formulations:
         "scores, top 10": [lambda: cxent.token_logprobs(x, y, axis=axis, top_k=TOP, **workers)[0]],
         "KL": [lambda: cxent.kl_divergence(teacher, x, axis=axis, **workers)],
         "KL+grad": [lambda: cxent.kl_divergence_with_grad(teacher, x, axis=axis, out=out, **workers)],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import cxent
+
+    x, y, out = case.x, case.labels, case.out
+    workers: dict[str, Any] = {} if case.threads == 1 else {"workers": case.threads}
+    return {
+        "sigmoid": [lambda: cxent.sigmoid(x, out=out, **workers)],
+        "log_sigmoid": [lambda: cxent.log_sigmoid(x, out=out, **workers)],
+        "two-class loss": [lambda: cxent.binary_cross_entropy(x, y, **workers)],
+        "two-class loss+grad": [lambda: cxent.binary_cross_entropy_with_grad(x, y, out=out, **workers)],
     }

@@ -1,4 +1,4 @@
-"""JAX: jitted, by value_and_grad and with the gradient by hand. It takes no preallocated output."""
+"""JAX: jitted, with value_and_grad and with gradients by hand. It takes no preallocated output."""
 
 from __future__ import annotations
 
@@ -84,4 +84,33 @@ def formulations(case: Case) -> Formulations:
         "KL": [timed(divergence, x, teacher)],
         "KL+grad": [timed(jax.value_and_grad(divergence), x, teacher), timed(divergence_and_grad, x, teacher)],
         "scores, top 10": [lambda: scores_and_top()[0]],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import jax.numpy as jnp
+
+    x, y = jnp.asarray(case.x), jnp.asarray(case.labels, dtype=case.x.dtype)
+
+    def loss(x: Any, y: Any) -> Any:
+        return (jax.nn.softplus(x) - x * y).mean()
+
+    def loss_of_exponentials(x: Any, y: Any) -> Any:
+        return (jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(x))) - x * y).mean()
+
+    def loss_and_grad(x: Any, y: Any) -> tuple[Any, Any]:
+        return loss_of_exponentials(x, y), (jax.nn.sigmoid(x) - y) / x.size
+
+    def timed(function: Callable[..., Any], *arguments: Any) -> Call:
+        compiled = jax.jit(function)  # at its first call, which is not timed
+        return lambda: jax.block_until_ready(compiled(*arguments))
+
+    return {
+        "sigmoid": [timed(jax.nn.sigmoid, x)],
+        "log_sigmoid": [timed(jax.nn.log_sigmoid, x)],
+        "two-class loss": [timed(loss, x, y), timed(loss_of_exponentials, x, y)],
+        "two-class loss+grad": [timed(jax.value_and_grad(loss), x, y), timed(loss_and_grad, x, y)],
     }

@@ -1,10 +1,10 @@
-"""NumPy: what one writes by hand, in place wherever that saves memory."""
+"""NumPy: as written by hand, in place wherever that saves memory."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, TOP, Case, Formulations, without
+from cases import SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
 
 NAME = "NumPy"
 DISTRIBUTION = "numpy"
@@ -101,4 +101,47 @@ def formulations(case: Case) -> Formulations:
         "scores, top 10": [scores],
         "KL": [lambda: divergence_and_grad()[0]],
         "KL+grad": [divergence_and_grad],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import numpy as np
+
+    if case.half:
+        return without(HALF, TWO_CLASS_OPERATIONS)
+    x = case.x
+    y = case.labels.astype(x.dtype)
+
+    def exponentials() -> Any:
+        e = np.abs(x, out=case.out)
+        np.negative(e, out=e)
+        return np.exp(e, out=e)
+
+    def sigmoid() -> Any:
+        p = np.negative(x, out=case.out)
+        np.exp(p, out=p)
+        p += 1
+        return np.reciprocal(p, out=p)
+
+    def log_sigmoid() -> Any:
+        log_p = exponentials()
+        np.log1p(log_p, out=log_p)
+        return np.subtract(np.minimum(x, 0), log_p, out=log_p)
+
+    def loss() -> Any:
+        e = exponentials()
+        return (np.log1p(e, out=e).sum() + np.maximum(x, 0).sum() - np.vdot(x, y)) / x.size
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        total = loss()
+        grad = sigmoid()
+        grad -= y
+        grad /= x.size
+        return total, grad
+
+    return {
+        "sigmoid": [sigmoid],
+        "log_sigmoid": [log_sigmoid],
+        "two-class loss": [loss],
+        "two-class loss+grad": [loss_and_grad],
     }

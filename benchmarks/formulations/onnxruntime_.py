@@ -1,10 +1,10 @@
-"""ONNX Runtime: a graph of one operator, bound to the arrays in place."""
+"""ONNX Runtime: a graph with one operator, bound to existing arrays."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cases import Call, Case, Formulations, without
+from cases import OPERATIONS, TWO_CLASS_OPERATIONS, Call, Case, Formulations, without
 
 NAME = "ONNX Runtime"
 DISTRIBUTION = "onnxruntime"
@@ -15,8 +15,9 @@ def formulations(case: Case) -> Formulations:
     import onnxruntime
     from onnx import TensorProto, helper
 
+    of_case = TWO_CLASS_OPERATIONS if case.two_classes else OPERATIONS
     if case.x.dtype.name == "bfloat16":
-        return without("has no kernel for bfloat16")
+        return without("has no kernel for bfloat16", of_case)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = case.threads
     options.inter_op_num_threads = 1
@@ -53,16 +54,20 @@ def formulations(case: Case) -> Formulations:
         return call
 
     x, axis = {"x": case.x}, case.axis
-    operations = {
+    of_numbers = {"sigmoid": lambda: session("Sigmoid", x, case.x.shape, case.out)}
+    of_classes = {
         "softmax": lambda: session("Softmax", x, case.x.shape, case.out, axis=axis),
         "log_softmax": lambda: session("LogSoftmax", x, case.x.shape, case.out, axis=axis),
         "logsumexp": lambda: session("ReduceLogSumExp", x, case.row_shape, None, axes=[axis], keepdims=0),
         "loss": lambda: session("SoftmaxCrossEntropyLoss", {**x, "y": case.labels}, (), None, reduction="mean"),
     }
-    calls = without("has no such operator")
-    for operation, make in operations.items():
+    calls = without("has no such operator", of_case)
+    for operation, make in (of_numbers if case.two_classes else of_classes).items():
         try:
             calls[operation] = [make()]
         except onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented:
             calls[operation] = f"has no kernel for {case.x.dtype.name}"
     return calls
+
+
+of_two_classes = formulations

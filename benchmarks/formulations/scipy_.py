@@ -1,10 +1,10 @@
-"""SciPy: scipy.special's functions, which take no preallocated output; gradients by hand in place."""
+"""SciPy: the functions of scipy.special, which take no preallocated output; gradients by hand, in place."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, TOP, Case, Formulations, without
+from cases import SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
 
 NAME = "SciPy"
 DISTRIBUTION = "scipy"
@@ -76,4 +76,33 @@ def formulations(case: Case) -> Formulations:
         "scores, top 10": [scores],
         "KL": [lambda: special.rel_entr(special.softmax(teacher, axis), special.softmax(x, axis)).sum() / case.rows],
         "KL+grad": [divergence_and_grad],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import numpy as np
+    from scipy import special
+
+    if case.half:
+        return without(HALF, TWO_CLASS_OPERATIONS)
+    x, out = case.x, case.out
+    y = case.labels.astype(x.dtype)
+    signs = 2 * y - 1
+
+    def loss() -> Any:
+        z = np.multiply(signs, x, out=out)
+        return -special.log_expit(z, out=z).mean()
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        total = loss()
+        grad = special.expit(x, out=out)
+        grad -= y
+        grad /= x.size
+        return total, grad
+
+    return {
+        "sigmoid": [lambda: special.expit(x, out=out)],
+        "log_sigmoid": [lambda: special.log_expit(x, out=out)],
+        "two-class loss": [loss],
+        "two-class loss+grad": [loss_and_grad],
     }

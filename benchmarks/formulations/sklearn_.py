@@ -1,10 +1,10 @@
-"""scikit-learn: the compiled loss of its gradient boosting and logistic regression (private there)."""
+"""scikit-learn: the compiled loss (a private one) of its gradient boosting and logistic regression."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from cases import Case, Formulations, without
+from cases import TWO_CLASS_OPERATIONS, Case, Formulations, without
 
 NAME = "scikit-learn"
 DISTRIBUTION = "scikit-learn"
@@ -31,4 +31,26 @@ def formulations(case: Case) -> Formulations:
         **without("has the losses of class indices alone"),
         "loss": [lambda: loss.loss(y, x, loss_out=losses, n_threads=case.threads).mean()],
         "loss+grad": [loss_and_grad],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import numpy as np
+    from sklearn._loss import HalfBinomialLoss
+
+    if case.half:
+        return without("has no half precision", TWO_CLASS_OPERATIONS)
+    x, n, threads = case.x, case.rows, case.threads
+    y = case.labels.astype(x.dtype)
+    loss = HalfBinomialLoss()
+    losses, grad = np.empty_like(x), np.empty_like(x)
+
+    def loss_and_grad() -> tuple[Any, Any]:
+        loss.loss_gradient(y, x, loss_out=losses, gradient_out=grad, n_threads=threads)
+        return losses.mean(), np.divide(grad, n, out=grad)
+
+    return {
+        **without("has the losses alone", TWO_CLASS_OPERATIONS),
+        "two-class loss": [lambda: loss.loss(y, x, loss_out=losses, n_threads=threads).mean()],
+        "two-class loss+grad": [loss_and_grad],
     }

@@ -1,4 +1,4 @@
-"""PyTorch: its functions with preallocated output, autograd, and the same gradients by hand in place."""
+"""PyTorch: its functions with preallocated output; gradients with autograd, and by hand in place."""
 
 from __future__ import annotations
 
@@ -98,4 +98,39 @@ def formulations(case: Case) -> Formulations:
         "scores, top 10": [scores, scores_of_logits],
         "KL": [lambda: divergence(x)],
         "KL+grad": [divergence_by_autograd, divergence_by_hand],
+    }
+
+
+def of_two_classes(case: Case) -> Formulations:
+    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+    torch.set_num_threads(case.threads)
+
+    def tensor(array: Any) -> Any:
+        if case.half:
+            return torch.from_numpy(array.view("int16")).view(getattr(torch, array.dtype.name))
+        return torch.from_numpy(array)
+
+    x, leaf = tensor(case.x), tensor(case.x).requires_grad_()
+    y = torch.from_numpy(case.labels).to(x.dtype)
+    out: dict[str, Any] = {} if case.small else {"out": tensor(case.out)}
+
+    def loss_by_hand() -> Any:
+        # (Beyond its threshold softplus(x) is x: the default, 20, would lose digits of float64.)
+        return (torch._C._nn.softplus(x, 1, 40, **out).sum() - torch.dot(x, y)) / case.rows
+
+    def autograd() -> tuple[Any, Any]:
+        loss = binary_cross_entropy_with_logits(leaf, y)
+        return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+
+    def loss_and_grad_by_hand() -> tuple[Any, Any]:
+        loss = loss_by_hand()
+        return loss, torch.sigmoid(x, **out).sub_(y).div_(case.rows)
+
+    return {
+        "sigmoid": [lambda: torch.sigmoid(x, **out)],
+        "log_sigmoid": [lambda: logsigmoid(x), lambda: torch._C._nn.log_sigmoid(x, **out)],
+        "two-class loss": [lambda: binary_cross_entropy_with_logits(x, y), loss_by_hand],
+        "two-class loss+grad": [autograd, loss_and_grad_by_hand],
     }

@@ -1,4 +1,4 @@
-"""The functions of `cxent.dask`: the graphs of tasks that they put together."""
+"""The functions of `cxent.dask`, which build task graphs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .. import sharded
 from .._arrays import computed_dtype, logits_and, plain_array, shape_of
 from .._options import LossOptions, loss_options, score_options, single_axis
 from .._scoring import TokenLogprobs
-from .._targets import checked_ids, checked_targets
+from .._targets import checked_ids, checked_mask, checked_targets
 from .._types import Array, Real, Reduction
 from . import _chunks as chunk
 
 DaskArray: TypeAlias = Any
-"""A Dask array, which has no types of its own."""
+"""A Dask array; Dask has no types."""
 
-_from_numpy: Any = da.from_array  # (to type checkers, chunks are words alone)
+_from_numpy: Any = da.from_array  # (typed as if chunks could only be strings)
 
 
-def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def softmax(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Softmax of a Dask array.
 
     Parameters
@@ -34,19 +34,21 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     x : dask.array.Array
         Logits, with chunks of known sizes; dtypes as in `cxent.softmax`.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
     dask.array.Array
-        Probabilities in the shape, dtype and chunks of x.
+        Probabilities, in the shape, dtype and chunks of x.
 
     Raises
     ------
     TypeError
-        If x is no Dask array, or not of a dtype above.
+        If x is not a Dask array, or has none of the dtypes of `cxent.softmax`, or the mask is not boolean.
     ValueError
-        If chunks have unknown sizes.
+        If chunks have unknown sizes, or the mask does not broadcast.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -60,23 +62,25 @@ def softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([[0.25, 0.25, 0.25, 0.25],
            [0.25, 0.25, 0.25, 0.25]])
     """
-    return _of_every_class(cxent.softmax, sharded.softmax, x, axis)
+    return _of_every_class(cxent.softmax, sharded.softmax, x, axis, where)
 
 
-def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def log_softmax(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Log-softmax of a Dask array.
 
     Parameters
     ----------
     x : dask.array.Array
-        As in `softmax`.
+        Logits, with chunks of known sizes.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
     dask.array.Array
-        Log-probabilities in the shape, dtype and chunks of x.
+        Log-probabilities, in the shape, dtype and chunks of x.
 
     Raises
     ------
@@ -90,23 +94,25 @@ def log_softmax(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     >>> log_softmax(da.zeros((1, 2), chunks=1)).compute()
     array([[-0.69314718, -0.69314718]])
     """
-    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis)
+    return _of_every_class(cxent.log_softmax, sharded.log_softmax, x, axis, where)
 
 
-def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
+def logsumexp(x: DaskArray, axis: SupportsIndex = -1, *, where: ArrayLike | None = None) -> DaskArray:
     """Logsumexp of a Dask array.
 
     Parameters
     ----------
     x : dask.array.Array
-        As in `softmax`.
+        Numbers, with chunks of known sizes.
     axis : int, default -1
-        The class axis.
+        Axis to sum over.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of x.
 
     Returns
     -------
     dask.array.Array
-        Of the shape of x without the class axis.
+        One number per row, in the shape of x without the class axis.
 
     Raises
     ------
@@ -121,10 +127,11 @@ def logsumexp(x: DaskArray, axis: SupportsIndex = -1) -> DaskArray:
     array([0.69314718])
     """
     x, axis, dtype = _logits(x, axis, "x")
+    mask = _mask(where, x)
     if x.numblocks[axis] == 1:
-        return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), dtype=computed_dtype(dtype), axis=axis)
+        return _blocks(chunk.logsumexp, _rows(x, axis), (x, _all(x)), mask, dtype=computed_dtype(dtype), axis=axis)
     return _blocks(
-        chunk.finish_rows, _rows(x, axis), (_reduced(x, axis), _all(x)), dtype=computed_dtype(dtype),
+        chunk.finish_rows, _rows(x, axis), (_reduced(x, axis, mask), _all(x)), dtype=computed_dtype(dtype),
         of_whole=sharded.logsumexp,
     )  # fmt: skip
 
@@ -134,6 +141,7 @@ def cross_entropy(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -145,29 +153,45 @@ def cross_entropy(
 ) -> DaskArray:
     """Cross-entropy of a Dask array of logits.
 
+    `cxent.cross_entropy` explains the options. Those that need whole rows require that each row is in one chunk.
+
     Parameters
     ----------
     logits : dask.array.Array
-        As in `softmax`.
+        Logits, with chunks of known sizes.
     target : array_like or dask.array.Array
-        As in `cxent.cross_entropy`; class probabilities only where each row is in one chunk.
-    axis, weight, sample_weight, ignore_index : optional
-        As in `cxent.cross_entropy`; `sample_weight` may be a Dask array too, whose NaN raises when it is computed.
-    label_smoothing, z_loss, softcap : optional
-        As in `cxent.cross_entropy`, where each row is in one chunk.
-    temperature, reduction : optional
-        As in `cxent.cross_entropy`.
+        Class indices. If each row is in one chunk, also class probabilities or one-hot rows.
+    axis : int, default -1
+        Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part, in a shape that broadcasts to that of the logits.
+    weight : array_like of shape (C,), optional
+        Weight of each class.
+    sample_weight : array_like or dask.array.Array, optional
+        Weight of each row. NaN in a Dask array is found when it is computed.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        Fraction of each target that is spread evenly over all classes. Needs whole rows.
+    z_loss : float, default 0
+        Factor of the squared logsumexp. Needs whole rows.
+    softcap : float, optional
+        Bound that logits approach smoothly. Needs whole rows.
+    temperature : float, default 1
+        Logits are divided by it.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined.
 
     Returns
     -------
     dask.array.Array
-        The loss, without axes; with ``reduction="none"`` that of each row.
+        The loss, without axes; with reduction "none", one per row.
 
     Raises
     ------
     TypeError, ValueError, IndexError, numpy.exceptions.AxisError
-        As in `cxent.cross_entropy` and in `softmax`; and where classes are in several chunks, if an option above is
-        given that is not for these. What is wrong with the numbers of Dask arrays is found when they are computed.
+        As in `cxent.cross_entropy` and in `softmax`, and if an option needs whole rows and classes are in several
+        chunks. Errors in the values of Dask arrays are raised when these are computed.
 
     Examples
     --------
@@ -177,7 +201,7 @@ def cross_entropy(
     1.386294
     """
     options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
-    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=False)[0]
+    return _cross_entropy(logits, target, where, weight, sample_weight, options, with_grad=False)[0]
 
 
 def cross_entropy_with_grad(
@@ -185,6 +209,7 @@ def cross_entropy_with_grad(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     weight: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -199,21 +224,37 @@ def cross_entropy_with_grad(
     Parameters
     ----------
     logits : dask.array.Array
-        As in `softmax`.
+        Logits, with chunks of known sizes.
     target : array_like or dask.array.Array
-        As in `cross_entropy`.
-    axis, weight, sample_weight, ignore_index, label_smoothing, z_loss, softcap, temperature : optional
-        As in `cross_entropy`.
+        Class indices. If each row is in one chunk, also class probabilities or one-hot rows.
+    axis : int, default -1
+        Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part.
+    weight : array_like of shape (C,), optional
+        Weight of each class.
+    sample_weight : array_like or dask.array.Array, optional
+        Weight of each row.
+    ignore_index : int, optional
+        Rows with this class index do not count.
+    label_smoothing : float, default 0
+        Fraction of each target that is spread evenly over all classes. Needs whole rows.
+    z_loss : float, default 0
+        Factor of the squared logsumexp. Needs whole rows.
+    softcap : float, optional
+        Bound that logits approach smoothly. Needs whole rows.
+    temperature : float, default 1
+        Logits are divided by it.
     reduction : {"mean", "sum", "none"}, default "mean"
-        As in `cxent.cross_entropy`. With "none" the gradient is that of the sum.
+        How the losses of the rows are combined. With "none", the gradient is that of their sum.
 
     Returns
     -------
     loss : dask.array.Array
-        As `cross_entropy` returns it.
+        The loss, as returned by `cross_entropy`.
     grad : dask.array.Array
-        The gradient, in the shape, dtype and chunks of the logits. Compute both at once, as in the example: what they
-        have in common is then computed once.
+        The gradient, in the shape, dtype and chunks of the logits. Compute both together, as in the example, so that
+        the tasks they share run once.
 
     Raises
     ------
@@ -231,7 +272,7 @@ def cross_entropy_with_grad(
            [ 0.25, -0.25]])
     """
     options = loss_options(axis, reduction, ignore_index, 1, label_smoothing, z_loss, softcap, temperature)
-    return _cross_entropy(logits, target, weight, sample_weight, options, with_grad=True)
+    return _cross_entropy(logits, target, where, weight, sample_weight, options, with_grad=True)
 
 
 def token_logprobs(
@@ -239,31 +280,38 @@ def token_logprobs(
     ids: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
 ) -> TokenLogprobs:
-    """Log-probabilities and ranks of tokens, and entropies and the top k, of a Dask array of logits.
+    """Log-probabilities and ranks of tokens, and the entropy and the top k of each row, for a Dask array of logits.
 
     Parameters
     ----------
     logits : dask.array.Array
-        As in `softmax`.
+        Logits, with chunks of known sizes.
     ids : array_like or dask.array.Array of int
-        As in `cxent.token_logprobs`.
-    axis, top_k, temperature : optional
-        As in `cxent.token_logprobs`.
+        One id, or several candidates, for each row.
+    axis : int, default -1
+        Class axis.
+    where : array_like or dask.array.Array of bool, optional
+        Which classes take part.
+    top_k : int, default 0
+        How many of the largest logits of each row to return.
+    temperature : float, default 1
+        Logits are divided by it.
     softcap : float, optional
-        As in `cxent.token_logprobs`, where each row is in one chunk.
+        Bound that logits approach smoothly. Needs each row in one chunk.
     ignore_index : int, optional
-        As in `cxent.token_logprobs`.
+        Ids with this value do not count.
 
     Returns
     -------
     TokenLogprobs
-        A named tuple as that of `cxent.token_logprobs`, of Dask arrays. Ranks take a second pass over the logits where
-        classes are in several chunks.
+        A named tuple as from `cxent.token_logprobs`, but of Dask arrays. If classes are in several chunks, ranks need a
+        second pass over the logits.
 
     Raises
     ------
@@ -285,19 +333,22 @@ def token_logprobs(
     given_ids = _given(ids, "ids")
     in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, ids=_stand_in(given_ids))
     checked_ids(in_memory, options.ignore_index, top_k=k)
+    mask = _mask(where, x)
     labels = _labels(given_ids, "ids", x, axis, options.ignore_index)
     rows, dtype = _rows(x, axis), computed_dtype(dtype)
     of_ids = _labels_of(labels, x, axis)
     candidates = {-2: labels.shape[-1]} if -2 in of_ids else {}
     if x.numblocks[axis] == 1:
         given = {"top_k": k, "temperature": temperature, "softcap": softcap, "ignore_index": ignore_index}
-        scores = _blocks(chunk.scores, _all(x), (x, _all(x)), (labels, of_ids), dtype=dtype, axis=axis, given=given)
+        scores = _blocks(
+            chunk.scores, _all(x), (x, _all(x)), mask, (labels, of_ids), dtype=dtype, axis=axis, given=given
+        )  # fmt: skip
     else:
         _refuse(x, axis, softcap=softcap)
-        whole = _reduced(x, axis, labels, top_k=k, temperature=options.temperature)
+        whole = _reduced(x, axis, mask, labels, top_k=k, temperature=options.temperature)
         larger = _blocks(
-            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), (whole, _all(x)), dtype=np.int64,
-            axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
+            chunk.count_larger, (*_all(x), *candidates), (x, _all(x)), mask, _firsts(x, axis), (whole, _all(x)),
+            (labels, of_ids), dtype=np.int64, axis=axis, new_axes=candidates, adjust_chunks={axis: _one},
         ).sum(axis=axis)  # fmt: skip
         scores = _blocks(
             chunk.scores_of_whole, _all(x), (whole, _all(x)), (larger, of_ids), (labels, of_ids), dtype=dtype,
@@ -326,7 +377,7 @@ def _is_lazy(array: Any) -> bool:
 
 
 def _logits(x: Any, axis: SupportsIndex, name: str) -> tuple[DaskArray, int, np.dtype[Any]]:
-    """The array of that name, its class axis from the first on, and its dtype as cxent computes it."""
+    """The array, its class axis as a non-negative number, and its dtype in cxent."""
     if not _is_lazy(x):
         raise TypeError(
             f"{name} must be a dask.array.Array, got {type(x).__name__}: convert it with dask.array.from_array"
@@ -337,7 +388,7 @@ def _logits(x: Any, axis: SupportsIndex, name: str) -> tuple[DaskArray, int, np.
 
 
 def _zeros(dtype: Any, shape: tuple[int, ...]) -> Array:
-    """What takes no memory, and with which arguments are checked in the place of a Dask array."""
+    """An array that takes no memory, for checking arguments in place of a Dask array."""
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
@@ -347,7 +398,7 @@ def _check_chunks(array: DaskArray, name: str) -> None:
 
 
 def _all(x: DaskArray) -> tuple[int, ...]:
-    """The names of the axes for `_blocks`."""
+    """The labels of all axes, for `_blocks`."""
     return tuple(range(x.ndim))
 
 
@@ -356,18 +407,19 @@ def _rows(x: DaskArray, axis: int) -> tuple[int, ...]:
 
 
 def _labels_of(labels: DaskArray, x: DaskArray, axis: int) -> tuple[int, ...]:
-    """The same of labels, of which each row may have several."""
+    """The labels of the axes of class indices, which may have one more axis for several candidates."""
     return (*_rows(x, axis), *(-2 for _ in range(labels.ndim - x.ndim + 1)))
 
 
 def _blocks(
     function: Callable[..., Any],
     out: tuple[int, ...],
-    *arrays: tuple[DaskArray, tuple[int, ...]],
+    *arrays: tuple[DaskArray, tuple[int, ...] | None],
     dtype: Any,
     **options: Any,
 ) -> DaskArray:
-    """The function of blocks that lie at the same place of all axes that arrays have in common."""
+    """A function applied to the blocks that lie at the same place along all axes that the arrays share. Arguments that
+    are not arrays have None for axes."""
     flat = [part for pair in arrays for part in pair]
     meta = np.empty((0,) * len(out), dtype)
     return da.blockwise(function, out, *flat, meta=meta, align_arrays=False, concatenate=False, **options)
@@ -382,13 +434,14 @@ def _firsts(x: DaskArray, axis: int) -> tuple[DaskArray, tuple[int, ...]]:
 def _reduced(
     x: DaskArray,
     axis: int,
+    mask: tuple[DaskArray, tuple[int, ...] | None],
     labels: DaskArray | None = None,
     *,
     top_k: int = 0,
     temperature: float = 1.0,
 ) -> DaskArray:
-    """A `Part` for each block of rows, of all their classes."""
-    arrays = [(x, _all(x)), _firsts(x, axis)]
+    """A `Part` of all classes for each block of rows."""
+    arrays = [(x, _all(x)), mask, _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
@@ -402,19 +455,20 @@ def _reduced(
 
 
 def _of_every_class(
-    whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex
+    whole_rows: Callable[..., Array], part: Callable[..., Array], x: DaskArray, axis: SupportsIndex, where: Any
 ) -> DaskArray:
     x, axis, dtype = _logits(x, axis, "x")
+    mask = _mask(where, x)
     if x.numblocks[axis] == 1:
-        return _blocks(whole_rows, _all(x), (x, _all(x)), dtype=dtype, axis=axis)
-    whole = _reduced(x, axis)
+        return _blocks(chunk.softmax, _all(x), (x, _all(x)), mask, dtype=dtype, of_rows=whole_rows, axis=axis)
+    whole = _reduced(x, axis, mask)
     return _blocks(
-        chunk.finish_classes, _all(x), (x, _all(x)), (whole, _all(x)), dtype=dtype, of_whole=part, axis=axis
+        chunk.finish_classes, _all(x), (x, _all(x)), mask, (whole, _all(x)), dtype=dtype, of_whole=part, axis=axis
     )  # fmt: skip
 
 
 def _given(value: Any, name: str) -> Any:
-    """A Dask array with known chunks, or what NumPy makes of the value."""
+    """A Dask array with known chunks, or the value as a NumPy array."""
     if not _is_lazy(value):
         return plain_array(value, name)
     _check_chunks(value, name)
@@ -422,7 +476,7 @@ def _given(value: Any, name: str) -> Any:
 
 
 def _stand_in(array: Any) -> Array:
-    """What is checked at once in the place of an array: of Dask's, its dtype and shape."""
+    """An array that can be checked at once in place of another: for a Dask array, only its dtype and shape."""
     if not _is_lazy(array):
         checked: Array = array
         return checked
@@ -430,13 +484,13 @@ def _stand_in(array: Any) -> Array:
 
 
 def _in_chunks(array: Any, x: DaskArray, axes: tuple[int, ...]) -> DaskArray:
-    """An array of these axes of x, in chunks as x has them; of candidates all together."""
+    """An array with these axes of x, in the chunks of x; candidates are in one chunk."""
     array = array if _is_lazy(array) else _from_numpy(array, chunks=-1)
     return array.rechunk(tuple(x.chunks[a] if a >= 0 else (array.shape[-1],) for a in axes))
 
 
 def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None) -> DaskArray:
-    """Checked class indices in chunks as the rows have them. Whether those of Dask are classes, each chunk finds."""
+    """Checked class indices, in the chunks of the rows. The values of a Dask array are checked in each chunk."""
     axes = _labels_of(labels, x, axis)
     array = _in_chunks(labels, x, axes)
     if not _is_lazy(labels):
@@ -447,8 +501,20 @@ def _labels(labels: Any, name: str, x: DaskArray, axis: int, ignored: int | None
     )  # fmt: skip
 
 
+def _mask(where: Any, x: DaskArray) -> tuple[DaskArray, tuple[int, ...] | None]:
+    """A mask for `_blocks`, in the chunks of the logits, but in a single chunk along axes that are broadcast."""
+    if where is None:
+        return None, None
+    given = _given(where, "where")
+    checked_mask(_stand_in(given), x.shape)
+    axes = _all(x)[x.ndim - given.ndim :]
+    array = given if _is_lazy(given) else _from_numpy(given, chunks=-1)
+    sizes = zip(axes, array.shape, strict=True)
+    return array.rechunk(tuple(x.chunks[a] if n == x.shape[a] else (n,) for a, n in sizes)), axes
+
+
 def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> DaskArray:
-    """Weights of rows in chunks as the rows have them. NumPy's are checked at once, those of Dask in each chunk."""
+    """Checked weights of rows, in the chunks of the rows. The values of a Dask array are checked in each chunk."""
     rows = _rows(x, axis)
     row_shape = tuple(x.shape[a] for a in rows)
 
@@ -463,13 +529,13 @@ def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> D
     try:
         array = da.broadcast_to(given, row_shape)
     except ValueError:
-        checked(np.ones(given.shape), row_shape)  # raises what says why
+        checked(np.ones(given.shape), row_shape)  # raises the error message
         raise
     return _blocks(chunk.checked_weights, rows, (_in_chunks(array, x, rows), rows), dtype=dtype, computed=dtype)
 
 
 def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
-    """Options that need all classes of a row."""
+    """Refuse options that need all classes of a row in one chunk."""
     for name, value in options.items():
         if value:
             raise ValueError(
@@ -479,7 +545,7 @@ def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
 
 
 def _reduction(function: Callable[..., Any], array: DaskArray) -> DaskArray:
-    """One number of all blocks, found of a few at a time."""
+    """One number from all blocks, reduced a few blocks at a time."""
     return da.reduction(array, function, function, dtype=np.float64, meta=np.empty((), np.float64))
 
 
@@ -496,12 +562,12 @@ def _constant(value: Any) -> DaskArray:
 
 
 class _Weights(NamedTuple):
-    """What rows weigh, all of it lazy. Those of a mean are multiplied by powers of two, if need be."""
+    """The weights of rows, all lazy. For a mean, they are scaled by powers of two where needed."""
 
-    rows: DaskArray | None  # as kernels take them; None if there are none
+    rows: DaskArray | None  # for the kernels; None if there are none
     class_exponent: DaskArray
-    counted: DaskArray  # of each row before that, 0 if it is ignored
-    products: DaskArray  # of each row and its class
+    counted: DaskArray  # of each row before scaling, 0 if it is ignored
+    products: DaskArray  # the weight of each row times that of its class
     divisor: DaskArray
     z_divisor: DaskArray
 
@@ -510,7 +576,7 @@ def _weights(
     labels: DaskArray | None, sample_weight: DaskArray | None, by_class: Array | None, x: DaskArray, axis: int,
     ignored: int | None, dtype: np.dtype[Any], is_mean: bool,
 ) -> _Weights:  # fmt: skip
-    """Those of rows with these labels, or with class probabilities."""
+    """The weights of rows with these labels, or with class probabilities."""
     rows = _rows(x, axis)
     counted, by_label = sample_weight, None
     if counted is None:
@@ -525,7 +591,7 @@ def _weights(
         )  # fmt: skip
 
     def multiplied(row_exponent: DaskArray, class_exponent: DaskArray) -> tuple[DaskArray, DaskArray]:
-        """The weights of rows in float64, without and with those of their classes."""
+        """The weights of rows in float64, without and with the weights of their classes."""
         of_rows = [(counted, rows), (row_exponent, ())]
         of_classes = [] if by_label is None else [(by_label, rows), (class_exponent, ())]
         without = _blocks(chunk.products, rows, *of_rows, dtype=np.float64)
@@ -548,7 +614,7 @@ def _weights(
         row_exponent = _blocks(chunk.exponent, (), (_largest(counted), ()), *found, dtype=np.int64)
         if by_label is not None and by_class is not None:
             heaviest = float(np.abs(by_class).max(initial=0))
-            most = chunk.exponent_to_one(heaviest) + int(np.finfo(dtype).maxexp) - 2  # no weight shall become infinite
+            most = chunk.exponent_to_one(heaviest) + int(np.finfo(dtype).maxexp) - 2  # no weight becomes infinite
             class_exponent = _blocks(
                 chunk.exponent, (), (_largest(by_label), ()), *found, dtype=np.int64, most=most
             )  # fmt: skip
@@ -561,15 +627,21 @@ def _weights(
 
 
 def _cross_entropy(
-    logits: Any, target: Any, weight: ArrayLike | None, sample_weight: Any, options: LossOptions, with_grad: bool
+    logits: Any,
+    target: Any,
+    where: Any,
+    weight: ArrayLike | None,
+    sample_weight: Any,
+    options: LossOptions,
+    with_grad: bool,
 ) -> tuple[DaskArray, DaskArray]:
-    """The loss, and the gradient, if it is wanted."""
+    """The loss, and the gradient, if requested."""
     x, axis, dtype = _logits(logits, options.axis, "logits")
     options = options._replace(axis=axis)
     computed, rows = computed_dtype(dtype), _rows(x, axis)
     in_parts = x.numblocks[axis] > 1
-    # A target of the logits' shape is class probabilities, as in memory; what is wrong with numbers of a Dask array
-    # is found where each chunk is computed.
+    # A target of the logits' shape is class probabilities, as elsewhere. The values of a Dask array are checked when
+    # each chunk is computed.
     target = _given(target, "target")
     soft = target.shape == x.shape
     stand_in = _stand_in(target)
@@ -579,6 +651,7 @@ def _cross_entropy(
     in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, target=stand_in, weight=weight)
     by_class = checked_targets(in_memory, options.ignore_index)[2]
     by_row = None if sample_weight is None else _row_weights(sample_weight, x, axis, computed)
+    mask = _mask(where, x)
     if in_parts:
         _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
         if soft:
@@ -600,22 +673,22 @@ def _cross_entropy(
         shares = _blocks(
             chunk.quotients, rows, (weights.products, rows), (weights.divisor, ()), dtype=np.float64
         )  # fmt: skip
-        whole = _reduced(x, axis, target, temperature=options.temperature)
+        whole = _reduced(x, axis, mask, target, temperature=options.temperature)
         loss = _blocks(
             chunk.losses, rows, (whole, _all(x)), (weights.counted, rows), (shares, rows), combined=combined,
             dtype=np.float64 if combined else computed, adjust_chunks=one_per_block,
         )  # fmt: skip
         if with_grad:
             grad = _blocks(
-                chunk.grad, _all(x), (x, _all(x)), _firsts(x, axis), (whole, _all(x)), (target, rows),
+                chunk.grad, _all(x), (x, _all(x)), mask, _firsts(x, axis), (whole, _all(x)), (target, rows),
                 (weights.counted, rows), (shares, rows), dtype=dtype, axis=axis,
             )  # fmt: skip
     else:
         of_rows = [] if weights.rows is None else [(weights.rows, rows)]
         both = _blocks(
-            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), (weights.divisor, ()),
-            (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype, with_grad=with_grad,
-            weight=by_class, options=options,
+            chunk.loss_and_grad, _all(x), (x, _all(x)), (target, _all(x) if soft else rows), mask,
+            (weights.divisor, ()), (weights.z_divisor, ()), (weights.class_exponent, ()), *of_rows, dtype=dtype,
+            with_grad=with_grad, weight=by_class, options=options,
         )  # fmt: skip
         loss = _blocks(
             chunk.loss_of, rows, (both, _all(x)), dtype=np.float64 if combined else computed, axes=len(rows),

@@ -40,7 +40,7 @@ class ScoreOptions(NamedTuple):
 
     ignored: int | None
     softcap: float
-    temperature: float
+    temperature: float | Any  # a number, or an array of one for each row
 
 
 class Kernels(NamedTuple):

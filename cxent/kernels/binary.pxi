@@ -54,7 +54,8 @@ def binary_cross_entropy(
     int threads,        # IN   that may compute, at least 1
     /,
 ):
-    """Returns sum(losses), which are w / divisor * (q' a softplus(-x) + (1 - q') softplus(x)), times u^gamma.
+    """Returns sum(losses), which are w / divisor * (q' a softplus(-x) + (1 - q') softplus(x)), times u^gamma; or None,
+    if a label was neither 0 nor 1 nor ignored.
 
     q' = (1 - smoothing) q + smoothing / 2, a is the positive class's weight, and u is 1 - p for label 1 and p for 0.
     """
@@ -79,7 +80,7 @@ def binary_cross_entropy(
         of.hess = <char*> start_of(hess)
     with nogil:
         run_binary(&of, threads)
-    return of.sums[0]
+    return of.sums[0] if of.outside[0] == 0 else None
 
 
 def plain_sigmoid(x, out, int threads, bint of_log, /):

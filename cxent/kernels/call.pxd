@@ -36,6 +36,7 @@ cdef struct Call:
     Row_factors factors
     int comparison      # which divergence
     double beta         # of a mixture
+    Values temperatures     # of the rows, or none
     Values values       # one result for each row, or none
     Values signs        # likewise
     Values shifts       # numbers of each row, given where its classes are in several places

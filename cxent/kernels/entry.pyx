@@ -119,16 +119,21 @@ cdef void set_mask(Call* call, mask) except *:
         call.x.direct = False  # what takes no part is replaced in a tile
 
 
-cdef void set_temperature(Call* call, double temperature) noexcept:
-    if temperature != 1:
+cdef void set_temperature(Call* call, temperature) except *:
+    """One for all rows, or an array of one for each."""
+    if type(temperature) is not float:
+        call.temperatures = values_of(temperature)
+        call.loss.temperature = 0
+    else:
         call.loss.temperature = temperature
+    if call.loss.temperature != 1:
         call.x.direct = False  # logits are changed in a tile
 
 
 def softmax(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
-    double temperature,  # IN  what x is divided by
+    temperature,        # IN   what x is divided by: a float, or (outer, inner), a number for each row
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1
@@ -150,7 +155,7 @@ def softmax(
 def log_softmax(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
-    double temperature,  # IN  what x is divided by
+    temperature,        # IN   what x is divided by: a float, or (outer, inner), a number for each row
     out,                # OUT  (outer, classes, inner), may be x
     bint past_caches,   # IN   whether `out` is to be written past the caches
     int threads,        # IN   that may compute, at least 1

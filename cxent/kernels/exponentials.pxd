@@ -11,7 +11,7 @@ from .reduce cimport sum_rows
 from .simd cimport W, broadcast, equal, lanes_of, load, real, select, store, vec
 from .sums cimport Reciprocal, reciprocal_of
 from .terms cimport EXPONENTIALS, SUMEXP_M1, Terms, Terms_of_batch, find_largest, find_scales
-from .values cimport fill
+from .values cimport fill, take_values
 
 
 cdef inline void take_terms(Call* call, Block x, Block y, const real* n, Terms_of_batch* of) noexcept nogil:
@@ -74,10 +74,13 @@ cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row
         if call.mask.origin != NULL:
             hide_again(call, x, n.top)
     else:
+        fill(&call.batch, 1 if call.loss.temperature == 0 else <real> call.loss.temperature, factors.a)
+        if call.loss.temperature == 0:
+            take_values(&call.batch, &call.temperatures, factors.a)
         for r in range(padded_rows(&call.batch)):
-            factors.a[r] = <real> (call.loss.temperature / 2)
             factors.b[r] = m[r] if r < call.batch.rows else 0
-            n.top[r] = factors.b[r] / <real> call.loss.temperature
+            n.top[r] = factors.b[r] / factors.a[r]
+            factors.a[r] *= <real> 0.5
         change_block(DIVIDE, &call.batch, x, x, NULL, factors, x)
     fill(&call.batch, 0, m)
 

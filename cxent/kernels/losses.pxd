@@ -41,7 +41,7 @@ cdef struct Loss:
     double gamma            # of the focal factor; 0 if there is none
     double z
     double softcap          # 0 if there is none
-    double temperature
+    double temperature      # 0 if each row has its own
     double divisor          # D
     double z_divisor        # Dz
     # What is wanted, beside the sum
@@ -57,6 +57,7 @@ cdef struct Scores:         # what scoring is given and what it wants, beside a 
     int64_t* rank
     int64_t* top_id
     real* top_logprob
+    real* moments           # the variance of x under the probabilities, and the sum of their squares; or NULL
     real* state             # m before temperature, r = sumexp_m1, sum(exp(x - m) (x - m)), or NULL
 
 cdef struct Row_numbers:    # what is known of each row of a batch; t is the target row of probabilities, else w

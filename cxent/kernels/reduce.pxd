@@ -20,7 +20,7 @@ from .simd cimport (
 )
 from .sums cimport Sum, add, add_sum, add_to, fold_maxima, fold_sums, sum_of_lanes, value_of
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, FACTORS, NUMBERS, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
+    DIFFERENCES, EXPONENTIALS, FACTORS, MOMENTS, NUMBERS, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
     compute_terms, count_of, for_step, for_strip, has_exponentials, has_y, scale_for_strip,
 )
 from .traffic cimport DISTANCE, stream_all
@@ -377,6 +377,8 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, Terms_of_batch
         sum_in_form(TARGETS, batch, of, results, NULL)
     elif terms == SHIFTED:
         sum_in_form(SHIFTED, batch, of, results, NULL)
+    elif terms == MOMENTS:
+        sum_in_form(MOMENTS, batch, of, results, NULL)
     elif terms == PRODUCTS:
         sum_in_form(PRODUCTS, batch, of, results, NULL)
     elif terms == NUMBERS:

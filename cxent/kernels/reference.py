@@ -34,14 +34,18 @@ from .reference_scoring import token_logprobs as token_logprobs
 
 
 @np.errstate(all="ignore")
-def softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
+def softmax(
+    x: Array, mask: Array | None, temperature: float | Array, out: Array, past_caches: bool, threads: int
+) -> None:
     rows, empty = chosen_rows(x, mask)
     e, rest = exponentials(*capped(rows, 0, temperature)[1:3])
     store(np.where(empty, 0, e / (1 + rest)), out)
 
 
 @np.errstate(all="ignore")
-def log_softmax(x: Array, mask: Array | None, temperature: float, out: Array, past_caches: bool, threads: int) -> None:
+def log_softmax(
+    x: Array, mask: Array | None, temperature: float | Array, out: Array, past_caches: bool, threads: int
+) -> None:
     rows, empty = chosen_rows(x, mask)
     _, shifted, lost, _ = capped(rows, 0, temperature)
     _, rest = exponentials(shifted, lost)

@@ -54,27 +54,29 @@ def binary_cross_entropy(
     grad: Array | None,
     hess: Array | None,
     threads: int,
-) -> float:
+) -> float | None:
     ignored, smoothing, gamma, divisor = options
     x = _numbers(x)
     w = np.ones_like(x) if weights is None else np.broadcast_to(weights, x.shape).astype(np.float64)
     q = target.astype(np.float64)
+    if target.dtype.kind != "f" and not ((target == 0) | (target == 1) | (target == ignored)).all():
+        return None
     if ignored is not None and target.dtype.kind != "f":
         w, q = np.where(target == ignored, 0, w), np.where(target == ignored, 0, q)
     a = np.ones_like(x) if pos_weight is None else np.broadcast_to(pos_weight, x.shape).astype(np.float64)
     if gamma:
         z = np.where(q == 1, x, -x)
         p, u, loss = _logistic(z), _logistic(-z), _softplus(-z)
-        factor = np.where(q == 1, a, 1) * np.exp(-gamma * _softplus(z))
-        infinite = loss == np.inf
+        factor = np.where(q == 1, a, 1) * u**gamma
+        infinite = gamma**2 * loss == np.inf
         slope = np.where(infinite, 1, gamma * p * loss + u)
         curvature = np.where(infinite, 0, p * (gamma**2 * p * loss + u * (2 * gamma + 1 - gamma * loss)))
-        results = _product(factor, loss), np.where(q == 1, -factor, factor) * slope, _product(factor, curvature)
+        results = _product(factor, loss) + 0 * p, np.where(q == 1, -factor, factor) * slope, _product(factor, curvature)
     else:
         q = q - smoothing * q + smoothing / 2
         p, u = _logistic(x), _logistic(-x)
         of_one, of_zero = q * a, 1 - q
-        loss = _product(of_one, _softplus(-x)) + _product(of_zero, _softplus(x))
+        loss = _product(of_one, _softplus(-x)) + _product(of_zero, _softplus(x)) + 0 * p  # (NaN where x is)
         results = loss, of_zero * p - of_one * u, (of_zero + of_one) * (p * u)
     scale = 1 / divisor if divisor != 0 else 0
     scaled = [np.where(w == 0, 0, result * w * scale) for result in results]

@@ -82,14 +82,18 @@ def chosen_rows(x: Array, mask: Array | None) -> tuple[Array, Array | bool]:
     return np.where(hidden, -np.inf, rows), hidden.all(axis=-1, keepdims=True)
 
 
-def capped(u: Array, cap: float, temperature: float, hidden: Array | bool = False) -> tuple[Array, Array, Array, Array]:
+def capped(
+    u: Array, cap: float, temperature: float | Array, hidden: Array | bool = False
+) -> tuple[Array, Array, Array, Array]:
     """The maximum m of x, x - m, what that lacks, and dx/du, for x = cap * tanh(u / (temperature * cap)), or
     u / temperature; x is -inf where it is hidden."""
     top, shifted, lost = shifted_by_max(u)
+    if isinstance(temperature, np.ndarray):  # one for each row
+        temperature = temperature[..., np.newaxis].astype(np.float64)
     if cap == 0:
-        if temperature != 1:  # half differences, because the difference of two large numbers may be too large
+        if isinstance(temperature, np.ndarray) or temperature != 1:  # (in halves, since differences may overflow)
             shifted, lost = (u / 2 - top / 2) / (temperature / 2), np.zeros_like(u)
-        return top / temperature, shifted, lost, np.full_like(u, 1 / temperature)
+        return top / temperature, shifted, lost, np.zeros_like(u) + 1 / temperature
     # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
     rate = 1 / (temperature * cap)
     e, e_top = np.exp(-2 * rate * np.abs(u)), np.exp(-2 * rate * np.abs(top))

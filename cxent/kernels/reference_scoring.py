@@ -12,13 +12,14 @@ def token_logprobs(
     x: Array,
     mask: Array | None,
     ids: Array,
-    options: tuple[int | None, float, float],
+    options: tuple[int | None, float, float | Array],
     logprob: Array,
     rank: Array,
     entropy: Array,
     lse: Array,
     top_id: Array | None,
     top_logprob: Array | None,
+    moments: Array | None,
     state: Array | None,
     threads: int,
 ) -> None:
@@ -51,6 +52,11 @@ def token_logprobs(
         top_logprob[...] = np.where(top_id < 0, -np.inf, np.take_along_axis(log_p, top_id, axis=-1))
         without = np.isnan(log_sum[..., 0])
         top_id[without], top_logprob[without] = -1, np.nan
+    if moments is not None:
+        p = e / (1 + rest)
+        d = np.where(p == 0, 0, shifted)
+        mean = sum_rows(p * d)
+        moments[...] = np.concatenate([sum_rows(p * d**2) - mean**2, sum_rows(p**2)], axis=-1)
     if state is not None:
         state[...] = np.concatenate(
             [

@@ -16,13 +16,15 @@ def token_logprobs(
     x,                  # IN   (outer, classes, inner)
     mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
     ids,                # IN   (outer, inner, candidates) of integers, each in 0..classes-1 or `ignored`
-    options,            # IN   (ignored, softcap, temperature), as in `cross_entropy`
+    options,            # IN   (ignored, softcap, temperature), as in `cross_entropy`; a temperature may also be
+                        #      (outer, inner), one for each row, without a softcap
     logprob,            # OUT  (outer, inner, candidates), as all results of several numbers a row in C order
     rank,               # OUT  (outer, inner, candidates) of int64
     entropy,            # OUT  (outer, inner)
     lse,                # OUT  (outer, inner)
     top_id,             # OUT  (outer, inner, top_k) of int64, or None
     top_logprob,        # OUT  (outer, inner, top_k), or None
+    moments,            # OUT  (outer, inner, 2): the variance of x under p, and sum(p^2); or None
     state,              # OUT  (outer, inner, 3): m before temperature, r, and sum(exp(x - m) * (x - m)); or None
     int threads,        # IN   that may compute, at least 1
     /,
@@ -36,8 +38,9 @@ def token_logprobs(
     cdef Call call
     begin_with(&call, x)
     set_mask(&call, mask)
-    ignored, call.loss.softcap, call.loss.temperature = options
-    if call.loss.softcap != 0 or call.loss.temperature != 1:
+    ignored, call.loss.softcap, temperature = options
+    set_temperature(&call, temperature)
+    if call.loss.softcap != 0:
         call.x.direct = False  # logits are changed in a tile
     call.spare.origin = call.x.origin  # (a tile alone)
     call.scores.candidates = ids.shape[2]
@@ -49,6 +52,8 @@ def token_logprobs(
     if top_id is not None:
         call.scores.top_k = top_id.shape[2]
         call.scores.top_id, call.scores.top_logprob = <int64_t*> start_of(top_id), <real*> start_of(top_logprob)
+    if moments is not None:
+        call.scores.moments = <real*> start_of(moments)
     if state is not None:
         call.scores.state = <real*> start_of(state)
     call.threads = threads

@@ -10,12 +10,13 @@ from .formulas cimport Row_factors
 from .labels cimport Labels, bounded, copy_labels, take_labels
 from .losses cimport Row_numbers, Scores, compute_lse
 from .masks cimport load_chosen, takes_part, void_empty_rows
-from .math cimport INFINITY, NAN, log1p
+from .math cimport INFINITY, NAN, log1p, unbiased
 from .maxima cimport max_rows
 from .ranks cimport RANKED_ALONE, Ordered, allocate, count_above, count_above_many
+from .reduce cimport sum_rows
 from .selection cimport choose_of_batch
-from .simd cimport W, broadcast, load, real, store, vec
-from .terms cimport SHIFTED, Terms_of_batch
+from .simd cimport W, broadcast, load, real, scalar, store, vec
+from .terms cimport MOMENTS, SHIFTED, Terms_of_batch
 from .values cimport put_values, value_at
 
 cdef extern from * nogil:
@@ -136,6 +137,27 @@ cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum
                 scores.top_logprob[at] = (top - m[r]) - log_sum[r]
 
 
+cdef inline void put_moments(Call* call, Block x, Block e, const real* m) noexcept nogil:
+    """The variance sum(p d^2) - sum(p d)^2, with d = x - m, and sum(p^2)."""
+    cdef Row_numbers* n = &call.n
+    cdef Terms_of_batch of
+    cdef real squares[MOST_ROWS]
+    cdef real collisions[MOST_ROWS]
+    cdef real mean, total, largest
+    cdef real* moments
+    cdef Py_ssize_t r
+    take_terms(call, x, e, m, &of)
+    of.pending = NULL
+    sum_rows(MOMENTS, &call.batch, &of, squares, collisions, NULL)
+    for r in range(call.batch.rows):
+        moments = call.scores.moments + 2 * (call.batch.first + r)
+        total = 1 + n.sumexp_m1[r]
+        mean = n.shifted[r] / (n.c * total)
+        moments[0] = max(<real> 0, squares[r] / n.scales.largest[r] / total - mean * mean)
+        largest = scalar(unbiased(broadcast(n.scales.largest[r])))
+        moments[1] = collisions[r] / n.scales.largest[r] / total / (largest * total)
+
+
 cdef inline void put_state(Call* call, int number, const real* x, real scale) noexcept nogil:
     """One of the numbers that a part of the classes knows of a row."""
     cdef Py_ssize_t r
@@ -183,6 +205,8 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
         store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
         store(log_sum + r, log1p(sumexp_m1))
         store(entropy + r, log1p(sumexp_m1) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + sumexp_m1)))
+    if scores.moments != NULL:
+        put_moments(call, x, of.kept, m)
     put_logprobs(call, x, m, log_sum, entropy)
     put_top(call, x, m, log_sum)
     put_values(batch, &call.values, entropy)

@@ -17,6 +17,7 @@ cdef enum Terms:
     SUMEXP_M1           # e but for the largest; and 1 for each of these
     TARGETS             # y, and y (x - n) c; c is 1/2 or less, since a difference of large numbers may be too large
     SHIFTED             # y (x - n) c, y an exponential
+    MOMENTS             # y (x - n)^2, and y^2, y an exponential
     PRODUCTS            # x y n
     NUMBERS             # x n
     FACTORS             # y where x is n, the largest exponential, and x y elsewhere
@@ -45,7 +46,7 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
 
 
 cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
-    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS else 1
+    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == MOMENTS else 1
 
 
 cdef inline bint has_exponentials(Terms terms) noexcept nogil:
@@ -53,7 +54,7 @@ cdef inline bint has_exponentials(Terms terms) noexcept nogil:
 
 
 cdef inline bint has_y(Terms terms) noexcept nogil:
-    return terms == TARGETS or terms == SHIFTED or terms == PRODUCTS or terms == FACTORS
+    return terms == TARGETS or terms == SHIFTED or terms == PRODUCTS or terms == FACTORS or terms == MOMENTS
 
 
 cdef inline vec for_strip(const real* numbers, const Batch* batch, Py_ssize_t strip, Py_ssize_t v) noexcept nogil:
@@ -117,6 +118,9 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, v
         t[1] = product(y, c * x - c * n)
     elif terms == SHIFTED:
         t[0] = product(flush(y), c * x - c * n)
+    elif terms == MOMENTS:
+        t[0] = product(flush(y), (x - n) * (x - n))
+        t[1] = flush(y) * unbiased(flush(y))
     elif terms == PRODUCTS:
         t[0] = (x * n) * y
     elif terms == NUMBERS:

@@ -1,13 +1,12 @@
-"""Logits whose classes are in several places: each reduces its part, the parts are merged, and what is wanted of the
-whole is computed of the small arrays that remain.
+"""Logits whose classes are in several places: chunks of a file, blocks of an array, shards of a vocabulary.
 
-A row's logits may be chunks of a file, blocks of a Dask array, or shards of a vocabulary in several processes. A
-`Part` has a few numbers for each row, whatever the number of classes::
+Each place summarises its classes as a `Part`, which holds a few numbers per row, whatever the number of classes. The
+parts are merged, and the merged part gives results for all classes::
 
     parts = [sharded.part(x[:, a:b], target, first_class=a, classes=n) for a, b in ...]  # each where its logits are
-    whole = sharded.merge(*parts)                                                        # small: may be sent
+    whole = sharded.merge(*parts)                                      # small enough to send between processes
     loss = sharded.loss(whole)
-    grad = sharded.grad(x[:, a:b], whole, target, first_class=a)                         # each its own part
+    grad = sharded.grad(x[:, a:b], whole, target, first_class=a)       # for each part
 """
 
 from ._part import Part, merge, part

@@ -1,4 +1,4 @@
-"""The types of the public functions, as those of `cxent` itself."""
+"""The types of the public functions."""
 
 # fmt: off
 from typing import overload

@@ -1,4 +1,4 @@
-"""A part of the classes: what is known of rows from it, and how parts are merged."""
+"""What is known of rows from a part of their classes, and how parts are merged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .. import kernels
-from .._arrays import MISSING, Arrays, logits_and
+from .._arrays import MISSING, Arrays, Shape, logits_and
 from .._layout import lay_out
 from .._options import part_options
 from .._results import rows_of
@@ -19,30 +19,31 @@ from .._types import Array, Real, RowResults
 
 
 class Part(NamedTuple):
-    """What is known of rows from a part of their classes. What has no other description is in the rows' shape."""
+    """What is known of rows from a part of their classes. Unless stated otherwise, fields have the shape of the
+    rows."""
 
     maximum: RowResults
-    """The largest logit m; -inf where there is none."""
+    """The largest logit m; -inf if the part has no classes."""
     sumexp_m1: RowResults
-    """The sum of ``exp(x - m)`` less its largest term, which is 1; so it is -1 where there is none."""
+    """The sum of ``exp((x - m) / temperature)`` minus 1, its largest term; -1 if the part has no classes."""
     shifted: RowResults
-    """The sum of ``exp(x - m) * (x - m)``, for the entropy."""
+    """The sum of ``exp(d) * d`` with ``d = (x - m) / temperature``, for the entropy."""
     lost: Array
-    """What rounding has taken from these two sums, in an axis more: so merging any number of parts adds no error."""
+    """The rounding errors of these two sums, along one more axis, so that merging any number of parts adds no error."""
     target_logit: RowResults | None
-    """The logit of the target, with several candidates in an axis more; NaN where it is in none of the parts. None
+    """The logit of the target, or of several candidates along one more axis; NaN where no part contains it. None
     without a target."""
     top_ids: Array | None
-    """The ids of the largest logits in descending order, in an axis more; -1 where there are no more classes. None if
-    they were not wanted."""
+    """The ids of the largest logits in descending order, along one more axis, padded with -1 if too few classes take
+    part. None if `top_k` is 0."""
     top_logits: Array | None
-    """Their logits."""
+    """Their logits, padded with -inf."""
     temperature: float
-    """What differences of logits are divided by."""
+    """The temperature, by which differences of logits are divided."""
     ranges: tuple[tuple[int, int], ...]
-    """The classes, as pairs of a first class and the one after the last, in ascending order."""
+    """The classes, as pairs of the first class and the one after the last, in ascending order."""
     classes: int | None
-    """How many classes there are in all parts; None if that was not said."""
+    """The number of classes in all parts; None if not given."""
 
 
 def part(
@@ -50,53 +51,60 @@ def part(
     target: ArrayLike | None = None,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     first_class: SupportsIndex = 0,
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     classes: SupportsIndex | None = None,
     workers: SupportsIndex | None = None,
 ) -> Part:
-    """What `merge` needs to know of a part of the classes, in one pass over their logits.
+    r"""Summarise a part of the classes for `merge`, in one pass over their logits.
 
-    With m the largest logit of the part, and ``d_j = (x_j - m) / temperature``: ``sumexp_m1 = sum_j exp(d_j) - 1``, and
-    ``shifted = sum_j exp(d_j) * d_j``.
+    .. math::
+
+        d_j &= (x_j - m) / T \\
+        \text{sumexp_m1} &= \sum_j \exp(d_j) - 1 \\
+        \text{shifted} &= \sum_j \exp(d_j) \, d_j
+
+    with the largest logit m of the part, and temperature T.
 
     Parameters
     ----------
     logits : array_like
-        Logits of the classes from `first_class` on, which may be none; dtypes as in `cxent.softmax`.
+        Logits of the classes from `first_class` on, possibly none; dtypes as in `cxent.softmax`.
     target : array_like of int, optional
         The class index of each row, in the shape of the logits without the class axis, or several candidates for each
-        row in an axis more. They count from the first class of all parts, and may lie in any of these.
+        row, along one more axis. They count from the first class of all parts, and may lie in any part.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like of bool, optional
+        Which classes of this part take part, in a shape that broadcasts to that of its logits. The logit of a target
+        that does not is -inf.
     first_class : int, default 0
-        The number of the first class of this part, the same in no two parts that have any.
+        Index of the first class of this part. Parts must not overlap.
     top_k : int, default 0
-        How many of the largest logits to keep, the same in all parts. Of equal ones the lower id comes first.
+        How many of the largest logits to keep, the same in all parts. Among equal logits, lower ids come first.
     temperature : float, default 1
-        What logits are divided by, the same in all parts, from 1e-30 to 1e30. It changes neither maximum nor
-        target_logit nor the largest.
+        Logits are divided by it, the same in all parts; from 1e-30 to 1e30. The fields maximum, target_logit and
+        top_logits have not been divided.
     classes : int, optional
-        How many classes all parts have together, the same in all parts. Without it, what is finished cannot notice
-        that the last classes are missing.
+        Number of classes of all parts together, the same in all parts. Without it, missing last classes go unnoticed.
     workers : int, optional
-        As in `cxent.softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     Part
-        A named tuple of arrays in the rows' shape: maximum (-inf where there is none), sumexp_m1 (then -1), shifted,
-        target_logit (NaN where the target is in another part; None without targets), and in an axis more lost (what
-        rounding takes from both sums as parts are merged), top_ids and top_logits (-1 and -inf where there are no more
-        classes; None if `top_k` is 0); the temperature; the ranges of the classes, and `classes`.
+        A named tuple, whose fields are described there.
 
     Raises
     ------
     TypeError
-        If the logits are no real numbers of a dtype above, or the target or an option is not an integer.
+        If the logits have none of the dtypes of `cxent.softmax`, the target or an option is not an integer, or the mask
+        is not boolean.
     ValueError
-        If shapes do not match, an option is negative, the part goes beyond `classes`, or `workers` is 0 or below -CPUs.
+        If shapes do not match, an option is negative, the part exceeds `classes`, or `workers` is 0 or below minus the
+        number of CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -113,9 +121,12 @@ def part(
     """
     options = part_options(axis, workers, first_class, top_k, temperature, classes)
     first, total, k = options.first_class, options.classes, options.top_k
-    arrays = logits_and("logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target")
+    arrays = logits_and(
+        "logits", logits, options.axis, ids=MISSING if target is None else target, ids_name="target", where=where
+    )
     x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
     ids, _ = targets_of_part(arrays)
+    mask = arrays.where
     end = first + shape.classes
     if total is not None and total < shape.classes:
         raise ValueError(f"classes must be at least {shape.classes} for logits of {shape.classes} classes, got {total}")
@@ -124,27 +135,30 @@ def part(
         raise ValueError(f"first_class must be at most {most} for {shape.classes} of {total} classes, got {first}")
 
     rows = [*score_rows(dtype, 0, min(k, shape.classes)), (dtype, 3)]
-    laid = lay_out(shape, [x], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
+    laid = lay_out(shape, [x, mask], [np.empty((*shape.rows, 0), np.int64)], rows=rows)
     if shape.row_count and shape.classes:
         kernel = kernels.serving.of(dtype).token_logprobs
         given = kernels.ScoreOptions(None, 0.0, options.temperature)
-        kernel(*laid.inputs, None, *laid.row_inputs, given, *laid.rows, options.threads)
+        *rows, state = laid.rows
+        kernel(*laid.inputs, *laid.row_inputs, given, *rows, None, state, options.threads)
     _, _, _, lse, top_id, _, state = rows_of(laid)
     m, rest, shifted = (np.array(state[..., i]) for i in range(3))
     lse = np.asarray(lse)
     if not shape.classes:
         m[...] = lse[...] = -np.inf
-    # Without a finite maximum: no sum where all are -inf, the largest term alone beside +inf, NaN beside NaN.
+    m[np.isnan(m) & (lse == -np.inf)] = -np.inf  # (kernels return NaN for a row in which no class takes part)
+    # Without a finite maximum, the sum is empty if all logits are -inf, the largest term alone if one is +inf, and NaN
+    # if one is NaN.
     infinite = np.isinf(m) & ~np.isnan(lse)
     rest[infinite] = np.where(m[infinite] < 0, -1, 0)
     shifted[infinite] = 0
     top_ids = top_logits = None
     if k:
-        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, top_id, m, first, k))
+        top_ids, top_logits = without_top(rest, m, *top_of_part(arrays, mask, top_id, m, first, k))
     target_logit = None
     if ids is not None:
         here = (ids >= first) & (ids < end)
-        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0)), dtype.type(np.nan))
+        target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0), mask), dtype.type(np.nan))
     return Part(
         m[()],
         rest[()],
@@ -160,34 +174,34 @@ def part(
 
 
 def merge(*parts: Part) -> Part:
-    """What is known of the same rows from the classes of several parts together.
+    r"""Merge parts: what is known of the same rows from the classes of all of them.
 
-    Of two: ``m = max(m_a, m_b)``; the sums of the part with the smaller one are multiplied by ``exp(d)``, and those of
-    differences are moved by d, with ``d = (m_a - m) / temperature``. In another order, merging gives the same but for
-    roundings.
+    The maximum of two parts is the larger one, :math:`m = \max(m_a, m_b)`. The sums of the other part are multiplied by
+    :math:`\exp(d)`, and those of differences are shifted by d, where :math:`d = (m_a - m) / T`. Merging in another
+    order gives the same result except for rounding.
 
     Parameters
     ----------
     *parts : Part
-        Of different classes of the same rows; one or more.
+        One or more parts, with different classes of the same rows.
 
     Returns
     -------
     Part
-        Of the classes of all.
+        The part that has the classes of all.
 
     Raises
     ------
     TypeError
-        If one is no `Part`, or there is none.
+        If an argument is not a `Part`, or there is none.
     ValueError
-        If two have classes in common, their rows have different shapes, one has a target and another none, they keep
+        If two parts have classes in common, their rows have different shapes, only some have a target, they keep
         different numbers of largest logits, or their temperatures or `classes` differ.
 
     Notes
     -----
-    What rounding takes from a sum is kept beside it, and a factor near 1 changes no digits that it need not: thousands
-    of parts, merged in any order, at once or one after the other, are as accurate as two.
+    The rounding errors of the sums are kept beside them, and factors near 1 are applied without losing digits. So
+    thousands of parts, merged in any order, at once or one by one, are as accurate as two.
 
     Examples
     --------
@@ -200,7 +214,7 @@ def merge(*parts: Part) -> Part:
     >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
     True
 
-    One after the other, as they come:
+    One by one, as they arrive:
 
     >>> whole = functools.reduce(sharded.merge, parts)
     """
@@ -215,7 +229,7 @@ def merge(*parts: Part) -> Part:
 
 
 def merged(a: Part, b: Part) -> Part:
-    """What is known from both parts of the same rows; the ranges are those of a."""
+    """Two parts of the same rows as one, except for the ranges, which are those of a."""
     shape = np.shape(a.maximum)
     dtype = np.result_type(a.maximum, b.maximum)
     of_a, of_b = (
@@ -247,37 +261,54 @@ def merged(a: Part, b: Part) -> Part:
     )
 
 
-def logits_at(arrays: Arrays, ids: Array) -> Array:
-    """The logits of classes of each row, in the dtype in which they are computed."""
-    x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
-    if not shape.classes:
-        return np.zeros(ids.shape, dtype)
-    rows = np.moveaxis(x, shape.class_axes, (-1,))
+def logits_at(arrays: Arrays, ids: Array, mask: Array | None) -> Array:
+    """The logits of classes of each row, in the dtype in which they are computed; -inf for those that take no part."""
+    if not arrays.shape.classes:
+        return np.zeros(ids.shape, arrays.dtype)
+    logits = at_ids(arrays.x, arrays.shape, ids).astype(arrays.dtype, copy=False)
+    return logits if mask is None else np.where(at_ids(mask, arrays.shape, ids), logits, arrays.dtype.type(-np.inf))
+
+
+def at_ids(array: Array, shape: Shape, ids: Array) -> Array:
+    """The elements for given classes of each row, of an array in the shape of the logits."""
+    rows = np.moveaxis(array, shape.class_axes, (-1,))
     several = ids if ids.ndim > len(shape.rows) else ids[..., np.newaxis]
-    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape).astype(dtype, copy=False)
+    return np.take_along_axis(rows, several, axis=-1).reshape(ids.shape)
 
 
-def top_of_part(arrays: Arrays, found: Array | None, m: Array, first: int, k: int) -> tuple[Array, Array]:
-    """The ids and logits of the largest of a part, and -1 and -inf for what there is no class for."""
+def top_of_part(
+    arrays: Arrays, mask: Array | None, found: Array | None, m: Array, first: int, k: int
+) -> tuple[Array, Array]:
+    """The ids and logits of the largest of a part, padded with -1 and -inf."""
     shape = arrays.shape
     ids = np.full((*shape.rows, k), -1, np.int64)
     logits = np.full((*shape.rows, k), -np.inf, arrays.dtype)
     if found is not None and shape.row_count:
-        here = np.where((m == -np.inf)[..., np.newaxis], np.arange(found.shape[-1]), found)  # (the lower of equal ones)
-        ids[..., : here.shape[-1]] = first + here
-        logits[..., : here.shape[-1]] = logits_at(arrays, np.maximum(here, 0))
+        here = np.where((m == -np.inf)[..., np.newaxis], lowest(found.shape[-1], mask, shape), found)
+        is_class = here >= 0
+        ids[..., : here.shape[-1]] = np.where(is_class, first + here, -1)
+        logits[..., : here.shape[-1]] = np.where(is_class, logits_at(arrays, np.maximum(here, 0), mask), -np.inf)
     return ids, logits
 
 
+def lowest(k: int, mask: Array | None, shape: Shape) -> Array:
+    """The lowest classes that take part, padded with -1."""
+    if mask is None:
+        return np.arange(k)
+    chosen = np.moveaxis(mask, shape.class_axes, (-1,))
+    order = np.argsort(~chosen, axis=-1, kind="stable")[..., :k]
+    return np.where(np.take_along_axis(chosen, order, axis=-1), order, -1)
+
+
 def without_top(rest: Array, m: Array, top_ids: Array, top_logits: Array) -> tuple[Array, Array]:
-    """No ids, and NaN, where a row has no probabilities."""
+    """Replace ids by -1 and logits by NaN in rows without probabilities."""
     without = (np.isnan(rest) | (m == np.inf))[..., np.newaxis]
     return np.where(without, -1, top_ids), np.where(without, top_logits.dtype.type(np.nan), top_logits)
 
 
 def largest_of(ids: Array, logits: Array, k: int) -> tuple[Array, Array]:
-    """The k largest, the lower id first among equals, and what is no class last."""
-    order = np.lexsort((ids.astype(np.uint64), -logits), axis=-1)[..., :k]  # (-1 is the largest there)
+    """The k largest; among equals the lower id first, and -1 (no class) last."""
+    order = np.lexsort((ids.astype(np.uint64), -logits), axis=-1)[..., :k]  # (as uint64, -1 is the largest)
     return np.take_along_axis(ids, order, axis=-1), np.take_along_axis(logits, order, axis=-1)
 
 
@@ -286,12 +317,12 @@ def scalar_or_none(array: Array | None) -> RowResults:
 
 
 def joined(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ranges of classes in ascending order, neighbours as one; refuses those that overlap."""
+    """Ranges of classes in ascending order, with adjacent ones joined. Raises if any overlap."""
     found: list[tuple[int, int]] = []
     for first, end in sorted(ranges):
         if found and first < found[-1][1]:
             common = in_words([(first, min(end, found[-1][1]))])
-            raise ValueError(f"parts must be of different classes, got {common} in two of them")
+            raise ValueError(f"parts must have different classes, got {common} in two of them")
         if found and first == found[-1][1]:
             found[-1] = found[-1][0], end
         else:
@@ -305,7 +336,7 @@ def in_words(ranges: list[tuple[int, int]]) -> str:
 
 
 def check_same_rows(parts: Sequence[Part]) -> None:
-    """Parts of the same rows, reduced alike."""
+    """Require parts of the same rows, made with the same options."""
     for part in parts:
         if not isinstance(part, Part):
             raise TypeError(f"parts must be Parts, as sharded.part returns them, got {type(part).__name__}")
@@ -317,7 +348,7 @@ def check_same_rows(parts: Sequence[Part]) -> None:
             ("largest logits", _shape(a.top_ids), _shape(b.top_ids)),
         ):
             if of_a != of_b:
-                raise ValueError(f"parts must have {what} of one shape, got {of_a} and {of_b}")
+                raise ValueError(f"parts must have {what} of the same shape, got {of_a} and {of_b}")
         for name, one, other in (("temperature", a.temperature, b.temperature), ("classes", a.classes, b.classes)):
             if one != other:
                 raise ValueError(f"parts must be made with the same {name}, got {one} and {other}")

@@ -1,4 +1,4 @@
-"""All classes: what follows from parts that were merged."""
+"""Results of all classes, from merged parts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from .._arrays import Arrays, Shape, logits_and
 from .._layout import lay_out
 from .._options import REDUCTIONS, one_of, part_options, single_axis
 from .._results import result_of, scalar
-from .._targets import targets_of_part
+from .._targets import check_mask, targets_of_part
 from .._types import Array, Out, Reduction, RowResults
-from ._part import Part, in_words, logits_at
+from ._part import Part, at_ids, in_words, logits_at
 
 WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
 
 
 def logsumexp(p: Part) -> RowResults:
-    """The logsumexp of each row: ``m / temperature + log1p(sumexp_m1)``.
+    r"""The logsumexp of each row.
+
+    .. math:: \mathrm{lse} = m / T + \mathrm{log1p}(\text{sumexp_m1})
 
     Parameters
     ----------
     p : Part
-        Of all classes.
+        The merged part of all classes.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        In the rows' shape.
+    scalar or ndarray
+        In the shape of the rows, in float32 or float64.
 
     Examples
     --------
@@ -46,17 +48,19 @@ def logsumexp(p: Part) -> RowResults:
 
 
 def entropy(p: Part) -> RowResults:
-    """The entropy of each row's softmax in nats: ``log1p(sumexp_m1) - shifted / (1 + sumexp_m1)``.
+    r"""The entropy of the softmax of each row, in nats.
+
+    .. math:: \mathrm{log1p}(\text{sumexp_m1}) - \text{shifted} / (1 + \text{sumexp_m1})
 
     Parameters
     ----------
     p : Part
-        Of all classes.
+        The merged part of all classes.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        In the rows' shape; NaN for rows without probabilities.
+    scalar or ndarray
+        In the shape of the rows, in float32 or float64; NaN for rows without probabilities.
 
     Examples
     --------
@@ -70,22 +74,24 @@ def entropy(p: Part) -> RowResults:
 
 
 def logprob(p: Part) -> RowResults:
-    """The log-probability of each row's target, or of each candidate: ``(x_y - m) / temperature - log1p(sumexp_m1)``.
+    r"""The log-probability of each row's target, or of each candidate.
+
+    .. math:: \log p_y = (x_y - m) / T - \mathrm{log1p}(\text{sumexp_m1})
 
     Parameters
     ----------
     p : Part
-        Of all classes, with a target.
+        The merged part of all classes, with a target.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        In the target's shape; NaN where the target is in none of the parts.
+    scalar or ndarray
+        In the shape of the target, in float32 or float64; NaN where no part contains the target.
 
     Raises
     ------
     ValueError
-        If `p` was reduced without a target.
+        If `p` has no target.
 
     Examples
     --------
@@ -98,30 +104,32 @@ def logprob(p: Part) -> RowResults:
 
 
 def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
-    """The cross-entropy: ``(m - x_y) / temperature + log1p(sumexp_m1)`` of each row.
+    r"""The cross-entropy.
 
-    It comes from the distance to the maximum, not from the logsumexp, and keeps its digits where all logits have a
+    .. math:: E = (m - x_y) / T + \mathrm{log1p}(\text{sumexp_m1})
+
+    It is computed from the distance to the maximum, not from the logsumexp, so it keeps its digits if all logits have a
     large offset in common.
 
     Parameters
     ----------
     p : Part
-        Of all classes, with one target for each row.
+        The merged part of all classes, with one target for each row.
     sample_weight : array_like, optional
-        As in `cxent.cross_entropy`. Of a row of weight 0 the target may be in none of the parts: so rows do not count.
+        Weight of each row. A row with weight 0 does not count, and its target need not be in any part.
     reduction : {"mean", "sum", "none"}, default "mean"
-        As in `cxent.cross_entropy`.
+        How the losses of the rows are combined.
 
     Returns
     -------
-    float32 or float64, or ndarray
-        The loss; with ``reduction="none"`` that of each row.
+    scalar or ndarray
+        The loss, in float32 or float64; with reduction "none", one per row.
 
     Raises
     ------
     TypeError, ValueError
-        As in `cxent.cross_entropy`, and if `p` was reduced without a target, or with several candidates, or if a row
-        that counts has its target in none of the parts.
+        As in `cxent.cross_entropy`, and if `p` has no target or several candidates per row, or if no part contains the
+        target of a row that counts.
 
     Examples
     --------
@@ -142,27 +150,37 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
 
 
 def softmax(
-    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike,
+    p: Part,
+    *,
+    axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
-    """The probabilities of a part of the classes: ``exp((x - m) / temperature) / (1 + sumexp_m1)``.
+    r"""The probabilities of a part of the classes.
+
+    .. math:: p_j = \exp((x_j - m) / T) / (1 + \text{sumexp_m1})
 
     Parameters
     ----------
     logits : array_like
-        Those of the part.
+        Logits of this part of the classes.
     p : Part
-        Of all classes.
+        The merged part of all classes.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
     out : ndarray, optional
         Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
-        As in `cxent.softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        In the shape and dtype of the logits: `out`, if given.
+        The probabilities, in the shape and dtype of the logits. It is `out`, if given.
 
     Raises
     ------
@@ -178,32 +196,44 @@ def softmax(
     """
     check_whole(p)
     options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
+    p = with_probabilities_of_nothing(p, arrays)
     return finished(arrays, p, share_of(p), False, out, options.threads)
 
 
 def log_softmax(
-    logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, out: Out = None, workers: SupportsIndex | None = None
+    logits: ArrayLike,
+    p: Part,
+    *,
+    axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
+    out: Out = None,
+    workers: SupportsIndex | None = None,
 ) -> Array:
-    """The log-probabilities of a part of the classes: ``(x - m) / temperature - log1p(sumexp_m1)``.
+    r"""The log-probabilities of a part of the classes.
+
+    .. math:: \log p_j = (x_j - m) / T - \mathrm{log1p}(\text{sumexp_m1})
 
     Parameters
     ----------
     logits : array_like
-        Those of the part.
+        Logits of this part of the classes.
     p : Part
-        Of all classes.
+        The merged part of all classes.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
     out : ndarray, optional
-        As in `softmax`.
+        Where to put the result, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
-        As in `cxent.softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        In the shape and dtype of the logits: `out`, if given.
+        The log-probabilities, in the shape and dtype of the logits. It is `out`, if given.
 
     Raises
     ------
@@ -219,7 +249,9 @@ def log_softmax(
     """
     check_whole(p)
     options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, out=out, at_least=np.asarray(p.maximum).dtype)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
+    p = with_probabilities_of_nothing(p, arrays)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
     return finished(arrays, p, log_sum, True, out, options.threads)
@@ -231,38 +263,47 @@ def grad(
     target: ArrayLike,
     *,
     axis: SupportsIndex = -1,
+    where: ArrayLike | None = None,
     first_class: SupportsIndex = 0,
     sample_weight: ArrayLike | None = None,
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
-    """The gradient of the cross-entropy with respect to the logits of a part of the classes.
+    r"""The gradient of the cross-entropy with respect to the logits of a part of the classes.
 
-    ``s / D * p_j``, less ``s / D`` at the target, where it is in this part, divided by the temperature; s is the row's
-    weight, and D what the mean divides by, or else 1.
+    .. math:: \partial E / \partial x_j = \frac{s}{D T} (p_j - y_j)
+
+    with y one-hot at the target, the row's weight s, temperature T, and the divisor D of the mean, or 1 with reduction
+    "sum" or "none".
 
     Parameters
     ----------
     logits : array_like
-        Those of the part.
+        Logits of this part of the classes.
     p : Part
-        Of all classes, with the target.
+        The merged part of all classes, with the target.
     target : array_like of int
-        As in `part`.
-    axis, first_class : int, optional
-        As in `part`.
-    sample_weight, reduction : optional
-        As in `loss`. With ``reduction="none"`` the gradient is that of the sum.
+        The class index of each row, as given to `part`.
+    axis : int, default -1
+        Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
+    first_class : int, default 0
+        Index of the first class of this part.
+    sample_weight : array_like, optional
+        Weight of each row, as given to `loss`.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        How the losses of the rows are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
         Where to put the gradient, with the shape and dtype of the logits. It may be the logits themselves.
     workers : int, optional
-        As in `cxent.softmax`.
+        Number of threads; -1 means all CPUs.
 
     Returns
     -------
     ndarray
-        In the shape and dtype of the logits: `out`, if given.
+        The gradient, in the shape and dtype of the logits. It is `out`, if given.
 
     Raises
     ------
@@ -271,7 +312,7 @@ def grad(
 
     Notes
     -----
-    At the target it is ``-s / D * (1 - p_y)``, with the digits of the sum of the others, as in
+    At the target, :math:`1 - p_y` is computed from the sum of all other probabilities, and keeps its digits, as in
     `cxent.cross_entropy_with_grad`.
 
     Examples
@@ -285,8 +326,8 @@ def grad(
     check_whole(p)
     options = part_options(axis, workers, first_class, reduction=reduction)
     arrays = logits_and(
-        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, out=out,
-        at_least=np.asarray(p.maximum).dtype,
+        "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, where=where,
+        out=out, at_least=np.asarray(p.maximum).dtype,
     )  # fmt: skip
     ids, by_row = targets_of_part(arrays)
     weights, divisor = weights_and_divisor(p, by_row, options.reduction == "mean")
@@ -295,29 +336,32 @@ def grad(
     return weighted_grad(arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads)
 
 
-def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any:
-    """How many logits of a part are larger than the target's; summed over the parts, and 1 added, its rank.
+def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, where: ArrayLike | None = None) -> Any:
+    """How many logits of a part of the classes are larger than the target's.
 
-    Of a row without probabilities (see `logprob`, which is NaN then) the number means nothing.
+    The sum over all parts, plus 1, is the rank of the target. In a row without probabilities (where `logprob` is NaN),
+    or for a target that takes no part, the number is meaningless.
 
     Parameters
     ----------
     logits : array_like
-        Those of the part.
+        Logits of this part of the classes.
     p : Part
-        Of all classes, with a target.
+        The merged part of all classes, with a target.
     axis : int, default -1
-        The class axis.
+        Class axis.
+    where : array_like of bool, optional
+        The mask that `part` was given.
 
     Returns
     -------
-    int64, or ndarray
-        In the target's shape.
+    scalar or ndarray
+        The number, as int64, in the shape of the target.
 
     Raises
     ------
     TypeError, ValueError, numpy.exceptions.AxisError
-        As in `softmax`, and if `p` was reduced without a target.
+        As in `softmax`, and if `p` has no target.
 
     Examples
     --------
@@ -327,18 +371,23 @@ def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1) -> Any
     >>> 1 + sharded.count_larger(left, whole) + sharded.count_larger(right, whole)
     array([3])
     """
-    arrays = logits_and("logits", logits, single_axis(axis))
+    arrays = logits_and("logits", logits, single_axis(axis), where=where)
+    check_mask(arrays)
+    mask = arrays.where
     check_rows(p, arrays.shape)
     targets = np.asarray(require_target(p))
     several = targets if targets.ndim > np.ndim(p.maximum) else targets[..., np.newaxis]
     rows = np.moveaxis(arrays.x, arrays.shape.class_axes, (-1,))
-    counts = [np.count_nonzero(rows > several[..., k, np.newaxis], axis=-1) for k in range(several.shape[-1])]
+    chosen = True if mask is None else np.moveaxis(mask, arrays.shape.class_axes, (-1,))
+    counts = [
+        np.count_nonzero((rows > several[..., k, np.newaxis]) & chosen, axis=-1) for k in range(several.shape[-1])
+    ]
     found = np.stack(counts, axis=-1) if counts else np.zeros(several.shape, np.int64)
     return found.reshape(targets.shape)[()]
 
 
 def logprob_of(logits: RowResults, p: Part) -> RowResults:
-    """The log-probabilities of logits of each row, of one or of several."""
+    """The log-probabilities of logits, one or several for each row."""
     several = np.ndim(logits) > np.ndim(p.maximum)
     m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
     with np.errstate(all="ignore"):
@@ -352,51 +401,69 @@ def log_sum_of(p: Part) -> Array:
 
 
 def sum_of(numbers: Array) -> float:
-    """The sum of an array of float64, whose bits depend on no CPU as those of NumPy's do."""
+    """The sum of a float64 array. Unlike NumPy's, its bits do not depend on the CPU."""
     return float(kernels.serving.float64.total_of(np.ascontiguousarray(numbers).reshape(-1)))
 
 
 def in_dtype_of(p: Part, results: Any) -> RowResults:
-    """Results in the dtype of the state. (NumPy 1 makes float64 of a float32 scalar and a Python number.)"""
+    """Results in the dtype of the part. (NumPy 1 turns a float32 scalar and a Python number into float64.)"""
     with np.errstate(all="ignore"):
         return np.asarray(results).astype(np.asarray(p.maximum).dtype, copy=False)[()]
 
 
 def temperature_of(p: Part) -> Any:
-    """In the dtype of the state."""
+    """The temperature in the dtype of the part."""
     return np.asarray(p.maximum).dtype.type(p.temperature)
 
 
+def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
+    """p, with a logit of 0 elsewhere in rows without classes that take part, so that probabilities here are 0 and not
+    NaN.
+
+    (If all classes that take part are in other parts and have the logit -inf, p has the same numbers. Then only those
+    parts have NaN.)"""
+    check_rows(p, arrays.shape)
+    mask, m = arrays.where, np.asarray(p.maximum)
+    if mask is None:
+        return p
+    empty = (m == -np.inf) & ~mask.any(axis=arrays.shape.class_axes)
+    zero = m.dtype.type(0)
+    return p._replace(maximum=np.where(empty, zero, m), sumexp_m1=np.where(empty, zero, p.sumexp_m1))
+
+
 def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int) -> Array:
-    """What a kernel makes of a part, and of m and another number of each row."""
+    """The result of the kernel that finishes a part, given m and another number of each row."""
     check_rows(p, arrays.shape)
     shape, dtype = arrays.shape, arrays.dtype
+    mask = arrays.where
     with np.errstate(all="ignore"):
-        factor = np.asarray(factor).astype(dtype, copy=False)
+        m, factor = np.asarray(p.maximum, dtype), np.asarray(factor).astype(dtype, copy=False)
     laid = lay_out(
-        shape, [arrays.x], [np.asarray(p.maximum, dtype), factor],
+        shape, [arrays.x, mask], [m, factor],
         outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.x.dtype, out=out,
     )  # fmt: skip
     if shape.classes and shape.row_count:
         kernels.serving.of(dtype).finish_part(
-            *laid.inputs, None, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
         )
     return cast(Array, result_of(laid))
 
 
 def weights_and_divisor(p: Part, sample_weight: Array | None, is_mean: bool) -> tuple[Array, float]:
-    """The rows' weights in float64, and what the sum of their losses is divided by."""
+    """The weights of the rows in float64, and the divisor of the sum of their losses."""
     weights = np.ones(np.shape(p.maximum)) if sample_weight is None else sample_weight.astype(np.float64)
     if not is_mean:
         return weights, 1.0
     largest = np.abs(weights).max(initial=0)
     with np.errstate(all="ignore"):
-        weights = np.ldexp(weights, -np.frexp(largest)[1])  # (a mean is the same of their multiples, which have a sum)
+        weights = np.ldexp(
+            weights, -np.frexp(largest)[1]
+        )  # (scaling does not change a mean, but their sum cannot overflow)
     return weights, sum_of(weights)
 
 
 def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
-    """The weighted losses of rows in float64; 0 where a row does not count."""
+    """The weighted losses of the rows in float64; 0 for rows that do not count."""
     losses = -np.asarray(logprob_of(require_target(p), p))
     check_targets(p, counts)
     with np.errstate(all="ignore"):
@@ -419,14 +486,16 @@ def weighted_grad(
     assert ids is not None
     check_rows(p, shape)
     check_targets(p, counts)
+    mask = arrays.where
     here = (ids >= first) & (ids < first + shape.classes)
+    places = np.where(here, ids - first, 0)
     if ids.shape == np.shape(p.maximum):
-        logit = logits_at(arrays, np.where(here, ids - first, 0))
+        logit = logits_at(arrays, places, mask)
         others = here & (logit != p.target_logit) & ~np.isnan(logit)
     else:
         others = np.ones(1, np.bool_)
     if others.any():
-        raise ValueError("target must be the one with which p was made")
+        raise ValueError("target must be the one that p was made with")
     with np.errstate(all="ignore"):
         m, rest = np.asarray(p.maximum), np.asarray(p.sumexp_m1)
         scale = weights / p.temperature
@@ -436,11 +505,13 @@ def weighted_grad(
         of_others = np.where(distance == 0, rest, 1 + (rest - e))
         without = ~counts | ((scale == 0) & ~np.isnan(share))
         at_target = np.where(without, 0, -scale * (of_others * share))
+        if mask is not None and shape.classes:
+            at_target = np.where(at_ids(mask, shape, places) | np.isnan(at_target), at_target, 0)
         factor = np.where(without, 0, scale * share)
     result = finished(arrays, p, factor, False, out, threads)
     by_row, here, ids, at_target = (
         array[np.newaxis] for array in (np.moveaxis(result, shape.class_axes, (-1,)), here, ids, at_target)
-    )  # (NumPy finds no places in an array without axes)
+    )  # (np.nonzero does not take an array without axes)
     rows = np.nonzero(here)
     with np.errstate(all="ignore"):
         by_row[(*rows, ids[rows] - first)] = at_target[rows]
@@ -461,16 +532,14 @@ def require_target(p: Part) -> RowResults:
 
 
 def check_targets(p: Part, counts: Array) -> None:
-    """Each row that counts has one target, in one of the parts."""
+    """Require one target for each row that counts, in one of the parts."""
     targets = np.asarray(require_target(p))
     if targets.shape != np.shape(p.maximum):
         raise ValueError(f"p must have one target per row, got targets of shape {targets.shape}")
     missing = np.isnan(targets) & ~np.isnan(np.asarray(p.sumexp_m1)) & counts
     if missing.any():
         place = "".join(f"[{i}]" for i in np.argwhere(missing)[0])
-        raise ValueError(
-            f"the target of row {place} is in none of the parts: only a row with sample_weight 0 may lack its target"
-        )
+        raise ValueError(f"the target of row {place} must be in one of the parts, unless the row has sample_weight 0")
 
 
 def check(p: Part, name: str) -> None:
@@ -479,12 +548,14 @@ def check(p: Part, name: str) -> None:
 
 
 def check_whole(p: Part) -> None:
-    """No class is missing. (Whether the last ones are is known only if their number was said.)"""
+    """Require that no class is missing. (Missing last classes are noticed only if the number of classes is known.)"""
     check(p, "p")
     ends = [(0, 0), *p.ranges, *([] if p.classes is None else [(p.classes, p.classes)])]
     missing = [(end, first) for (_, end), (first, _) in itertools.pairwise(ends) if end < first]
     if missing:
-        raise ValueError(f"p must be of all classes, got one without {in_words(missing)}: merge it with their parts")
+        raise ValueError(
+            f"p must have all classes, got one without {in_words(missing)}: merge it with the missing parts"
+        )
 
 
 def check_rows(p: Part, shape: Shape) -> None:
