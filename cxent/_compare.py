@@ -1,4 +1,4 @@
-"""Two arrays of logits for the same tokens, compared a chunk of rows at a time: what quantisation changed."""
+"""Two arrays of logits for the same tokens, compared a chunk of rows at a time: what quantization changed."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def compare_logits(
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> Comparison:
-    r"""How far the predictions of other logits are from those of a reference, for instance after quantisation.
+    r"""How far the predictions of other logits are from those of a reference, for instance after quantization.
 
     For each token, with p the softmax of the reference and q that of the other logits, the Kullback-Leibler divergence
 
