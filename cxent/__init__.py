@@ -8,6 +8,7 @@ from ._binary import (
     log_sigmoid,
     sigmoid,
 )
+from ._compare import Comparison, Estimate, compare_logits
 from ._config import get_workers, set_workers, show_config
 from ._cross_entropy import (
     cross_entropy,
@@ -29,6 +30,8 @@ from ._softmax import log_softmax, log_softmax_backward, logsumexp, softmax, sof
 __version__ = "0.1.0"
 
 __all__ = [
+    "Comparison",
+    "Estimate",
     "LinearGradients",
     "Perplexity",
     "TokenLogprobs",
@@ -36,6 +39,7 @@ __all__ = [
     "binary_cross_entropy_with_grad",
     "binary_cross_entropy_with_hess",
     "boosting",
+    "compare_logits",
     "cross_entropy",
     "cross_entropy_from_probs",
     "cross_entropy_from_probs_with_grad",

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import boosting, sharded
 from ._binary import log_sigmoid, sigmoid
+from ._compare import Comparison, Estimate, compare_logits
 from ._config import get_workers, set_workers
 from ._cross_entropy import cross_entropy_hvp
 from ._linear import LinearGradients, linear_token_logprobs
@@ -32,6 +33,8 @@ from ._types import (
 __version__: str
 
 __all__ = [
+    "Comparison",
+    "Estimate",
     "LinearGradients",
     "Perplexity",
     "TokenLogprobs",
@@ -39,6 +42,7 @@ __all__ = [
     "binary_cross_entropy_with_grad",
     "binary_cross_entropy_with_hess",
     "boosting",
+    "compare_logits",
     "cross_entropy",
     "cross_entropy_from_probs",
     "cross_entropy_from_probs_with_grad",

@@ -1,13 +1,19 @@
-"""``python -m cxent``: which kernels are in use, whether they compute correct results, and how fast they are."""
+"""``python -m cxent``: which kernels are in use, whether they compute correct results, and how fast they are.
+
+``python -m cxent compare`` compares two files of logits.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 
-from . import _selfcheck, kernels, show_config
+from . import _command, _selfcheck, kernels, show_config
 from ._workers import usable_cpus
+
+_DESCRIPTION = "Print which kernels are in use, whether they compute correct results, and how fast they are."
 
 
 def report(checks: list[_selfcheck.Check], speeds: list[_selfcheck.Speed]) -> None:
@@ -38,13 +44,22 @@ def platform_line() -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Return 1 if a check fails or there are no compiled kernels to check, otherwise 0."""
-    parser = argparse.ArgumentParser(prog="python -m cxent", description=__doc__)
+    """Return the exit status: without a command 1 if a check fails or there are no compiled kernels to check."""
+    parser = argparse.ArgumentParser(prog="python -m cxent", description=_DESCRIPTION)
     parser.add_argument("--json", action="store_true", help="print a JSON object, for bug reports")
+    compare = _command.add_parser(parser.add_subparsers(dest="command", metavar="command"))
     chosen = parser.parse_args(arguments)
+    try:
+        return _command.run(compare, chosen) if chosen.command else _check(as_json=chosen.json)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _check(*, as_json: bool) -> int:
     checks = [_selfcheck.check(name) for name in kernels.available() if name != "python"]
     speeds = _selfcheck.speeds()
-    if chosen.json:
+    if as_json:
         found = {
             **show_config(mode="dicts"),
             "cpu": _selfcheck.cpu_name(),

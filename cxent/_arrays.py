@@ -163,6 +163,25 @@ def logits_of_two(
     return arrays
 
 
+def logits_in_chunks(
+    reference: ArrayLike, other: ArrayLike, axis: Axes, ids: ArrayLike | None, where: ArrayLike | None
+) -> Arrays:
+    """Logits that are compared a chunk at a time, the reference as x and the other beside it: both as they are, since
+    memory maps are converted chunk by chunk. Their dtype is that of the comparison.
+    """
+    p, q = (_logits(*given) for given in ((reference, "reference"), (other, "other")))
+    if p.shape != q.shape:
+        raise ValueError(f"other must have the shape of reference, {p.shape}, got {q.shape}")
+    dtype = np.result_type(*(_FLOAT64 if a.dtype.kind in "iub" else computed_dtype(a.dtype) for a in (p, q)))
+    arrays = Arrays("reference", p, shape_of(p.shape, axis), dtype.newbyteorder("="), p.dtype)
+    arrays.beside = q
+    if ids is not None:
+        arrays.target = _native(ids, "ids")
+    if where is not None:
+        arrays.where = plain_array(where, "where")
+    return arrays
+
+
 def exponents_and_factors(x: ArrayLike, b: ArrayLike, axis: Axes, where: ArrayLike | None) -> Arrays:
     """x, with b beside it, in float64. The shape is that of both, broadcast; the result has the dtype of both."""
     exponents, factors = _floating(x, "x"), _floating(b, "b")
@@ -308,12 +327,18 @@ def _floating(value: ArrayLike, name: str) -> Array:
     """`value` as an array that kernels can read: in its own floating dtype, otherwise in float64."""
     if type(value) is np.ndarray and (value.dtype is _FLOAT32 or value.dtype is _FLOAT64) and value.flags.aligned:
         return value  # (the fast path of small calls)
-    array = _real(value, name, _REAL_DTYPE)
+    array = _logits(value, name)
     if array.dtype.kind in "iub":
         return array.astype(np.float64)
-    if array.dtype.itemsize not in (2, 4, 8):
-        raise TypeError(f"{name} must have {_REAL_DTYPE}, got {array.dtype}: convert it with astype")
     return _converted(array, array.dtype.newbyteorder("="))
+
+
+def _logits(value: ArrayLike, name: str) -> Array:
+    """`value` as an array of a dtype that can be converted to what kernels read."""
+    array = _real(value, name, _REAL_DTYPE)
+    if array.dtype.kind not in "iub" and array.dtype.itemsize not in (2, 4, 8):
+        raise TypeError(f"{name} must have {_REAL_DTYPE}, got {array.dtype}: convert it with astype")
+    return array
 
 
 def _target(value: ArrayLike, shape: Shape, dtype: np.dtype[Any]) -> Array:

@@ -68,6 +68,13 @@ class LayerOptions(NamedTuple):
     top_k: int
 
 
+class ComparisonOptions(NamedTuple):
+    """Those of a comparison of logits, a chunk of rows at a time."""
+
+    scores: LossOptions
+    chunk_bytes: int
+
+
 class PartOptions(NamedTuple):
     """The options of a part of the classes."""
 
@@ -169,10 +176,26 @@ def layer_options(
 ) -> LayerOptions:
     """The checked options of a loss or scores of a linear layer's outputs."""
     options = loss_options(-1, reduction, ignore_index, workers, label_smoothing, z_loss, softcap, temperature)
+    return LayerOptions(options, _chunk_size(chunk_bytes), _integer(top_k, "top_k", "an integer"))
+
+
+def comparison_options(
+    axis: SupportsIndex,
+    temperature: Real,
+    ignore_index: SupportsIndex | None,
+    chunk_bytes: SupportsIndex,
+    workers: SupportsIndex | None,
+) -> ComparisonOptions:
+    """Those of a comparison of two arrays of logits."""
+    options = loss_options(axis, "none", ignore_index, workers, temperature=temperature)
+    return ComparisonOptions(options, _chunk_size(chunk_bytes))
+
+
+def _chunk_size(chunk_bytes: SupportsIndex) -> int:
     size = _integer(chunk_bytes, "chunk_bytes", "a positive integer")
     if size < 1:
         raise ValueError(f"chunk_bytes must be a positive integer, got {size}")
-    return LayerOptions(options, size, _integer(top_k, "top_k", "an integer"))
+    return size
 
 
 def part_options(

@@ -27,7 +27,10 @@ import cxent
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
-EXAMPLES = ["train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary", "train_boosted"]
+EXAMPLES = [
+    "train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary", "train_boosted",
+    "compare_quantized",
+]  # fmt: skip
 STYLE = {
     "svg.hashsalt": "cxent",
     "figure.figsize": (7, 3.5),

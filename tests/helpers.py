@@ -88,6 +88,21 @@ def assert_within_ulps(found, exact, allowed, units=None, weight=1):
         )
 
 
+@contextmanager
+def little_memory():
+    """What happens inside may have 64 MB beyond what the process has."""
+    import resource
+
+    with open("/proc/self/status") as file:
+        data = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (data + (64 << 20), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
 # Derivatives by differences
 
 

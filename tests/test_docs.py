@@ -11,6 +11,7 @@ import pytest
 import cxent
 from cxent import (
     _binary,
+    _compare,
     _config,
     _cross_entropy,
     _divergence,
@@ -35,6 +36,7 @@ WITH_SNIPPETS = [page for page in PAGES if ">>> " in page.read_text()]
         _cross_entropy,
         _from_probs,
         _linear,
+        _compare,
         _scoring,
         _divergence,
         _config,

@@ -103,3 +103,16 @@ def test_given_logits_are_scored(printed_by, tmp_path):
     np.save(tmp_path / "ids.npy", ids)
     check_scores(printed_by("score_large_vocabulary.py", "logits.npy", "ids.npy"), 1000)
     assert is_png(tmp_path / "scores.png")
+
+
+def test_quantized_weights_are_compared(printed_by, tmp_path):
+    printed = printed_by("compare_quantized.py", "--steps", "20", "--tokens", "300", "--bits", "4")
+    of_float32, of_integers = numbers(r"perplexity ([\d.]+) with", printed)
+    assert 1 < of_float32 < 5000
+    (ratio,) = numbers(r"ratio ([\d.]+)", printed)
+    assert ratio == pytest.approx(of_integers / of_float32, abs=1e-4)
+    ((largest,), (smallest,)) = (
+        numbers(rf"{word} divergence ([\d.e+-]+\d)", printed) for word in ("largest", "smallest")
+    )
+    assert 0 < smallest < largest
+    assert is_png(tmp_path / "quantized.png")

@@ -3,12 +3,22 @@
 import os
 import sys
 import tracemalloc
-from contextlib import contextmanager
 from time import thread_time
 
 import numpy as np
 import pytest
-from helpers import FLOATS, HALVES, RTOL, assert_same_bits, assert_within_ulps, exact_row, ulp, ulps_off, unchanged
+from helpers import (
+    FLOATS,
+    HALVES,
+    RTOL,
+    assert_same_bits,
+    assert_within_ulps,
+    exact_row,
+    little_memory,
+    ulp,
+    ulps_off,
+    unchanged,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import logits_and_axes
@@ -429,21 +439,6 @@ def test_no_order_of_a_row_makes_the_top_k_slow(shape, axis, k, kernels):
     descending = np.flip(ascending, axis).copy()
     for rows in (ascending, descending, np.minimum(ascending, descending), np.zeros_like(x)):
         assert seconds(lambda rows=rows: token_logprobs(rows, ids, axis=axis, top_k=k)) < 4 * at_random
-
-
-@contextmanager
-def little_memory():
-    """What happens inside may have 64 MB beyond what the process has."""
-    import resource
-
-    with open("/proc/self/status") as file:
-        data = next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData"))
-    before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (data + (64 << 20), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 @pytest.mark.slow

@@ -42,6 +42,15 @@ def test_scores() -> None:
     assert type(tokens) is int
 
 
+def test_comparisons() -> None:
+    found = cxent.compare_logits(X, P, Y, quantiles=[0.5], chunk_bytes=np.int64(100), progress=lambda done, total: None)
+    assert_type(found, cxent.Comparison)
+    assert_type(found.kl_mean, cxent.Estimate)
+    assert_type(found.log_ratio, cxent.Estimate | None)
+    assert_type(found.prob_change_quantiles, Array | None)
+    assert type(found.kl_mean.value) is float and type(found.tokens) is int
+
+
 def test_divergences() -> None:
     loss = cxent.kl_divergence(X, X, direction="reverse", temperature=2, where=[True, True, False])
     assert_type(loss, Scalar)
