@@ -36,6 +36,8 @@ if "-o" in sys.argv:
 """
 
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "CXENT_BUILD_LEVELS"}
+
 # What `setup.py build_ext` does before it compiles: it asks the compiler, and prints the flags of each module.
 FIT = """
 import json, runpy, sys
@@ -60,7 +62,7 @@ def made_compiler(tmp_path, refused=(), ignored="-none", without="nothing that i
 def fitted(tmp_path, *levels, **options):
     """The flags of each module with such a compiler, and what was printed."""
     command = [sys.executable, "-c", FIT, made_compiler(tmp_path, **options)[0], *levels]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout.splitlines()[-1]), done.stdout
 
@@ -73,7 +75,7 @@ def build(tmp_path, levels=None, **options):
 
 
 def run(tmp_path, compiler, environment):
-    environment = os.environ | {"CC": compiler, "LDSHARED": compiler, "CFLAGS": ""} | environment
+    environment = ENVIRONMENT | {"CC": compiler, "LDSHARED": compiler, "CFLAGS": ""} | environment
     command = [sys.executable, "setup.py", "build_ext", f"--build-lib={tmp_path}/lib", f"--build-temp={tmp_path}/temp"]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
