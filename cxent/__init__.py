@@ -8,6 +8,7 @@ from ._binary import (
     log_sigmoid,
     sigmoid,
 )
+from ._calibration import Reliability, TemperatureFit, binary_reliability, fit_temperature, reliability
 from ._config import get_workers, set_workers, show_config
 from ._cross_entropy import (
     cross_entropy,
@@ -31,10 +32,13 @@ __version__ = "0.1.0"
 __all__ = [
     "LinearGradients",
     "Perplexity",
+    "Reliability",
+    "TemperatureFit",
     "TokenLogprobs",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
     "binary_cross_entropy_with_hess",
+    "binary_reliability",
     "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
@@ -42,6 +46,7 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "fit_temperature",
     "get_workers",
     "js_divergence",
     "js_divergence_with_grad",
@@ -55,6 +60,7 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "perplexity",
+    "reliability",
     "set_workers",
     "sharded",
     "show_config",

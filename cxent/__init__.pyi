@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import boosting, sharded
 from ._binary import log_sigmoid, sigmoid
+from ._calibration import Reliability, TemperatureFit, binary_reliability, fit_temperature, reliability
 from ._config import get_workers, set_workers
 from ._cross_entropy import cross_entropy_hvp
 from ._linear import LinearGradients, linear_token_logprobs
@@ -34,10 +35,13 @@ __version__: str
 __all__ = [
     "LinearGradients",
     "Perplexity",
+    "Reliability",
+    "TemperatureFit",
     "TokenLogprobs",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
     "binary_cross_entropy_with_hess",
+    "binary_reliability",
     "boosting",
     "cross_entropy",
     "cross_entropy_from_probs",
@@ -45,6 +49,7 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "fit_temperature",
     "get_workers",
     "js_divergence",
     "js_divergence_with_grad",
@@ -58,6 +63,7 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "perplexity",
+    "reliability",
     "set_workers",
     "sharded",
     "show_config",
