@@ -571,7 +571,10 @@ def _least(evaluate: _Evaluate, rounded: Callable[[float], float], low: float, h
         step = math.copysign(math.inf, -point.slope)
         if is_finite and point.curvature > 0:
             step = -point.slope / point.curvature
-        converged = abs(step) <= _SMALLEST_STEP or (abs(step) <= _SMALL_STEP and abs(step) > abs(last) / 2)
+        newton = t / (1 + step) if -1 < step < math.inf else math.inf
+        # (With rounding errors in the slope, steps stop to become smaller.)
+        converged = abs(step) <= _SMALLEST_STEP or rounded(newton) == rounded(t)
+        converged = converged or (abs(step) <= _SMALL_STEP and abs(step) > abs(last) / 2)
         is_at_bound = t == ends[far] and not tried[far]
         if converged or is_at_bound or (is_flat and not is_too_high) or passes == _MOST_PASSES:
             temperature = t if is_finite else math.nan
@@ -580,8 +583,8 @@ def _least(evaluate: _Evaluate, rounded: Callable[[float], float], low: float, h
         slow = slow + 1 if abs(step) > abs(last) / 2 else 0  # (as steps are where the loss is exponential)
         last = step
         jump = t / _FACTOR if is_too_high else t * _FACTOR
-        if slow < 2 and -1 < step < math.inf:
-            jump = max(t / (1 + step), jump) if is_too_high else min(t / (1 + step), jump)
+        if slow < 2 and newton < math.inf:
+            jump = max(newton, jump) if is_too_high else min(newton, jump)
         jump = rounded(jump)
         if not ends[0] < jump < ends[1] or (slow >= 2 and tried[far]):
             jump = rounded(math.sqrt(ends[0]) * math.sqrt(ends[1])) if tried[far] else ends[far]
