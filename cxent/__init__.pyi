@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from . import boosting, sharded
 from ._binary import log_sigmoid, sigmoid
+from ._calibration import Reliability, TemperatureFit, binary_reliability, fit_temperature, reliability
 from ._compare import Comparison, Estimate, compare_logits
 from ._config import get_workers, set_workers
 from ._cross_entropy import cross_entropy_hvp
@@ -37,10 +38,13 @@ __all__ = [
     "Estimate",
     "LinearGradients",
     "Perplexity",
+    "Reliability",
+    "TemperatureFit",
     "TokenLogprobs",
     "binary_cross_entropy",
     "binary_cross_entropy_with_grad",
     "binary_cross_entropy_with_hess",
+    "binary_reliability",
     "boosting",
     "compare_logits",
     "cross_entropy",
@@ -49,6 +53,7 @@ __all__ = [
     "cross_entropy_hvp",
     "cross_entropy_with_grad",
     "cross_entropy_with_hess",
+    "fit_temperature",
     "get_workers",
     "js_divergence",
     "js_divergence_with_grad",
@@ -62,6 +67,7 @@ __all__ = [
     "log_softmax_backward",
     "logsumexp",
     "perplexity",
+    "reliability",
     "set_workers",
     "sharded",
     "show_config",

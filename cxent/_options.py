@@ -10,7 +10,7 @@ import numbers
 import operator
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -260,6 +260,27 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 def checked_temperature(value: object) -> float:
     """`temperature` as a number."""
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
+
+
+def temperature_bounds(value: Any) -> tuple[float, float]:
+    """`bounds` of a temperature as two numbers."""
+    expected = "two temperatures from 1e-30 to 1e30 in ascending order, (low, high)"
+    try:
+        given_low, given_high = value
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be {expected}, got {value!r}") from None
+    low, high = (_real(bound, "bounds", expected, lambda t: 1e-30 <= t <= 1e30) for bound in (given_low, given_high))
+    if not low < high:
+        raise ValueError(f"bounds must be {expected}, got {value!r}")
+    return low, high
+
+
+def bin_count(value: SupportsIndex) -> int:
+    """`bins` as a number of bins."""
+    count = _integer(value, "bins", "a positive integer")
+    if count < 1:
+        raise ValueError(f"bins must be a positive integer, got {count}")
+    return count
 
 
 def checked_pos_weight(value: object) -> float:

@@ -18,7 +18,6 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import FancyArrowPatch, Rectangle
-from scipy.optimize import minimize_scalar
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -28,9 +27,14 @@ import cxent
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 EXAMPLES = [
-    "train_digits", "train_language_model", "parallel_vocabulary", "score_large_vocabulary", "train_boosted",
+    "train_digits",
+    "train_language_model",
+    "parallel_vocabulary",
+    "score_large_vocabulary",
+    "train_boosted",
     "compare_quantized",
-]  # fmt: skip
+    "calibrate",
+]
 STYLE = {
     "svg.hashsalt": "cxent",
     "figure.figsize": (7, 3.5),
@@ -110,21 +114,14 @@ def reliability() -> Any:
     x, x_rest, y, y_rest = train_test_split(x / 16, y, train_size=200, stratify=y, random_state=0)
     logits = LogisticRegression(C=1000, max_iter=1000).fit(x, y).decision_function(x_rest)
     half = len(y_rest) // 2
-
-    def held_out_loss(temperature: float) -> float:
-        return float(cxent.cross_entropy(logits[:half], y_rest[:half], temperature=temperature))
-
-    best = minimize_scalar(held_out_loss, bounds=(0.05, 20), method="bounded").x
+    best = cxent.fit_temperature(logits[:half], y_rest[:half]).temperature
     figure, axis = plt.subplots(figsize=(5, 4.5))
     axis.plot([0, 1], [0, 1], color="black", linewidth=0.8, label="calibrated")
     for temperature, colour, name in ((1, ORANGE, "as trained"), (best, BLUE, f"temperature {best:.1f}")):
-        p = cxent.softmax(logits[half:] / temperature)
-        confidence, right = p.max(axis=1), p.argmax(axis=1) == y_rest[half:]
-        groups = np.array_split(confidence.argsort(), 12)
-        means = [[confidence[group].mean(), right[group].mean()] for group in groups]
-        axis.plot(*np.transpose(means), "o-", color=colour, label=name)
+        found = cxent.reliability(logits[half:], y_rest[half:], temperature=temperature)
+        axis.plot(found.confidence, found.accuracy, "o-", color=colour, label=name)
     axis.set(xlabel="confidence: the largest probability", ylabel="share of correct predictions")
-    axis.set(xlim=(0.5, 1.02), ylim=(0.5, 1.02))
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
     axis.legend()
     return figure
 

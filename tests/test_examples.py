@@ -76,6 +76,18 @@ def test_boosted_trees_find_a_rare_digit(printed_by, tmp_path):
     assert is_png(tmp_path / "boosted.png")
 
 
+def test_a_classifier_is_calibrated(printed_by, tmp_path):
+    pytest.importorskip("sklearn")
+    printed = printed_by("calibrate.py", "--steps", "300")
+    assert len(numbers(r"step +\d+: loss ([\d.]+)", printed)) == 10
+    (temperature,) = numbers(r"temperature ([\d.]+)", printed)
+    assert temperature > 1
+    for pattern in (r"(?:before|after) *: loss ([\d.]+)", r"ECE ([\d.]+)", r"Brier score ([\d.]+)"):
+        before, after = numbers(pattern, printed)
+        assert after < before
+    assert is_png(tmp_path / "calibration.png")
+
+
 def check_scores(printed, largest_rank):
     perplexities = numbers(r"perplexity ([\d.]+)", printed)
     assert len(perplexities) == 4
