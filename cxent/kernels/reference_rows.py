@@ -91,9 +91,7 @@ def capped(
     if isinstance(temperature, np.ndarray):  # one for each row
         temperature = temperature[..., np.newaxis].astype(np.float64)
     if cap == 0:
-        if (
-            isinstance(temperature, np.ndarray) or temperature != 1
-        ):  # (in halves, since differences may overflow)
+        if isinstance(temperature, np.ndarray) or temperature != 1:  # (in halves, since differences may overflow)
             shifted, lost = (u / 2 - top / 2) / (temperature / 2), np.zeros_like(u)
         return top / temperature, shifted, lost, np.zeros_like(u) + 1 / temperature
     # tanh(v_m) - tanh(v) = sinh(v_m - v) / (cosh(v_m) cosh(v)), in exponentials of what is negative
