@@ -61,6 +61,7 @@ class Arrays:
     class_weights: Array | None = field(default=None, init=False)  # in `dtype`
     row_weights: Array | None = field(default=None, init=False)  # in `dtype`
     where: Array | None = field(default=None, init=False)
+    temperatures: Array | None = field(default=None, init=False)  # of rows, in `dtype`
 
 
 class Layer(NamedTuple):
@@ -84,6 +85,7 @@ def logits_and(
     weight_name: str = "weight",
     sample_weight: ArrayLike | None = None,
     where: ArrayLike | None = None,
+    temperatures: ArrayLike | None = None,
     vector: ArrayLike | None = None,
     out: Array | None = None,
     widened: bool = False,
@@ -115,6 +117,8 @@ def logits_and(
         arrays.row_weights = _weights(sample_weight, "sample_weight", dtype, "one per row")
     if where is not None:
         arrays.where = plain_array(where, "where")
+    if temperatures is not None:
+        arrays.temperatures = _temperatures(temperatures, dtype)
     if out is not None:
         _check_out(out, given.shape, result_dtype)
     return arrays
@@ -390,6 +394,20 @@ def _weights(value: ArrayLike, name: str, dtype: np.dtype[Any], meaning: str) ->
         wrong = given[~np.isfinite(weights)].flat[0]
         raise ValueError(f"{name} must be finite in {dtype}, got {wrong}")
     return weights
+
+
+def _temperatures(value: ArrayLike, dtype: np.dtype[Any]) -> Array:
+    """Temperatures of rows, all in range."""
+    given = _real(value, "temperature", "a real dtype (one number for each row)")
+    if given.dtype.kind == "b":
+        raise TypeError("temperature must have a real dtype (one number for each row), got bool")
+    temperatures = _converted(given, dtype)
+    is_right = (temperatures >= dtype.type(1e-30)) & (temperatures <= dtype.type(1e30))
+    if not is_right.all():
+        place = np.argwhere(~is_right)[0]
+        at = f"[{', '.join(map(str, place))}]" if given.ndim else ""
+        raise ValueError(f"temperature{at} must be a number from 1e-30 to 1e30, got {given[tuple(place)]}")
+    return temperatures
 
 
 def plain_array(value: ArrayLike, name: str) -> Array:

@@ -10,12 +10,13 @@ import numbers
 import operator
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar
+from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from . import _workers
-from ._types import Axis, Convention, Direction, Real, Reduction
+from ._types import Axis, Convention, Direction, Real, Reduction, Temperature
 
 REDUCTIONS: tuple[Reduction, ...] = ("mean", "sum", "none")
 CONVENTIONS: tuple[Convention, ...] = ("xgboost", "xgboost-abs", "lightgbm", "catboost", "exact")
@@ -84,6 +85,8 @@ class PartOptions(NamedTuple):
     temperature: float
     classes: int | None  # in all parts
     reduction: Reduction
+    label_smoothing: float
+    z_loss: float
     threads: int
 
 
@@ -163,6 +166,21 @@ def score_options(
     return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "an integer")
 
 
+def number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:
+    """One temperature for all rows, and None; or 1, and what is to be one for each row."""
+    is_array = hasattr(temperature, "__array__") and not isinstance(temperature, np.generic)
+    if not (is_array or isinstance(temperature, list | tuple)):
+        return cast(Real, temperature), None
+    if softcap is not None:
+        raise ValueError(f"temperature must be one number with a softcap, got {type(temperature).__name__}")
+    return 1.0, cast(ArrayLike, temperature)
+
+
+def checked_top_p(value: object) -> float:
+    """`top_p` as a number."""
+    return _real(value, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
+
+
 def layer_options(
     chunk_bytes: SupportsIndex,
     reduction: Reduction,
@@ -206,6 +224,8 @@ def part_options(
     temperature: Real = 1.0,
     classes: SupportsIndex | None = None,
     reduction: Reduction = "sum",
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
 ) -> PartOptions:
     """The checked options of a part of the classes."""
     threads = thread_count(workers)
@@ -216,6 +236,8 @@ def part_options(
         checked_temperature(temperature),
         None if classes is None else _integer_in_range(classes, "classes", MOST_CLASSES),
         one_of(REDUCTIONS, reduction, "reduction"),
+        _checked_smoothing(label_smoothing),
+        _checked_z_loss(z_loss),
         threads,
     )
 
@@ -235,13 +257,13 @@ def _checked_options(
     axis = single_axis(axis)
     if ignore_index is not None:
         ignore_index = _integer(ignore_index, "ignore_index", "an integer or None")
-    label_smoothing = _real(label_smoothing, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
+    label_smoothing = _checked_smoothing(label_smoothing)
     gamma = _real(focal_gamma, "focal_gamma", "a number from 0 to 100", lambda g: 0 <= g <= 100)
     if gamma and label_smoothing:
         raise ValueError(
             f"focal_gamma must be 0 with label smoothing, got focal_gamma={gamma} and label_smoothing={label_smoothing}"
         )
-    z_loss = _real(z_loss, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
+    z_loss = _checked_z_loss(z_loss)
     temperature = checked_temperature(temperature)
     if softcap is not None:
         softcap = _real(softcap, "softcap", "a number from 1e-30 to 1e30, or None", lambda k: 1e-30 <= k <= 1e30)
@@ -281,6 +303,14 @@ def bin_count(value: SupportsIndex) -> int:
     if count < 1:
         raise ValueError(f"bins must be a positive integer, got {count}")
     return count
+
+
+def _checked_smoothing(value: object) -> float:
+    return _real(value, "label_smoothing", "a number from 0 to 1", lambda e: 0 <= e <= 1)
+
+
+def _checked_z_loss(value: object) -> float:
+    return _real(value, "z_loss", "a finite non-negative number", lambda z: 0 <= z < math.inf)
 
 
 def checked_pos_weight(value: object) -> float:

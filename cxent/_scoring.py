@@ -11,10 +11,13 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import logits_and
 from ._layout import RowMemory, lay_out
-from ._options import loss_options, score_options
+from ._nucleus import FEWEST, with_nucleus
+from ._options import checked_top_p, loss_options, number_and_rows, score_options
 from ._results import rows_of
-from ._targets import checked_ids
-from ._types import Array, Real, RowResults
+from ._targets import checked_ids, row_temperatures, row_weights
+from ._types import Array, Real, RowResults, Temperature
+
+_LOG_2 = 0.6931471805599453
 
 
 class TokenLogprobs(NamedTuple):
@@ -31,20 +34,37 @@ class TokenLogprobs(NamedTuple):
     logsumexp: RowResults
     """The logsumexp of each row, in the same shape and dtype."""
     top_ids: Array | None
-    """Ids of the `top_k` largest logits of each row in descending order, int64 of shape (..., top_k)."""
+    """Ids of the largest logits of each row in descending order, int64 of shape (..., k): `top_k` of them, or the
+    nucleus if that is larger. Where a row has fewer, -1."""
     top_logprobs: Array | None
-    """Their log-probabilities, in the same shape and the dtype of `logprob`."""
+    """Their log-probabilities, in the same shape and the dtype of `logprob`; -inf where there is no id."""
+    nucleus: RowResults | None = None
+    """How many of the largest logits of each row hold `top_p` of the probability: ``top_ids[row, :nucleus[row]]`` is
+    the nucleus. int64, in the shape of the rows. None if `top_p` is."""
 
 
 class Perplexity(NamedTuple):
     """The result of `perplexity`."""
 
     nll: float
-    """The sum of the negative log-likelihoods, in nats."""
-    tokens: int
-    """The number of tokens that count."""
+    """The sum of the negative log-likelihoods, in nats; weighted, if there are weights."""
+    tokens: float
+    """The number of tokens that count; or the sum of their weights, if there are any."""
     perplexity: float
     """``exp(nll / tokens)``."""
+
+    @property
+    def bits_per_token(self) -> float:
+        """``nll / tokens`` in bits. Its power of 2 is the perplexity."""
+        return self.nll / _LOG_2 / self.tokens if self.tokens else math.nan
+
+    def bits_per_byte(self, size: float) -> float:
+        """`nll` in bits, divided by the size of the text in bytes.
+
+        It can be compared between models with different tokens, unlike a perplexity. (With weights, give the weighted
+        size.)
+        """
+        return self.nll / _LOG_2 / size if size else math.nan
 
 
 def score_rows(dtype: np.dtype[Any], candidates: int | None, top_k: int) -> list[RowMemory]:
@@ -61,7 +81,8 @@ def token_logprobs(
     axis: SupportsIndex = -1,
     where: ArrayLike | None = None,
     top_k: SupportsIndex = 0,
-    temperature: Real = 1.0,
+    top_p: Real | None = None,
+    temperature: Temperature = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
     workers: SupportsIndex | None = None,
@@ -90,10 +111,14 @@ def token_logprobs(
         among the top k, and their log-probability is -inf.
     top_k : int, default 0
         How many of the largest logits of each row to return, from 0 to C. Among equal logits, lower ids come first.
-    temperature : float, default 1
-        Logits are divided by it; from 1e-30 to 1e30. Ranks do not depend on it.
+    top_p : float, optional
+        Find the nucleus of each row: the fewest classes that together have this probability, the most likely first.
+        Above 0, and up to 1, which means all classes with a log-probability above -inf.
+    temperature : float or array_like, default 1
+        Logits are divided by it; from 1e-30 to 1e30. One number, or an array that broadcasts to the shape of the rows:
+        one for each. Ranks do not depend on it.
     softcap : float, optional
-        Bound that logits approach smoothly. Ranks do not depend on it.
+        Bound that logits approach smoothly. Ranks do not depend on it. It needs one temperature for all rows.
     ignore_index : int, optional
         Ids with this value do not count: their logprob is 0, and they have no rank. A row without other ids has entropy
         0; its logsumexp and its top k are computed as usual.
@@ -103,8 +128,10 @@ def token_logprobs(
     Returns
     -------
     TokenLogprobs
-        A named tuple of logprob, rank, entropy, logsumexp, top_ids and top_logprobs. The last two are None if `top_k`
-        is 0. For one-dimensional logits, the results of the row are scalars.
+        A named tuple of logprob, rank, entropy, logsumexp, top_ids, top_logprobs and nucleus. The top ids and their
+        log-probabilities are None if `top_k` is 0 and there is no `top_p`; nucleus is None without `top_p`. For
+        one-dimensional logits, the results of the row are scalars. (Results are of single rows and tokens, so there is
+        no `sample_weight`; `perplexity` has one.)
 
     Raises
     ------
@@ -136,6 +163,11 @@ def token_logprobs(
     classes, the entropy is computed as :math:`\mathrm{log1p}(r) + \sum_j p_j (m - x_j)`, a sum without negative terms,
     so it keeps its digits where the row is confident.
 
+    A class is in the nucleus if the classes before it have less than `top_p` together, which is a sum in float64 of the
+    exponentials of log-probabilities in the dtype of the result. No row is sorted as a whole: rows whose 32 largest
+    logits do not suffice are read again for four times as many, and so on. The top ids take as much memory as the
+    largest nucleus, times the number of rows; with ``top_p=1``, as all logits.
+
     Examples
     --------
     >>> import numpy as np
@@ -157,20 +189,45 @@ def token_logprobs(
     >>> token_logprobs(logits, [[0, 1], [1, 2]]).logprob
     array([[-0.40760596, -1.40760596],
            [-0.0359763 , -4.0359763 ]])
+
+    How many classes have 0.9 of the probability, and which:
+
+    >>> scores = token_logprobs(logits, [0, 2], top_p=0.9)
+    >>> scores.nucleus
+    array([2, 1])
+    >>> scores.top_ids
+    array([[ 0,  1],
+           [ 1, -1]])
     """
-    options, k = score_options(axis, top_k, ignore_index, workers, softcap, temperature)
-    found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
-    if found is not None:
-        return TokenLogprobs(*found)
-    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
+    one, by_row = number_and_rows(temperature, softcap)
+    options, k = score_options(axis, top_k, ignore_index, workers, softcap, one)
+    share = None if top_p is None else checked_top_p(top_p)
+    if share is None and by_row is None:
+        found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
+        if found is not None:
+            return TokenLogprobs(*found)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where, temperatures=by_row)
     shape, dtype = arrays.shape, arrays.dtype
     candidates, several, mask = checked_ids(arrays, options.ignore_index, top_k=k)
-    laid = lay_out(shape, [arrays.x, mask], [candidates], rows=score_rows(dtype, several, k))
+    temperatures = row_temperatures(arrays)
+    largest = k if share is None else min(max(1, shape.classes), max(k, FEWEST))
+    laid = lay_out(shape, [arrays.x, mask], [candidates, temperatures], rows=score_rows(dtype, several, largest))
     if shape.row_count:
-        given = kernels.ScoreOptions(options.ignore_index, options.softcap, options.temperature)
+        of_ids, of_rows = laid.row_inputs
+        given = kernels.ScoreOptions(
+            options.ignore_index, options.softcap, options.temperature if of_rows is None else of_rows
+        )
         kernel = kernels.serving.of(dtype).token_logprobs
-        kernel(*laid.inputs, *laid.row_inputs, given, *laid.rows, None, None, options.threads)
-    return TokenLogprobs(*rows_of(laid))
+        kernel(*laid.inputs, of_ids, given, *laid.rows, None, None, options.threads)
+    scores = TokenLogprobs(*rows_of(laid))
+    if share is None:
+        return scores
+    assert scores.top_ids is not None and scores.top_logprobs is not None
+    nucleus, top_ids, top_logprobs = with_nucleus(
+        arrays, mask, options.temperature if temperatures is None else temperatures, options.softcap, share, k,
+        (scores.top_ids, scores.top_logprobs), options.threads,
+    )  # fmt: skip
+    return scores._replace(top_ids=top_ids, top_logprobs=top_logprobs, nucleus=nucleus[()])
 
 
 def perplexity(
@@ -179,6 +236,7 @@ def perplexity(
     *,
     axis: SupportsIndex = -1,
     where: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
@@ -186,10 +244,10 @@ def perplexity(
 ) -> Perplexity:
     r"""The perplexity of a text under a language model, from its logits.
 
-    .. math:: \text{perplexity} = \exp(\text{nll} / \text{tokens}), \quad \text{nll} = -\sum \log p_y
+    .. math:: \text{perplexity} = \exp(\text{nll} / \text{tokens}), \quad \text{nll} = -\sum s \log p_y
 
-    where the sum is over the tokens that count. Nothing of the size of the logits is allocated, so they may be a memory
-    map larger than the memory.
+    where the sum is over the tokens that count, with weights s, which are 1 unless given. Nothing of the size of the
+    logits is allocated, so they may be a memory map larger than the memory.
 
     Parameters
     ----------
@@ -201,8 +259,11 @@ def perplexity(
         Class axis.
     where : array_like of bool, optional
         Which classes take part, in a shape that broadcasts to that of the logits.
+    sample_weight : array_like, optional
+        Weight of each token, in a shape that broadcasts to that of the ids. `tokens` is then the sum of the weights of
+        the tokens that count.
     temperature : float, default 1
-        Logits are divided by it.
+        Logits are divided by it. (With one for each row, add up the log-probabilities of `token_logprobs`.)
     softcap : float, optional
         Bound that logits approach smoothly.
     ignore_index : int, optional
@@ -213,8 +274,9 @@ def perplexity(
     Returns
     -------
     Perplexity
-        A named tuple of nll, tokens and perplexity, in float64. To combine texts, add up nll and tokens. Without tokens
-        the perplexity is NaN.
+        A named tuple of nll, tokens and perplexity, in float64; bits_per_token, and bits_per_byte for a number of
+        bytes, follow from them. To combine texts, add up nll and tokens. Without tokens, or where their weights add up
+        to 0, the perplexity is NaN.
 
     Raises
     ------
@@ -230,18 +292,28 @@ def perplexity(
     2
     >>> round(value, 6)
     50.0
+    >>> result = perplexity(np.zeros((4, 256)), [104, 105, 33, 10])
+    >>> round(result.bits_per_token, 6), round(result.bits_per_byte(len("hi!\\n".encode())), 6)
+    (8.0, 8.0)
     """
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
-    arrays = logits_and("logits", logits, options.axis, ids=ids, where=where)
+    arrays = logits_and("logits", logits, options.axis, ids=ids, sample_weight=sample_weight, where=where)
     shape, ignored = arrays.shape, options.ignore_index
     labels, _, mask = checked_ids(arrays, ignored, several=False)
-    laid = lay_out(shape, [arrays.x, mask], [labels[..., 0]])
+    weights = row_weights(arrays)
+    laid = lay_out(shape, [arrays.x, mask], [labels[..., 0], weights])
     nll = 0.0
     if shape.row_count:
         given = kernels.Options(ignored, 0.0, 0.0, 0.0, options.softcap, options.temperature, 1.0, 1.0)
         nothing = [None] * 4
         kernel = kernels.serving.of(arrays.dtype).cross_entropy
-        nll = kernel(*laid.inputs, *laid.row_inputs, None, None, given, *nothing, False, options.threads)
-    tokens = labels.size if ignored is None else int(np.count_nonzero(labels != ignored))
+        of_labels, of_rows = laid.row_inputs
+        nll = kernel(*laid.inputs, of_labels, None, of_rows, given, *nothing, False, options.threads)
+    tokens: float
+    if weights is not None:
+        counted = weights if ignored is None else np.where(labels[..., 0] == ignored, 0, weights)
+        tokens = kernels.serving.float64.total_of(np.array(counted, np.float64).reshape(-1)) if counted.size else 0.0
+    else:
+        tokens = labels.size if ignored is None else int(np.count_nonzero(labels != ignored))
     mean = np.float64(nll / tokens if tokens else math.nan)
     return Perplexity(nll, tokens, float(kernels.serving.evaluate("exp_any", mean)))

@@ -10,17 +10,17 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, exponents_and_factors, gradients_and_results, logits_and
 from ._layout import lay_out
-from ._options import Axes, axes_and_threads, checked_temperature, single_axis
+from ._options import Axes, axes_and_threads, checked_temperature, number_and_rows, single_axis
 from ._results import result_of, rows_of
-from ._targets import checked_mask
-from ._types import Array, Axis, Out, Real, RowResults
+from ._targets import checked_mask, row_temperatures
+from ._types import Array, Axis, Out, RowResults, Temperature
 
 
 def softmax(
     x: ArrayLike,
     axis: Axis = -1,
     *,
-    temperature: Real = 1.0,
+    temperature: Temperature = 1.0,
     where: ArrayLike | None = None,
     out: Out = None,
     workers: SupportsIndex | None = None,
@@ -39,8 +39,9 @@ def softmax(
     axis : int, tuple of ints or None, default -1
         Class axis or axes, along which the probabilities sum to 1. None means all axes. Any axis of an array in C or F
         order is used without a copy; an array whose strides do not fit a view (outer, classes, inner) is copied once.
-    temperature : float, default 1
-        Logits are divided by it, a few rows at a time, so no copy of the logits is made; from 1e-30 to 1e30.
+    temperature : float or array_like, default 1
+        Logits are divided by it, a few rows at a time, so no copy of the logits is made; from 1e-30 to 1e30. One number
+        for all rows, or an array that broadcasts to the shape of x without the class axes: one for each row.
     where : array_like of bool, optional
         Which logits take part, in a shape that broadcasts to that of x. All others have probability 0, whatever they
         are. In a row without any, all probabilities are 0.
@@ -62,8 +63,8 @@ def softmax(
         If x is complex, object, string, masked or of another floating dtype, `where` is not boolean, `out` has another
         dtype than the result, or `axis` is not an integer, a tuple of integers or None.
     ValueError
-        If `where` does not broadcast to the shape of x, `out` has another shape or is read-only, or `workers` is 0 or
-        below minus the number of CPUs.
+        If `where` does not broadcast to the shape of x, or `temperature` to that of its rows, a temperature is out of
+        range, `out` has another shape or is read-only, or `workers` is 0 or below minus the number of CPUs.
     numpy.exceptions.AxisError
         If `axis` is out of range.
 
@@ -96,19 +97,18 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     axes, threads = axes_and_threads(axis, workers)
-    divisor = 1.0 if type(temperature) is float and temperature == 1 else checked_temperature(temperature)
-    if divisor == 1:
+    if type(temperature) is float and temperature == 1:
         result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
         if result is not None:
             return result
-    return _like_logits("softmax", x, axes, divisor, where, out, threads)
+    return _like_logits("softmax", x, axes, temperature, where, out, threads)
 
 
 def log_softmax(
     x: ArrayLike,
     axis: Axis = -1,
     *,
-    temperature: Real = 1.0,
+    temperature: Temperature = 1.0,
     where: ArrayLike | None = None,
     out: Out = None,
     workers: SupportsIndex | None = None,
@@ -125,8 +125,8 @@ def log_softmax(
         Logits, of any shape; dtypes as in `softmax`.
     axis : int, tuple of ints or None, default -1
         Class axis or axes; None means all axes.
-    temperature : float, default 1
-        Logits are divided by it; from 1e-30 to 1e30.
+    temperature : float or array_like, default 1
+        Logits are divided by it; from 1e-30 to 1e30. One number, or one for each row, as in `softmax`.
     where : array_like of bool, optional
         Which logits take part, in a shape that broadcasts to that of x. All others have log-probability -inf.
     out : ndarray, optional
@@ -169,12 +169,11 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     axes, threads = axes_and_threads(axis, workers)
-    divisor = 1.0 if type(temperature) is float and temperature == 1 else checked_temperature(temperature)
-    if divisor == 1:
+    if type(temperature) is float and temperature == 1:
         result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
         if result is not None:
             return result
-    return _like_logits("log_softmax", x, axes, divisor, where, out, threads)
+    return _like_logits("log_softmax", x, axes, temperature, where, out, threads)
 
 
 def logsumexp(
@@ -423,16 +422,22 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
 
 
 def _like_logits(
-    function: str, x: ArrayLike, axes: Axes, temperature: float, where: ArrayLike | None, out: Out, threads: int
+    function: str, x: ArrayLike, axes: Axes, temperature: Temperature, where: ArrayLike | None, out: Out, threads: int
 ) -> Array:
     """The result of a kernel that returns an array of the logits' shape."""
-    arrays = logits_and("x", x, axes, where=where, out=out)
+    one, by_row = number_and_rows(temperature)
+    divisor = checked_temperature(one)
+    arrays = logits_and("x", x, axes, temperatures=by_row, where=where, out=out)
     shape = arrays.shape
     mask = None if where is None else checked_mask(arrays.where, shape.whole)
-    laid = lay_out(shape, [arrays.x, mask], outputs=[True], result_dtype=arrays.result_dtype, out=out)
+    laid = lay_out(
+        shape, [arrays.x, mask], [row_temperatures(arrays)],
+        outputs=[True], result_dtype=arrays.result_dtype, out=out,
+    )  # fmt: skip
     if shape.classes and shape.row_count:
         kernel = getattr(kernels.serving.of(arrays.dtype), function)
-        kernel(*laid.inputs, temperature, *laid.outputs, laid.past_caches, threads)
+        (of_rows,) = laid.row_inputs
+        kernel(*laid.inputs, divisor if of_rows is None else of_rows, *laid.outputs, laid.past_caches, threads)
     return cast(Array, result_of(laid))
 
 

@@ -46,7 +46,7 @@ def checked_targets(
         raise ValueError(
             f"{weight_name} must have shape {(shape.classes,)} (one weight per class), got {weights.shape}"
         )
-    rows = None if arrays.row_weights is None else _row_weights(arrays)
+    rows = None if arrays.row_weights is None else row_weights(arrays)
     where = None if arrays.where is None else checked_mask(arrays.where, shape.whole)
     return labels, probabilities, weights, rows, where
 
@@ -119,7 +119,7 @@ def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:
     """Ids of classes that may be in another part, and the weights of rows. The mask is checked too."""
     check_mask(arrays)
     ids = None if arrays.target is None else _ids(arrays, "target").astype(_INT64)
-    return ids, _row_weights(arrays)
+    return ids, row_weights(arrays)
 
 
 def check_mask(arrays: Arrays) -> None:
@@ -198,9 +198,16 @@ def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
     return ids
 
 
-def _row_weights(arrays: Arrays) -> Array | None:
+def row_weights(arrays: Arrays) -> Array | None:
+    """The weights of the rows, in their shape."""
     weights = arrays.row_weights
     return None if weights is None else _broadcast(weights, arrays.shape.rows, "sample_weight", " (one weight per row)")
+
+
+def row_temperatures(arrays: Arrays) -> Array | None:
+    """The temperatures of the rows, in their shape."""
+    given = arrays.temperatures
+    return None if given is None else _broadcast(given, arrays.shape.rows, "temperature", " (one per row)")
 
 
 def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -> Array:

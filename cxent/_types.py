@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Array: TypeAlias = NDArray[Any]
 """An array of a floating dtype. Type checkers do not know bfloat16 from ml_dtypes."""
@@ -22,6 +22,9 @@ Axis: TypeAlias = SupportsIndex | tuple[SupportsIndex, ...] | None
 
 Real: TypeAlias = float | np.floating[Any] | np.integer[Any]
 """A number. Booleans are rejected, although type checkers accept them as int."""
+
+Temperature: TypeAlias = Real | ArrayLike
+"""One number for all rows, or an array that broadcasts to one for each."""
 
 Out: TypeAlias = Array | None
 """Where to put a result."""

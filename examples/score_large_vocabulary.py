@@ -78,7 +78,7 @@ def score(logits: Path, ids: Ids) -> tuple[cxent.TokenLogprobs, dict[float, floa
             for temperature in TEMPERATURES:
                 nll[temperature] += cxent.perplexity(chunk, chunk_ids, temperature=temperature, workers=-1).nll
             progress.update(len(chunk_ids))
-    scores = cxent.TokenLogprobs(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    scores = cxent.TokenLogprobs(*(np.concatenate(part) for part in zip(*parts, strict=True) if part[0] is not None))
     return scores, {temperature: float(np.exp(total / len(ids))) for temperature, total in nll.items()}
 
 

@@ -130,7 +130,7 @@ def test_options(options, classes):
     logits = 8 * rng.standard_normal((20, classes))
     ids = rng.integers(0, classes, (20, 4))
     found = token_logprobs(logits, ids, top_k=3, **options)
-    for value, expected in zip(found, scores_by_definition(logits, ids, 3, **options), strict=True):
+    for value, expected in zip(found[:6], scores_by_definition(logits, ids, 3, **options), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -212,7 +212,7 @@ def test_rows_without_probabilities(wrong, classes):
     logits[7, 2] = float(wrong)
     found = token_logprobs(logits, ids, top_k=2)
     others = np.arange(30) != 7
-    for value, before in zip(found, right, strict=True):
+    for value, before in zip(found[:6], right[:6], strict=True):
         assert_same_bits(value[others], before[others])
     assert np.isnan(found.logprob[7]) and np.isnan(found.entropy[7]) and np.isnan(found.top_logprobs[7]).all()
     assert found.rank[7] == NO_RANK and found.top_ids[7].tolist() == [-1, -1]
@@ -356,6 +356,182 @@ def test_perplexity_of_what_is_impossible_and_of_nothing():
     assert (nll, tokens) == (0, 0) and np.isnan(value)
 
 
+def nucleus_by_definition(logits, top_p, axis=-1, where=True, temperature=1.0, softcap=None):
+    """The size of the nucleus of each row; and how far the sums before and after its last class are from `top_p`."""
+    x = np.moveaxis(np.where(where, np.asarray(logits, np.float64), np.nan), axis, -1)
+    x = x / np.asarray(temperature, np.float64)[..., np.newaxis]
+    x = x if softcap is None else softcap * np.tanh(x / softcap)
+    x = np.where(np.isnan(x), -np.inf, x)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    p = -np.sort(-e / e.sum(axis=-1, keepdims=True), axis=-1)
+    sums = np.cumsum(p, axis=-1)
+    return 1 + (sums < top_p).sum(axis=-1), np.abs(sums - top_p).min(axis=-1)
+
+
+@pytest.mark.parametrize("classes", [1, 5, 33, 130, 700, 3000])
+@pytest.mark.parametrize("top_p", [0.03, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_the_nucleus(dtype, classes, top_p, axis):
+    rng = np.random.default_rng(classes)
+    spread = np.linspace(0.1, 8, 24)  # from rows of which nearly all classes belong to it to those of which few do
+    rows = (spread[:, np.newaxis] * rng.standard_normal((24, classes))).astype(dtype)
+    logits = rows if axis else np.ascontiguousarray(rows.T)
+    ids, k = rng.integers(0, classes, 24), min(classes, 3)
+    for options in (
+        {},
+        {"softcap": 4.0},
+        {"temperature": rng.uniform(0.3, 3, 24)},
+        {"where": rng.random(logits.shape) < 0.7},
+    ):
+        if "where" in options:
+            np.moveaxis(options["where"], axis, -1)[:, 0] = True
+        with unchanged(logits, ids):
+            found = token_logprobs(logits, ids, axis=axis, top_k=k, top_p=top_p, **options)
+        expected, margin = nucleus_by_definition(logits, top_p, axis, **options)
+        sure = margin > (1e-12 if dtype is np.float64 else 1e-5)
+        assert sure.sum() > 12
+        assert found.nucleus.dtype == np.int64
+        np.testing.assert_array_equal(found.nucleus[sure], expected[sure])
+        width = max(k, found.nucleus.max())
+        assert found.top_ids.shape == found.top_logprobs.shape == (24, width)
+        without = token_logprobs(logits, ids, axis=axis, top_k=width, **options)
+        here = np.arange(width) < np.maximum(k, found.nucleus)[:, np.newaxis]
+        np.testing.assert_array_equal(found.top_ids, np.where(here, without.top_ids, -1))
+        rtol = RTOL[found.top_logprobs.dtype.name]
+        np.testing.assert_allclose(
+            found.top_logprobs, np.where(here, without.top_logprobs, -np.inf), rtol=rtol, atol=rtol
+        )
+        if axis:
+            assert_same_bits(found.top_logprobs[here], without.top_logprobs[here])
+        for name in ("logprob", "rank", "entropy", "logsumexp"):
+            assert_same_bits(getattr(found, name), getattr(without, name))
+
+
+def test_the_nucleus_of_exact_numbers():
+    """Probabilities of 1/2, 1/4, 1/8, 1/16, 1/16, of which no sum is rounded in the oracle."""
+    p = [mpf(1) / 2, mpf(1) / 4, mpf(1) / 8, mpf(1) / 16, mpf(1) / 16]
+    x = np.array([float(mp.log(v)) for v in p])[[3, 0, 4, 1, 2]]
+    for top_p in (0.01, 0.49, 0.51, 0.74, 0.76, 0.87, 0.88, 0.93, 0.94, 0.99):
+        size = next(n for n in range(1, 6) if mp.fsum(p[:n]) >= top_p)
+        found = token_logprobs(x, 0, top_p=top_p)
+        assert found.nucleus == size
+        assert found.top_ids.tolist() == [1, 3, 4, 0, 2][:size]
+
+
+@pytest.mark.parametrize("classes", [4, 40, 200])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_nucleus_of_all(dtype, classes):
+    """With 1, every class that has a log-probability, however small; those that take no part have none."""
+    x = np.linspace(0, -80, classes).astype(dtype) * np.array([[1], [0], [30]], dtype)
+    x[1, 1] = -np.inf
+    where = np.arange(classes) != 2
+    found = token_logprobs(x, [0, 0, 0], top_p=1, where=where)
+    assert found.nucleus.tolist() == [classes - 1, classes - 2, classes - 1]
+    assert found.top_ids.shape == (3, classes - 1)
+    assert found.top_ids[1, -1] == -1 and found.top_logprobs[1, -1] == -np.inf
+
+
+@pytest.mark.parametrize("classes", [5, 301])
+def test_the_nucleus_of_rows_without_probabilities(classes):
+    x = np.zeros((5, classes))
+    x[1], x[2, 1], x[3, 2] = -np.inf, np.nan, np.inf
+    found = token_logprobs(x, np.zeros(5, int), top_p=0.5)
+    half = -(-classes // 2)
+    assert found.nucleus.tolist() == [half, 0, 0, 0, half]
+    assert (found.top_ids[1:4] == -1).all() and (found.top_ids[0] == np.arange(half)).all()
+    empty = token_logprobs(x[:2], [0, 0], top_p=0.5, where=np.zeros(classes, bool))
+    assert empty.nucleus.tolist() == [0, 0] and empty.top_ids.shape == (2, 0)
+
+
+def test_the_nucleus_of_one_row_and_of_none():
+    found = token_logprobs(np.zeros(100, np.float32), 3, top_p=0.495)
+    assert isinstance(found.nucleus, np.int64) and found.nucleus == 50
+    assert found.top_ids.tolist() == list(range(50))
+    for shape in ((0, 4), (3, 0, 4), (0, 0)):
+        found = token_logprobs(np.zeros(shape), np.zeros(shape[:-1], int), top_p=0.5)
+        assert found.nucleus.shape == shape[:-1] and found.top_ids.shape == (*shape[:-1], 0)
+    assert token_logprobs(np.zeros((2, 3)), [0, 0]).nucleus is None
+
+
+def test_a_nucleus_takes_little_memory(kernels, monkeypatch):
+    """Beside its result: some blocks of rows."""
+    if kernels.name == "python":
+        pytest.skip("the pure-NumPy kernels work on copies")
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((400, 20_000)).astype(np.float32)
+    monkeypatch.setattr("cxent._nucleus._BLOCK_BYTES", 1 << 20)
+    call = lambda: token_logprobs(logits, np.zeros(400, int), top_p=0.3)  # noqa: E731
+    whole = call()
+    tracemalloc.start()
+    call()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 3 * (whole.top_ids.nbytes + whole.top_logprobs.nbytes) + (4 << 20) < logits.nbytes
+    monkeypatch.setattr("cxent._nucleus._BLOCK_BYTES", 1 << 26)
+    for found, expected in zip(call(), whole, strict=True):
+        assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (6, 300), (2, 3, 40)])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_a_temperature_for_each_row(dtype, shape, share_small_calls):
+    """The bits of each row with its own number."""
+    rng = np.random.default_rng(0)
+    logits = (4 * rng.standard_normal(shape)).astype(dtype)
+    ids = rng.integers(0, shape[-1], (*shape[:-1], 2))
+    temperatures = rng.choice([0.25, 0.75, 2.0, 3.5], shape[:-1])
+    found = token_logprobs(logits, ids, temperature=temperatures, top_k=3)
+    for row in np.ndindex(shape[:-1]):
+        alone = token_logprobs(logits[row], ids[row], temperature=temperatures[row], top_k=3)
+        for value, expected in zip(found[:6], alone[:6], strict=True):
+            assert_same_bits(value[row], expected)
+    by_definition = scores_by_definition(logits.astype(float) / temperatures[..., np.newaxis], ids, 3)
+    for value, expected in zip(found[:6], by_definition, strict=True):
+        if value.dtype != np.int64:
+            np.testing.assert_allclose(value, expected, rtol=3e-5, atol=3e-5)
+    across = token_logprobs(np.moveaxis(logits, -1, 0).copy(), ids, axis=0, temperature=temperatures, top_k=3)
+    np.testing.assert_allclose(across.logprob, found.logprob, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(across.entropy, found.entropy, rtol=1e-5, atol=1e-6)
+    share_small_calls(100)
+    for value, expected in zip(
+        token_logprobs(logits, ids, temperature=temperatures, top_k=3, workers=3), found, strict=True
+    ):
+        assert_same_bits(value, expected)
+
+
+def test_weights_of_tokens():
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        logits = rng.standard_normal((6, 20, 50)).astype(dtype)
+        ids = rng.integers(0, 50, (6, 20))
+        ids[:, 15:] = -1
+        s = rng.random((6, 1)).astype(dtype)
+        s[2] = 0
+        logits[2] = np.nan  # (rows that do not count)
+        result = perplexity(logits, ids, ignore_index=-1, sample_weight=s)
+        logprob = token_logprobs(logits, ids, ignore_index=-1).logprob
+        counted = (s * np.ones(20))[:, :15]
+        nll = -np.where(counted == 0, 0, counted * logprob[:, :15]).sum(dtype=np.float64)
+        np.testing.assert_allclose(result.nll, nll, rtol=1e-6)
+        np.testing.assert_allclose(result.tokens, counted.sum(dtype=np.float64), rtol=1e-12)
+        np.testing.assert_allclose(result.perplexity, np.exp(result.nll / result.tokens), rtol=1e-12)
+        assert type(result.tokens) is float
+    assert np.isnan(perplexity(np.zeros((2, 3)), [0, 1], sample_weight=[1, -1]).perplexity)
+    assert perplexity(np.zeros((0, 3)), np.zeros(0, int), sample_weight=np.zeros(0)).tokens == 0
+
+
+def test_bits():
+    logits, ids = np.random.default_rng(0).standard_normal((40, 256)), np.arange(40)
+    result = perplexity(logits, ids)
+    bits = -np.log2(np.exp(token_logprobs(logits, ids).logprob)).sum()
+    np.testing.assert_allclose(result.bits_per_token, bits / 40, rtol=1e-12)
+    np.testing.assert_allclose(2**result.bits_per_token, result.perplexity, rtol=1e-12)
+    np.testing.assert_allclose(result.bits_per_byte(57), bits / 57, rtol=1e-12)
+    nothing = perplexity(np.zeros((0, 5)), np.zeros(0, int))
+    assert np.isnan(nothing.bits_per_token) and np.isnan(nothing.bits_per_byte(0))
+
+
 BAD = {
     "ids of another shape": (dict(ids=[0, 1, 2]), ValueError, "ids must have shape"),
     "ids that are no integers": (dict(ids=[0.0, 1.0]), TypeError, "ids must have an integer dtype"),
@@ -365,6 +541,10 @@ BAD = {
     "top_k below 0": (dict(top_k=-1), ValueError, "top_k must .*got -1"),
     "top_k no integer": (dict(top_k=1.5), TypeError, "top_k must .*got 1.5"),
     "top_k a boolean": (dict(top_k=True), TypeError, "top_k must .*got True"),
+    "top_p above 1": (dict(top_p=1.5), ValueError, "top_p must be a number above 0 and up to 1, or None, got 1.5"),
+    "top_p of 0": (dict(top_p=0), ValueError, "top_p must .*got 0"),
+    "top_p NaN": (dict(top_p=np.nan), ValueError, "top_p must .*got nan"),
+    "top_p no number": (dict(top_p="0.9"), TypeError, "top_p must .*got '0.9'"),
     "no temperature": (dict(temperature=0), ValueError, "temperature must .*got 0"),
     "no softcap": (dict(softcap=-1), ValueError, "softcap must .*got -1"),
     "no such axis": (dict(axis=2), np.exceptions.AxisError, "axis 2"),
@@ -378,7 +558,7 @@ BAD = {
 def test_bad_input(given, error, message):
     with pytest.raises(error, match=message):
         token_logprobs(**{"logits": np.zeros((2, 5)), "ids": [0, 1], **given})
-    if "top_k" not in given and np.ndim(given.get("ids", 0)) < 2:
+    if not {"top_k", "top_p"} & set(given) and np.ndim(given.get("ids", 0)) < 2:
         with pytest.raises(error, match=message):
             perplexity(**{"logits": np.zeros((2, 5)), "ids": [0, 1], **given})
 

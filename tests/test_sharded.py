@@ -234,7 +234,7 @@ def test_any_order_of_merging(data):
         functools.reduce(sharded.merge, [parts[i] for i in right]),
         functools.reduce(sharded.merge, [parts[i] for i in left]),
     )
-    for name in set(sharded.Part._fields) - {"lost", "classes"}:
+    for name in set(sharded.Part._fields) - {"lost", "classes", "distances", "counts"}:
         np.testing.assert_allclose(getattr(a, name), getattr(b, name), rtol=1e-13, atol=1e-300)
     np.testing.assert_allclose(sharded.loss(a), cxent.cross_entropy(x, y), rtol=1e-13)
 
@@ -369,6 +369,138 @@ def test_many_parts_are_as_accurate_as_one(n, dtype, at_once):
             (sharded.entropy(p), exact.log_sum - shifted / exact.sum, exact.log_sum - shifted / exact.sum),
         ):
             assert ulps_off(found, expected, unit, dtype) <= 4
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_smoothing_and_z_loss(dtype, axis, masked):
+    """The loss and the gradient of the whole, in parts of several sizes, merged in any order."""
+    rng = np.random.default_rng(11)
+    for classes, parts, temperature in ((1, 2, 1.0), (3, 2, 0.7), (33, 5, 1.0), (257, 4, 3.0)):
+        shape = (23, classes) if axis else (classes, 23)
+        mask = masked_rows(shape, axis, rng) if masked else np.ones(shape, bool)
+        x = np.where(mask, 4 * rng.standard_normal(shape), np.nan).astype(dtype)
+        y, s = rng.integers(0, classes, 23), rng.random(23) - 0.1
+        s[[0, 5]] = 0
+        pieces = list(zip(cut(x, parts, axis), (m for m, _ in cut(mask, parts, axis)), strict=True))
+        given = [{"axis": axis, "where": m if masked else None} for _, m in pieces]
+        made = [
+            sharded.part(x, y, first_class=a, temperature=temperature, for_smoothing=True, **g)
+            for ((x, a), _), g in zip(pieces, given, strict=True)
+        ]
+        merged = [sharded.merge(*made), functools.reduce(sharded.merge, [made[i] for i in rng.permutation(parts)])]
+        for p, (smoothing, z), reduction in itertools.product(
+            merged, ((0.1, 0), (0, 0.01), (0.3, 0.1), (1, 0)), ("mean", "sum", "none")
+        ):
+            options = {"label_smoothing": smoothing, "z_loss": z, "sample_weight": s, "reduction": reduction}
+            loss, grad = cxent.cross_entropy_with_grad(
+                x, y, axis=axis, where=mask if masked else None, temperature=temperature, **options
+            )  # fmt: skip
+            rtol = tolerance(dtype)
+            found = sharded.loss(p, **options)
+            assert found.dtype == loss.dtype
+            np.testing.assert_allclose(found, loss, rtol=10 * rtol, atol=rtol)
+            found = np.concatenate(
+                [
+                    sharded.grad(x, p, y, first_class=a, **options, **g)
+                    for ((x, a), _), g in zip(pieces, given, strict=True)
+                ],
+                axis=axis,
+            )
+            assert found.dtype == grad.dtype
+            rough = 1e-2 if x.itemsize == 2 else 10 * rtol
+            np.testing.assert_allclose(
+                found.astype(float),
+                grad.astype(float),
+                rtol=rough,
+                atol=rough / 10 * max(1, np.abs(grad.astype(float)).max()),
+            )
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_smoothed_losses_of_many_parts_are_as_accurate_as_those_of_one(dtype, at_once):
+    n = 60
+    for x in parts_in_orders(n, dtype):
+        parts = [sharded.part(x[3 * k : 3 * k + 3], 0, first_class=3 * k, for_smoothing=True) for k in range(n)]
+        p = sharded.merge(*parts) if at_once else functools.reduce(sharded.merge, parts)
+        exact = exact_row(x)
+        distance = mp.fsum(exact.max - v for v in exact_numbers(x))
+        assert ulps_off(p.distances[0], distance, distance, dtype) <= 8
+        assert p.counts == 3 * n
+        for smoothing in (0.1, 0.5, 1.0):
+            e = mpf(smoothing)
+            true = -(1 - e) * exact.log_p[0] - e * mp.fsum(exact.log_p) / len(x)
+            assert ulps_off(sharded.loss(p, label_smoothing=smoothing), true, true, dtype) <= 8
+
+
+def test_distances_are_merged_without_an_error():
+    """Of 4,096 parts, the sum of what is known of them."""
+    rng = np.random.default_rng(12)
+    x = np.sort(rng.standard_normal((4096, 1, 4)), axis=0)
+    parts = [sharded.part(row, [0], first_class=4 * k, for_smoothing=True) for k, row in enumerate(x)]
+    p = functools.reduce(sharded.merge, parts)
+    top = max(mpf(float(part.maximum[0])) for part in parts)
+    exact = mp.fsum(
+        mpf(float(part.distances[0, 0])) + 4 * (top - mpf(float(part.maximum[0]))) for part in parts
+    )  # fmt: skip
+    assert ulps_off(p.distances[0, 0], exact, exact, np.float64) <= 3
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_smoothing_where_logits_are_infinite(dtype):
+    """As in the whole: a class that takes part and is impossible costs an infinite loss, in whatever part it is."""
+    x = np.array([[1, 2, -np.inf, 0], [1, -np.inf, -np.inf, 3], [np.nan, 0, 1, 2], [0, np.inf, 1, 0]], dtype)
+    hidden = x != -np.inf
+    y = [1, 0, 1, 0]
+    for where in (None, hidden):
+        cuts = ((0, 2), (2, 3), (3, 4))
+        masks = [None if where is None else where[:, a:b] for a, b in cuts]
+        made = [
+            sharded.part(x[:, a:b], y, first_class=a, where=m, for_smoothing=True)
+            for (a, b), m in zip(cuts, masks, strict=True)
+        ]
+        for order in itertools.permutations(made):
+            p = functools.reduce(sharded.merge, order)
+            options = {"label_smoothing": 0.1, "reduction": "none"}
+            loss, grad = cxent.cross_entropy_with_grad(x, y, where=where, **options)
+            np.testing.assert_allclose(sharded.loss(p, **options), loss, rtol=1e-5)
+            found = [
+                sharded.grad(x[:, a:b], p, y, first_class=a, where=m, **options)
+                for (a, b), m in zip(cuts, masks, strict=True)
+            ]
+            np.testing.assert_allclose(np.hstack(found), grad, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
+def test_smoothed_gradients_in_place_and_with_workers(dtype, share_small_calls):
+    rng = np.random.default_rng(13)
+    x, y = rng.standard_normal((300, 40)).astype(dtype), rng.integers(0, 40, 300)
+    p = sharded.part(x, y, for_smoothing=True)
+    options = {"label_smoothing": 0.1, "z_loss": 0.01}
+    mask = np.ones(40, bool)
+    grad = sharded.grad(x, p, y, **options)
+    assert_same_bits(sharded.grad(x, p, y, where=mask, **options), grad)
+    share_small_calls(200)
+    again = sharded.part(x, y, for_smoothing=True, workers=4)
+    assert_same_bits(again.distances, p.distances)
+    memory = x.copy()
+    assert sharded.grad(memory, p, y, out=memory, workers=4, **options) is memory
+    assert_same_bits(memory, grad)
+
+
+def test_without_smoothing_nothing_changes():
+    x, y = np.random.default_rng(14).standard_normal((5, 30)), np.arange(5)
+    p, q = sharded.part(x, y), sharded.part(x, y, for_smoothing=True)
+    assert p.distances is None and p.counts is None
+    for name in set(sharded.Part._fields) - {"distances", "counts"}:
+        assert_same_bits(getattr(p, name), getattr(q, name))
+    assert_same_bits(sharded.loss(p), sharded.loss(q))
+    assert_same_bits(sharded.grad(x, p, y), sharded.grad(x, q, y))
+    assert type(sharded.part(x[0], 0, for_smoothing=True).counts) is np.float64
+    no_rows = sharded.part(x[:0], y[:0], for_smoothing=True)
+    assert (no_rows.distances.shape, no_rows.counts.shape) == ((0, 2), (0,))
 
 
 def test_parts_know_their_classes():
@@ -569,6 +701,28 @@ UNEQUAL = np.arange(6.0).reshape(2, 3)
             "classes must be at least 3 for logits of 3 classes, got 2",
         ),
         (lambda: sharded.loss(sharded.part(PART)), ValueError, "p must ... target_logit"),
+        (
+            lambda: sharded.loss(sharded.part(PART, [0, 1]), label_smoothing=0.1),
+            ValueError,
+            "p must be made with for_smoothing=True ... got one without distances",
+        ),
+        (
+            lambda: sharded.grad(PART, sharded.part(PART, [0, 1]), [0, 1], label_smoothing=0.1),
+            ValueError,
+            "p must be made with for_smoothing=True ... got one without distances",
+        ),
+        (lambda: sharded.part(PART, for_smoothing=0.1), TypeError, "for_smoothing must be a boolean, got 0.1"),
+        (
+            lambda: sharded.merge(sharded.part(PART), sharded.part(PART, first_class=3, for_smoothing=True)),
+            ValueError,
+            "parts must have distances of the same shape, got None and (2, 2)",
+        ),
+        (
+            lambda: sharded.loss(sharded.part(PART, [0, 1]), label_smoothing=1.5),
+            ValueError,
+            "label_smoothing must ... got 1.5",
+        ),
+        (lambda: sharded.loss(sharded.part(PART, [0, 1]), z_loss=-1), ValueError, "z_loss must ... got -1"),
         (
             lambda: sharded.loss(sharded.part(PART, [[0, 1], [1, 2]])),
             ValueError,

@@ -1,5 +1,6 @@
 """softmax, log_softmax, logsumexp and their derivatives: every layout, special values, closed forms, peers."""
 
+import re
 import sys
 import threading
 
@@ -7,7 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import scipy.special
-from helpers import FLOATS, RTOL, assert_same_bits, central_differences, softmax_by_definition, unchanged
+from helpers import FLOATS, HALVES, RTOL, assert_same_bits, central_differences, softmax_by_definition, unchanged
 from hypothesis import given
 from hypothesis import strategies as st
 from layouts import arrays_like, logits_and_axes
@@ -335,3 +336,92 @@ def test_a_temperature_divides_the_logits(shape, dtype):
 def test_temperatures_that_are_none(temperature):
     with pytest.raises((TypeError, ValueError), match="temperature must be"):
         cxent.softmax([1.0, 2.0], temperature=temperature)
+
+
+@pytest.mark.parametrize("function", SOFTMAXES)
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 150)])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_a_temperature_for_each_row(dtype, shape, function, share_small_calls):
+    """The bits of each row with its own number, whatever the shape it is given in and wherever the result is put."""
+    rng = np.random.default_rng(0)
+    x = (5 * rng.standard_normal(shape)).astype(dtype)
+    mask = rng.random(shape) < 0.7
+    temperatures = rng.choice([0.25, 0.75, 2.0, 3.5], shape[:-1])
+    for where in (None, mask):
+        with unchanged(x, temperatures):
+            found = function(x, temperature=temperatures, where=where)
+        assert found.dtype == dtype
+        for row in np.ndindex(shape[:-1]):
+            of_row = None if where is None else where[row]
+            assert_same_bits(found[row], function(x[row], temperature=temperatures[row], where=of_row))
+        assert_same_bits(function(x, temperature=temperatures.astype(dtype), where=where), found)
+        in_place = x.copy()
+        function(in_place, temperature=temperatures.tolist(), where=where, out=in_place)
+        assert_same_bits(in_place, found)
+    across = function(np.moveaxis(x, -1, 0).copy(), axis=0, temperature=temperatures, where=np.moveaxis(mask, -1, 0))
+    rtol = 1e-2 if x.itemsize == 2 else 1e-5
+    assert_allclose(np.moveaxis(across, 0, -1).astype(float), found.astype(float), rtol=rtol, atol=1e-6)
+    if x.itemsize > 2:
+        p, log_p, _ = softmax_by_definition(x / temperatures[..., np.newaxis], -1)
+        expected = p if function is cxent.softmax else log_p
+        assert_allclose(function(x, temperature=temperatures), expected, rtol=RTOL[x.dtype.name], atol=1e-30)
+    share_small_calls(20)
+    assert_same_bits(function(x, temperature=temperatures, where=mask, workers=3), found)
+
+
+def test_temperatures_of_rows_broadcast():
+    x = np.random.default_rng(0).standard_normal((4, 3, 6))
+    for temperature in ([0.5, 1, 2], [[0.5], [1], [2], [1]], np.full((), 3.0), [2.0], np.float32([[1, 2, 3]])):
+        whole = np.broadcast_to(np.asarray(temperature, float), (4, 3))
+        assert_allclose(
+            cxent.softmax(x, temperature=temperature), cxent.softmax(x / whole[..., np.newaxis]), rtol=1e-13
+        )
+    of_two_axes = cxent.log_softmax(x, (0, 2), temperature=[0.5, 1, 2])
+    assert_allclose(of_two_axes, cxent.log_softmax(x / np.array([0.5, 1, 2])[:, np.newaxis], (0, 2)), rtol=1e-13)
+    assert_allclose(cxent.softmax(x, None, temperature=np.array(2.0)), cxent.softmax(x / 2, None), rtol=1e-13)
+    assert cxent.softmax(np.zeros((0, 3)), temperature=np.ones(0)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("temperature", [1e-30, 1e30])
+def test_extreme_temperatures_of_rows(temperature):
+    x = np.array([[1, 2, 3], [0, 0, -1]], np.float32)
+    assert_same_bits(
+        cxent.softmax(x, temperature=[temperature, temperature]), cxent.softmax(x, temperature=temperature)
+    )
+
+
+@pytest.mark.parametrize(
+    ("temperature", "error", "message"),
+    [
+        ([1.0, 0.0], ValueError, "temperature[1] must be a number from 1e-30 to 1e30, got 0.0"),
+        ([[-1], [2]], ValueError, "temperature[0, 0] must be a number from 1e-30 to 1e30, got -1"),
+        (np.array([1, np.nan]), ValueError, "temperature[1] must be a number from 1e-30 to 1e30, got nan"),
+        (np.array([np.inf, 1]), ValueError, "temperature[0] must be a number from 1e-30 to 1e30, got inf"),
+        (np.array(1e31), ValueError, "temperature must be a number from 1e-30 to 1e30, got 1e+31"),
+        (np.ones(3), ValueError, "temperature must have a shape that broadcasts to (2,) (one per row), got (3,)"),
+        (
+            np.ones((2, 1)),
+            ValueError,
+            "temperature must have a shape that broadcasts to (2,) (one per row), got (2, 1)",
+        ),
+        ([True, True], TypeError, "temperature must have a real dtype (one number for each row), got bool"),
+        (np.ones(2, complex), TypeError, "temperature must have ..., got complex128"),
+        (["1", "2"], TypeError, "temperature must have ..., got <U1"),
+        ("warm", TypeError, "temperature must be a number from 1e-30 to 1e30, got 'warm'"),
+        (None, TypeError, "temperature must be a number from 1e-30 to 1e30, got None"),
+        (True, TypeError, "temperature must be a number from 1e-30 to 1e30, got True"),
+        (0, ValueError, "temperature must be a number from 1e-30 to 1e30, got 0"),
+    ],
+)
+def test_bad_temperatures(temperature, error, message):
+    x = np.zeros((2, 3))
+    for call in (*SOFTMAXES, lambda x, temperature: cxent.token_logprobs(x, [0, 1], temperature=temperature)):
+        with pytest.raises(error, match="^" + re.escape(message).replace(re.escape("..."), ".*")):
+            call(x, temperature=temperature)
+
+
+def test_temperatures_of_rows_have_no_cap():
+    with pytest.raises(ValueError, match=r"^temperature must be one number with a softcap, got ndarray"):
+        cxent.token_logprobs(np.zeros((2, 3)), [0, 1], temperature=np.ones(2), softcap=3.0)
+    with pytest.raises(TypeError, match=r"^temperature must be a number"):
+        cxent.perplexity(np.zeros((2, 3)), [0, 1], temperature=np.ones(2))

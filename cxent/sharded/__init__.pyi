@@ -5,7 +5,7 @@ from typing import overload
 
 from numpy.typing import ArrayLike
 
-from .._types import Combined, Reduction, RowResults, Scalar
+from .._types import Combined, Real, Reduction, RowResults, Scalar
 from ._part import Part, merge, part
 from ._whole import count_larger, entropy, grad, log_softmax, logprob, logsumexp, softmax
 
@@ -24,6 +24,12 @@ __all__ = [
 ]
 
 @overload
-def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Combined = "mean") -> Scalar: ...
+def loss(
+    p: Part, *, sample_weight: ArrayLike | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
+    reduction: Combined = "mean",
+) -> Scalar: ...
 @overload
-def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults: ...
+def loss(
+    p: Part, *, sample_weight: ArrayLike | None = None, label_smoothing: Real = 0.0, z_loss: Real = 0.0,
+    reduction: Reduction = "mean",
+) -> RowResults: ...

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .. import kernels
 from .._arrays import MISSING, Arrays, Shape, logits_and
 from .._layout import lay_out
-from .._options import part_options
+from .._options import PartOptions, part_options
 from .._results import rows_of
 from .._scoring import score_rows
 from .._targets import targets_of_part
@@ -44,6 +44,11 @@ class Part(NamedTuple):
     """The classes, as pairs of the first class and the one after the last, in ascending order."""
     classes: int | None
     """The number of classes in all parts; None if not given."""
+    distances: Array | None = None
+    """The sum of ``(m - x) / temperature`` over the classes that take part, and its rounding error, along one more
+    axis; in float64. None unless made `for_smoothing`."""
+    counts: RowResults | None = None
+    """The number of classes that take part; in float64. None unless made `for_smoothing`."""
 
 
 def part(
@@ -56,6 +61,7 @@ def part(
     top_k: SupportsIndex = 0,
     temperature: Real = 1.0,
     classes: SupportsIndex | None = None,
+    for_smoothing: bool = False,
     workers: SupportsIndex | None = None,
 ) -> Part:
     r"""Summarise a part of the classes for `merge`, in one pass over their logits.
@@ -89,6 +95,9 @@ def part(
         top_logits have not been divided.
     classes : int, optional
         Number of classes of all parts together, the same in all parts. Without it, missing last classes go unnoticed.
+    for_smoothing : bool, default False
+        Whether `loss` and `grad` are to be smoothed, the same in all parts. The sum of all logits that this needs takes
+        a second pass.
     workers : int, optional
         Number of threads; -1 means all CPUs.
 
@@ -126,6 +135,8 @@ def part(
     )
     x, shape, dtype = arrays.x, arrays.shape, arrays.dtype
     ids, _ = targets_of_part(arrays)
+    if not isinstance(for_smoothing, bool | np.bool_):
+        raise TypeError(f"for_smoothing must be a boolean, got {for_smoothing!r}")
     mask = arrays.where
     end = first + shape.classes
     if total is not None and total < shape.classes:
@@ -159,6 +170,9 @@ def part(
     if ids is not None:
         here = (ids >= first) & (ids < end)
         target_logit = np.where(here, logits_at(arrays, np.where(here, ids - first, 0), mask), dtype.type(np.nan))
+    distances = counts = None
+    if for_smoothing:
+        distances, counts = distances_of_part(arrays, m, rest, options)
     return Part(
         m[()],
         rest[()],
@@ -170,6 +184,8 @@ def part(
         options.temperature,
         ((first, end),) if shape.classes else (),
         total,
+        distances,
+        scalar_or_none(counts),
     )
 
 
@@ -196,7 +212,8 @@ def merge(*parts: Part) -> Part:
         If an argument is not a `Part`, or there is none.
     ValueError
         If two parts have classes in common, their rows have different shapes, only some have a target, they keep
-        different numbers of largest logits, or their temperatures or `classes` differ.
+        different numbers of largest logits, only some were made `for_smoothing`, or their temperatures or `classes`
+        differ.
 
     Notes
     -----
@@ -258,7 +275,60 @@ def merged(a: Part, b: Part) -> Part:
         target_logit=scalar_or_none(target_logit),
         top_ids=top_ids,
         top_logits=top_logits,
+        distances=merged_distances(a, b, m),
+        counts=None if a.counts is None or b.counts is None else a.counts + b.counts,
     )
+
+
+def distances_of_part(arrays: Arrays, m: Array, rest: Array, options: PartOptions) -> tuple[Array, Array]:
+    """The sum of the distances to the largest logit, with an error of 0, and how many classes take part.
+
+    The loss with a smoothing of 1 is the mean distance of the logits to their logsumexp.
+    """
+    shape, dtype, mask = arrays.shape, arrays.dtype, arrays.where
+    counts = np.full(shape.rows, float(shape.classes))
+    if mask is not None:
+        counts = np.count_nonzero(mask, axis=shape.class_axes).astype(np.float64)
+    distances = np.zeros((*shape.rows, 2))
+    if shape.row_count and shape.classes:
+        laid = lay_out(shape, [arrays.x, mask], [np.zeros(shape.rows, np.int64)], rows=[dtype])
+        kernels.serving.of(dtype).cross_entropy(
+            *laid.inputs, *laid.row_inputs, np.ones(shape.classes, dtype), None,
+            kernels.Options(None, 1.0, 0.0, 0.0, 0.0, options.temperature, 1.0, 1.0), *laid.rows, None, None, None,
+            False, options.threads,
+        )  # fmt: skip
+        with np.errstate(all="ignore"):
+            means = np.asarray(rows_of(laid)[0], np.float64)
+            means = np.maximum(0, means - kernels.serving.evaluate("log1p", rest.astype(np.float64)))
+            distances[..., 0] = np.where(counts == 0, 0, np.where(m == -np.inf, np.inf, counts * means))
+    return distances, counts
+
+
+def merged_distances(a: Part, b: Part, m: Array) -> Array | None:
+    """Those of two parts to the larger of their maxima, m."""
+    with np.errstate(all="ignore"):
+        total, lost = np.zeros(m.shape), np.zeros(m.shape)
+        for part in (a, b):
+            if part.distances is None:
+                return None
+            before, counts = np.asarray(part.maximum, np.float64), np.asarray(part.counts)
+            # (In halves, since the difference of two maxima may be too large.)
+            moved = (m.astype(np.float64) / 2 - before / 2) / (part.temperature / 2)
+            moved = np.where((before == m) | (counts == 0), 0, counts * moved)
+            for term in (part.distances[..., 0], moved):
+                total, error = exact_sum(total, term)
+                lost += error
+            lost += part.distances[..., 1]
+        total, lost = exact_sum(total, lost)
+    return np.stack([total, lost], axis=-1)
+
+
+def exact_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """The sum of two numbers, and its rounding error; 0 if that is infinite."""
+    total = a + b
+    added = total - a
+    error = (a - (total - added)) + (b - added)
+    return total, np.where(np.isinf(total), 0, error)
 
 
 def logits_at(arrays: Arrays, ids: Array, mask: Array | None) -> Array:
@@ -346,6 +416,7 @@ def check_same_rows(parts: Sequence[Part]) -> None:
             ("rows", np.shape(a.maximum), np.shape(b.maximum)),
             ("targets", _shape(a.target_logit), _shape(b.target_logit)),
             ("largest logits", _shape(a.top_ids), _shape(b.top_ids)),
+            ("distances", _shape(a.distances), _shape(b.distances)),
         ):
             if of_a != of_b:
                 raise ValueError(f"parts must have {what} of the same shape, got {of_a} and {of_b}")

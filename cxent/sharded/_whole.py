@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike
 from .. import kernels
 from .._arrays import Arrays, Shape, logits_and
 from .._layout import lay_out
-from .._options import REDUCTIONS, one_of, part_options, single_axis
+from .._options import part_options, single_axis
 from .._results import result_of, scalar
 from .._targets import check_mask, targets_of_part
-from .._types import Array, Out, Reduction, RowResults
+from .._types import Array, Out, Real, Reduction, RowResults
 from ._part import Part, at_ids, in_words, logits_at
 
 WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
@@ -103,10 +103,23 @@ def logprob(p: Part) -> RowResults:
     return logprob_of(require_target(p), p)
 
 
-def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reduction = "mean") -> RowResults:
+def loss(
+    p: Part,
+    *,
+    sample_weight: ArrayLike | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
+    reduction: Reduction = "mean",
+) -> RowResults:
     r"""The cross-entropy.
 
-    .. math:: E = (m - x_y) / T + \mathrm{log1p}(\text{sumexp_m1})
+    .. math::
+
+        E &= (1 - \epsilon) (m - x_y) / T + \epsilon \, \text{distance} / n + \mathrm{log1p}(\text{sumexp_m1})
+          + z \, \mathrm{lse}^2
+
+    with label smoothing :math:`\epsilon`, the sum of the distances to the maximum and the number n of the classes that
+    take part, and the factor z of the z-loss.
 
     It is computed from the distance to the maximum, not from the logsumexp, so it keeps its digits if all logits have a
     large offset in common.
@@ -117,6 +130,11 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
         The merged part of all classes, with one target for each row.
     sample_weight : array_like, optional
         Weight of each row. A row with weight 0 does not count, and its target need not be in any part.
+    label_smoothing : float, default 0
+        Share of the target that is spread evenly over the classes that take part; from 0 to 1. It needs parts made
+        `for_smoothing`.
+    z_loss : float, default 0
+        Factor of the squared logsumexp, which is added to the loss of each row.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined.
 
@@ -128,8 +146,8 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
     Raises
     ------
     TypeError, ValueError
-        As in `cxent.cross_entropy`, and if `p` has no target or several candidates per row, or if no part contains the
-        target of a row that counts.
+        As in `cxent.cross_entropy`, and if `p` has no target or several candidates per row, if no part contains the
+        target of a row that counts, or with label smoothing if `p` was not made `for_smoothing`.
 
     Examples
     --------
@@ -139,12 +157,12 @@ def loss(p: Part, *, sample_weight: ArrayLike | None = None, reduction: Reductio
     """
     check_whole(p)
     require_target(p)
-    chosen = one_of(REDUCTIONS, reduction, "reduction")
+    options = part_options(-1, None, reduction=reduction, label_smoothing=label_smoothing, z_loss=z_loss)
     m = np.asarray(p.maximum)
     arrays = logits_and("p", m[..., np.newaxis], -1, sample_weight=sample_weight)
-    weights, divisor = weights_and_divisor(p, targets_of_part(arrays)[1], chosen == "mean")
-    weighted = weighted_losses(p, weights != 0, weights)
-    if chosen == "none":
+    weights, divisor = weights_and_divisor(p, targets_of_part(arrays)[1], options.reduction == "mean")
+    weighted = weighted_losses(p, weights != 0, weights, options.label_smoothing, options.z_loss)
+    if options.reduction == "none":
         return in_dtype_of(p, weighted)
     return scalar(sum_of(weighted) / divisor if divisor else math.nan, m.dtype)
 
@@ -266,16 +284,21 @@ def grad(
     where: ArrayLike | None = None,
     first_class: SupportsIndex = 0,
     sample_weight: ArrayLike | None = None,
+    label_smoothing: Real = 0.0,
+    z_loss: Real = 0.0,
     reduction: Reduction = "mean",
     out: Out = None,
     workers: SupportsIndex | None = None,
 ) -> Array:
     r"""The gradient of the cross-entropy with respect to the logits of a part of the classes.
 
-    .. math:: \partial E / \partial x_j = \frac{s}{D T} (p_j - y_j)
+    .. math::
 
-    with y one-hot at the target, the row's weight s, temperature T, and the divisor D of the mean, or 1 with reduction
-    "sum" or "none".
+        \partial E / \partial x_j = \frac{s}{D T} \left(
+            (1 + 2 z \, \mathrm{lse}) p_j - (1 - \epsilon) y_j - \epsilon / n \right)
+
+    with y one-hot at the target, the row's weight s, temperature T, the divisor D of the mean, or 1 with reduction
+    "sum" or "none", and label smoothing and z-loss as in `loss`.
 
     Parameters
     ----------
@@ -293,6 +316,8 @@ def grad(
         Index of the first class of this part.
     sample_weight : array_like, optional
         Weight of each row, as given to `loss`.
+    label_smoothing, z_loss : float, default 0
+        As given to `loss`.
     reduction : {"mean", "sum", "none"}, default "mean"
         How the losses of the rows are combined. With "none", the gradient is that of their sum.
     out : ndarray, optional
@@ -313,7 +338,7 @@ def grad(
     Notes
     -----
     At the target, :math:`1 - p_y` is computed from the sum of all other probabilities, and keeps its digits, as in
-    `cxent.cross_entropy_with_grad`.
+    `cxent.cross_entropy_with_grad`. With label smoothing, half precision is computed from a float32 copy.
 
     Examples
     --------
@@ -324,16 +349,21 @@ def grad(
     array([[ 0.25, -0.75,  0.25]])
     """
     check_whole(p)
-    options = part_options(axis, workers, first_class, reduction=reduction)
+    options = part_options(
+        axis, workers, first_class, reduction=reduction, label_smoothing=label_smoothing, z_loss=z_loss
+    )  # fmt: skip
     arrays = logits_and(
         "logits", logits, options.axis, ids=target, ids_name="target", sample_weight=sample_weight, where=where,
-        out=out, at_least=np.asarray(p.maximum).dtype,
+        out=out, at_least=np.asarray(p.maximum).dtype, widened=options.label_smoothing > 0,
     )  # fmt: skip
     ids, by_row = targets_of_part(arrays)
     weights, divisor = weights_and_divisor(p, by_row, options.reduction == "mean")
     with np.errstate(all="ignore"):
         shares = weights / divisor if divisor else np.zeros_like(weights)
-    return weighted_grad(arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads)
+    return weighted_grad(
+        arrays, p, ids, weights != 0, shares, options.first_class, out, options.threads, options.label_smoothing,
+        options.z_loss,
+    )  # fmt: skip
 
 
 def count_larger(logits: ArrayLike, p: Part, *, axis: SupportsIndex = -1, where: ArrayLike | None = None) -> Any:
@@ -431,21 +461,32 @@ def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
     return p._replace(maximum=np.where(empty, zero, m), sumexp_m1=np.where(empty, zero, p.sumexp_m1))
 
 
-def finished(arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int) -> Array:
-    """The result of the kernel that finishes a part, given m and another number of each row."""
+def finished(
+    arrays: Arrays, p: Part, factor: Array, logarithms: bool, out: Out, threads: int, less: Array | None = None
+) -> Array:
+    """The result of the kernel that finishes a part, given m and another number of each row; `less` a third number,
+    where the mask is set."""
     check_rows(p, arrays.shape)
     shape, dtype = arrays.shape, arrays.dtype
     mask = arrays.where
     with np.errstate(all="ignore"):
         m, factor = np.asarray(p.maximum, dtype), np.asarray(factor).astype(dtype, copy=False)
+        less = None if less is None else np.asarray(less).astype(dtype)
     laid = lay_out(
-        shape, [arrays.x, mask], [m, factor],
+        shape, [arrays.x, mask], [m, factor, less],
         outputs=[True], result_dtype=arrays.result_dtype, dtype=arrays.x.dtype, out=out,
     )  # fmt: skip
     if shape.classes and shape.row_count:
+        m, factor, less = laid.row_inputs
         kernels.serving.of(dtype).finish_part(
-            *laid.inputs, *laid.row_inputs, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
+            *laid.inputs, m, factor, logarithms, p.temperature, *laid.outputs, laid.past_caches, threads
         )
+        if less is not None:
+            (memory,), (_, chosen) = laid.outputs, laid.inputs
+            with np.errstate(all="ignore"):
+                np.subtract(
+                    memory, less[:, np.newaxis], out=memory, where=True if chosen is None else chosen.view(bool)
+                )
     return cast(Array, result_of(laid))
 
 
@@ -462,11 +503,17 @@ def weights_and_divisor(p: Part, sample_weight: Array | None, is_mean: bool) -> 
     return weights, sum_of(weights)
 
 
-def weighted_losses(p: Part, counts: Array, weights: Array) -> Array:
+def weighted_losses(p: Part, counts: Array, weights: Array, label_smoothing: float = 0.0, z_loss: float = 0.0) -> Array:
     """The weighted losses of the rows in float64; 0 for rows that do not count."""
     losses = -np.asarray(logprob_of(require_target(p), p))
     check_targets(p, counts)
     with np.errstate(all="ignore"):
+        if label_smoothing:
+            distances, of_row = require_distances(p)
+            spread = log_sum_of(p) + distances[..., 0] / of_row + (np.asarray(p.maximum) - p.maximum)
+            losses = spread if label_smoothing == 1 else (1 - label_smoothing) * losses + label_smoothing * spread
+        if z_loss:
+            losses = losses + z_loss * wide_lse(p) ** 2
         weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
         return np.where(counts, weighted, 0)
 
@@ -480,6 +527,8 @@ def weighted_grad(
     first: int,
     out: Out = None,
     threads: int = 1,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
 ) -> Array:
     """The gradient of the weighted losses of the rows that count, with respect to the logits of a part."""
     shape = arrays.shape
@@ -504,11 +553,20 @@ def weighted_grad(
         e = kernels.serving.evaluate("exp", distance)
         of_others = np.where(distance == 0, rest, 1 + (rest - e))
         without = ~counts | ((scale == 0) & ~np.isnan(share))
-        at_target = np.where(without, 0, -scale * (of_others * share))
+        at_target = -scale * (of_others * share)
+        of_p, less = scale * share, None
+        if label_smoothing:
+            _, of_row = require_distances(p)
+            less = np.where(without, 0, scale * label_smoothing / of_row)
+            at_target = at_target + scale * label_smoothing * ((of_row - 1) / of_row)
+        if z_loss:
+            from_z = 2 * z_loss * scale * wide_lse(p) * share
+            of_p, at_target = of_p + from_z, at_target + from_z * e
+        at_target = np.where(without, 0, at_target)
         if mask is not None and shape.classes:
             at_target = np.where(at_ids(mask, shape, places) | np.isnan(at_target), at_target, 0)
-        factor = np.where(without, 0, scale * share)
-    result = finished(arrays, p, factor, False, out, threads)
+        factor = np.where(without, 0, of_p)
+    result = finished(arrays, p, factor, False, out, threads, less)
     by_row, here, ids, at_target = (
         array[np.newaxis] for array in (np.moveaxis(result, shape.class_axes, (-1,)), here, ids, at_target)
     )  # (np.nonzero does not take an array without axes)
@@ -523,6 +581,20 @@ def share_of(p: Part) -> Array:
     with np.errstate(all="ignore"):
         share: Array = 1 / (1 + np.asarray(p.sumexp_m1)) + (p.maximum - p.maximum)
     return share
+
+
+def wide_lse(p: Part) -> Array:
+    """The logsumexp in float64."""
+    m = np.asarray(p.maximum, np.float64)
+    lse: Array = m / p.temperature + log_sum_of(p) + (m - m)
+    return lse
+
+
+def require_distances(p: Part) -> tuple[Array, Array]:
+    """What label smoothing needs: the sum of the distances to the maximum, and the number of classes."""
+    if p.distances is None or p.counts is None:
+        raise ValueError("p must be made with for_smoothing=True for label_smoothing, got one without distances")
+    return p.distances, np.asarray(p.counts)
 
 
 def require_target(p: Part) -> RowResults:
