@@ -192,6 +192,8 @@ def fit_temperature(
 
     with the entropy H. Newton's method starts at T = 1, and usually needs 5 to 10 passes. A step that is too long, or
     that leaves the interval in which the slope changes its sign, is shortened; so the minimum is found wherever it is.
+    The temperature is usually within a relative error of 1e-6 for float32 and half precision, and 1e-8 for float64; for
+    logits that tell almost nothing, the rounding errors of float32 matter more.
 
     In some cases there is no minimum, and ``converged`` is False:
 
@@ -349,7 +351,7 @@ def reliability(
             confidence = kernels.serving.evaluate("exp_any", top_logprob[..., 0]).astype(np.float64)
             p = kernels.serving.evaluate("exp_any", logprob).astype(np.float64)
             missing = -kernels.serving.evaluate("expm1", logprob).astype(np.float64)  # 1 - p, with its digits
-            # Of the other classes: a difference whose digits cancel where p is near 1, within bounds that hold for any sum.
+            # Of the other classes: a difference, within the bounds of any such sum, since where p is near 1 it cancels.
             squares = np.clip(moments[..., 1] - p * p, missing * missing / others, missing * missing)
             brier = missing * missing + squares
             correct = top_id[..., 0] == rows.labels[at][..., 0]
@@ -369,11 +371,11 @@ def binary_reliability(
 ) -> Reliability:
     """How reliable the probabilities of two-class logits are: those of class 1, with labels 0 and 1.
 
-    This is a function of its own, as `binary_cross_entropy` is: integers in the shape of the logits are one-hot rows
-    for other functions. The bins hold probabilities of class 1 from 0 to 1, as in scikit-learn's `calibration_curve`,
-    rather than those of the more likely class. So in each bin ``confidence`` is the mean probability of class 1, and
-    ``accuracy`` the share of labels 1; ``brier`` is the mean of ``(p - target) ** 2``, half of what `reliability` finds
-    for the same two classes.
+    One pass over the logits, as in `reliability`. This is a function of its own, as `binary_cross_entropy` is: integers
+    in the shape of the logits are one-hot rows for other functions. The bins hold probabilities of class 1 from 0 to 1,
+    as in scikit-learn's `calibration_curve`, rather than those of the more likely class. So in each bin ``confidence``
+    is the mean probability of class 1, and ``accuracy`` the share of labels 1; ``brier`` is the mean of
+    ``(p - target) ** 2``, half of what `reliability` finds for the same two classes.
 
     Parameters
     ----------
@@ -427,9 +429,11 @@ def binary_reliability(
             "with astype(int)"
         )
     labels, _, weights = checked_binary_targets(arrays, of_labels, checks_labels=True)
-    size = (1, arrays.x.size)
-    weights = None if weights is None else np.broadcast_to(weights, arrays.x.shape).reshape(size)
-    numbers, dtype = arrays.x.reshape(size), arrays.dtype
+    x, dtype = arrays.x, arrays.dtype
+    columns = x.shape[-1] if x.ndim else 1
+    size = x.size // max(columns, 1), columns
+    weights = None if weights is None else np.broadcast_to(weights, x.shape).reshape(size)
+    numbers = x.reshape(size)
     rows = _Rows(numbers[:, np.newaxis], None, labels.reshape(*size, 1), weights, options, dtype)
     scale, total = _scale_and_sum(rows, "logit")
     sums = _BinSums(number_of_bins)
