@@ -10,7 +10,7 @@ import numbers
 import operator
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple, SupportsIndex, TypeAlias, TypeVar, cast
+from typing import NamedTuple, SupportsIndex, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -136,6 +136,14 @@ def binary_options(
     )
 
 
+def binary_reliability_options(
+    bins: SupportsIndex, ignore_index: SupportsIndex | None, workers: SupportsIndex | None, temperature: Real
+) -> tuple[LossOptions, BinaryOptions, int]:
+    """Those of reliability, as those of a two-class loss too."""
+    options, count = reliability_options(-1, bins, ignore_index, workers, temperature)
+    return options, BinaryOptions("none", options.ignore_index, 0.0, 0.0, options.threads), count
+
+
 def kl_options(
     direction: Direction, axis: SupportsIndex, reduction: Reduction, temperature: Real, workers: SupportsIndex | None
 ) -> DivergenceOptions:
@@ -179,6 +187,37 @@ def number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tu
 def checked_top_p(value: object) -> float:
     """`top_p` as a number."""
     return _real(value, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
+
+
+def fit_options(
+    axis: SupportsIndex, ignore_index: SupportsIndex | None, workers: SupportsIndex | None, bounds: tuple[Real, Real]
+) -> tuple[LossOptions, float, float]:
+    """The checked options of a fit of the temperature, and its lowest and highest one."""
+    options = loss_options(axis, "sum", ignore_index, workers)
+    expected = "two temperatures from 1e-30 to 1e30 in ascending order, (low, high)"
+    try:
+        given_low, given_high = bounds
+    except (TypeError, ValueError):
+        raise TypeError(f"bounds must be {expected}, got {bounds!r}") from None
+    low, high = (_real(bound, "bounds", expected, lambda t: 1e-30 <= t <= 1e30) for bound in (given_low, given_high))
+    if not low < high:
+        raise ValueError(f"bounds must be {expected}, got {bounds!r}")
+    return options, low, high
+
+
+def reliability_options(
+    axis: SupportsIndex,
+    bins: SupportsIndex,
+    ignore_index: SupportsIndex | None,
+    workers: SupportsIndex | None,
+    temperature: Real,
+) -> tuple[LossOptions, int]:
+    """The checked options of reliability, and the number of bins."""
+    options = loss_options(axis, "sum", ignore_index, workers, temperature=temperature)
+    count = _integer(bins, "bins", "a positive integer")
+    if count < 1:
+        raise ValueError(f"bins must be a positive integer, got {count}")
+    return options, count
 
 
 def layer_options(
@@ -282,27 +321,6 @@ _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_
 def checked_temperature(value: object) -> float:
     """`temperature` as a number."""
     return _real(value, "temperature", "a number from 1e-30 to 1e30", lambda t: 1e-30 <= t <= 1e30)
-
-
-def temperature_bounds(value: Any) -> tuple[float, float]:
-    """`bounds` of a temperature as two numbers."""
-    expected = "two temperatures from 1e-30 to 1e30 in ascending order, (low, high)"
-    try:
-        given_low, given_high = value
-    except (TypeError, ValueError):
-        raise TypeError(f"bounds must be {expected}, got {value!r}") from None
-    low, high = (_real(bound, "bounds", expected, lambda t: 1e-30 <= t <= 1e30) for bound in (given_low, given_high))
-    if not low < high:
-        raise ValueError(f"bounds must be {expected}, got {value!r}")
-    return low, high
-
-
-def bin_count(value: SupportsIndex) -> int:
-    """`bins` as a number of bins."""
-    count = _integer(value, "bins", "a positive integer")
-    if count < 1:
-        raise ValueError(f"bins must be a positive integer, got {count}")
-    return count
 
 
 def _checked_smoothing(value: object) -> float:

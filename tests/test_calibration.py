@@ -52,9 +52,10 @@ def test_the_temperature_of_scipy(case, dtype):
     logits, target = labelled(*case, dtype)
     found = fit_temperature(logits, target)
     temperature, loss = best_by_search(logits, target)
-    # (A flat minimum is found no better than to the root of a rounding error, by SciPy too.)
     assert found.converged and found.iterations <= 12
-    np.testing.assert_allclose(found.temperature, temperature, rtol=1e-6)
+    # Where x / T hardly varies, rounding errors of float32 are a larger part of the slope.
+    nearly_noise = case == CASES["nearly noise"] and dtype is not np.float64
+    np.testing.assert_allclose(found.temperature, temperature, rtol=1e-5 if nearly_noise else 1e-6)
     np.testing.assert_allclose(found.loss, loss, rtol=1e-6 if dtype is not np.float64 else 1e-12)
     before = cxent.cross_entropy(logits.astype(np.float64), target)
     np.testing.assert_allclose(found.loss_before, before, rtol=1e-6 if dtype is not np.float64 else 1e-12)
@@ -396,10 +397,11 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(shape, axis, kernels):
     logits[::3, 0] = 1
     logits = np.ascontiguousarray(logits.T) if axis == 0 else logits
     target = np.zeros(shape[0], np.int64)
+    weights = np.ones(len(logits), np.float32)
     for call in (
         lambda: fit_temperature(logits, target, axis=axis, bounds=(0.5, 2)),
         lambda: reliability(logits, target, axis=axis),
-        lambda: binary_reliability(logits, np.broadcast_to(np.uint8(1), logits.shape)),
+        lambda: binary_reliability(logits, np.broadcast_to(np.uint8(1), logits.shape), sample_weight=weights),
     ):
         tracemalloc.start()
         call()
@@ -411,17 +413,17 @@ def test_nothing_of_the_size_of_the_logits_is_allocated(shape, axis, kernels):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate, as Linux does")
 def test_a_memory_map_is_read_in_place(kernels, tmp_path):
-    """1 GB of logits, where a process may have 64 MB beyond what it has."""
+    """Half a gigabyte of logits, where a process may have 64 MB beyond what it has."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
-    logits = np.memmap(tmp_path / "logits", np.float16, "w+", shape=(4000, 128_256))  # (a file without contents)
+    logits = np.memmap(tmp_path / "logits", np.float16, "w+", shape=(2000, 128_256))  # (a file without contents)
     logits[:, 7] = 20
-    target = np.where(np.arange(4000) % 4 == 0, 5, 7)
+    target = np.where(np.arange(2000) % 4 == 0, 5, 7)
     with little_memory():
         fit = fit_temperature(logits, target)
         found = reliability(logits, target, temperature=fit.temperature)
     # At the best temperature, the mean logit is that of the labels: three quarters of 20.
-    assert fit.converged and found.count.sum() == 4000
+    assert fit.converged and found.count.sum() == 2000
     np.testing.assert_allclose(found.confidence[found.count > 0], 0.75, rtol=1e-5)
     assert found.ece < 1e-5
 

@@ -78,7 +78,7 @@ def test_boosted_trees_find_a_rare_digit(printed_by, tmp_path):
 
 def test_a_classifier_is_calibrated(printed_by, tmp_path):
     pytest.importorskip("sklearn")
-    printed = printed_by("calibrate.py", "--steps", "300")
+    printed = printed_by("calibrate.py")  # (with fewer steps it is not overconfident)
     assert len(numbers(r"step +\d+: loss ([\d.]+)", printed)) == 10
     (temperature,) = numbers(r"temperature ([\d.]+)", printed)
     assert temperature > 1

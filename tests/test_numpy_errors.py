@@ -30,6 +30,8 @@ def calls(x, y, labels, weight, q):
         "jacobian": lambda: cxent.softmax_jacobian(cxent.softmax(x)),
         "logsumexp": lambda: (cxent.logsumexp(x), cxent.logsumexp(x, b=np.full(x.shape, SMALL))),
         "scores": lambda: (cxent.token_logprobs(x, labels, top_k=3), cxent.perplexity(x, labels)),
+        "calibration": lambda: (cxent.fit_temperature(x, labels), cxent.reliability(x, labels, temperature=0.01)),
+        "calibration of two classes": lambda: cxent.binary_reliability(x, x > 0, temperature=0.01),
         "boosting": lambda: boosting.softmax_objective("xgboost")(labels, x, given["sample_weight"]),
         "sharded loss": lambda: sharded.loss(state, **given),
         "sharded softmax": lambda: (sharded.softmax(x, state), sharded.log_softmax(x, state)),

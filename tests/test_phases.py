@@ -44,6 +44,9 @@ CALLS = {
     "cross_entropy_from_probs_with_grad": lambda: cxent.cross_entropy_from_probs_with_grad(P, P),
     "token_logprobs": lambda: cxent.token_logprobs(X, LABELS, top_k=2),
     "perplexity": lambda: cxent.perplexity(X, LABELS),
+    "fit_temperature": lambda: cxent.fit_temperature(X, LABELS, ignore_index=3, where=MASK | (X == X)),
+    "reliability": lambda: cxent.reliability(X, LABELS, sample_weight=np.arange(6)),
+    "binary_reliability": lambda: cxent.binary_reliability(X, MASK, sample_weight=np.arange(6)),
     "kl_divergence": lambda: cxent.kl_divergence(X, P, where=MASK),
     "js_divergence_with_grad": lambda: cxent.js_divergence_with_grad(X, P, sample_weight=2.0),
     "linear_cross_entropy_with_grad": lambda: cxent.linear_cross_entropy_with_grad(*LAYER, [0, 1, 2, 3, 0, -1]

@@ -51,6 +51,18 @@ def test_comparisons() -> None:
     assert type(found.kl_mean.value) is float and type(found.tokens) is int
 
 
+def test_calibration() -> None:
+    fit = cxent.fit_temperature(X, Y, bounds=(1, 2.5))
+    assert_type(fit, cxent.TemperatureFit)
+    assert_type((fit.temperature, fit.converged), tuple[float, bool])
+    found = cxent.reliability(X, Y, bins=3, temperature=fit.temperature)
+    assert_type(found.confidence, Array)
+    assert_type(found.count, Array)
+    assert_type(found.ece, float)
+    assert_type(cxent.binary_reliability(X, X > 0), cxent.Reliability)
+    assert found.count.sum() == len(Y)
+
+
 def test_divergences() -> None:
     loss = cxent.kl_divergence(X, X, direction="reverse", temperature=2, where=[True, True, False])
     assert_type(loss, Scalar)
