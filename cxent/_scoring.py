@@ -292,9 +292,9 @@ def perplexity(
     2
     >>> round(value, 6)
     50.0
-    >>> result = perplexity(np.zeros((4, 256)), [104, 105, 33, 10])
-    >>> round(result.bits_per_token, 6), round(result.bits_per_byte(len("hi!\\n".encode())), 6)
-    (8.0, 8.0)
+    >>> result = perplexity(np.zeros((3, 256)), [250, 251, 252])  # three tokens of a text of six bytes
+    >>> round(result.bits_per_token, 6), round(result.bits_per_byte(6), 6)
+    (8.0, 4.0)
     """
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
     arrays = logits_and("logits", logits, options.axis, ids=ids, sample_weight=sample_weight, where=where)

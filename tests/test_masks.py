@@ -413,7 +413,7 @@ def every_result(x, y, mask, axis=-1, workers=1):
     yield from cxent.cross_entropy_with_grad(x, y, weight=by_class, label_smoothing=0.1, softcap=4.0, **given)
     yield from cxent.cross_entropy_with_hess(x, y, temperature=0.7, focal_gamma=1.5, **given)
     yield cxent.cross_entropy_hvp(x, y, x, **given)
-    yield from cxent.token_logprobs(x, y, top_k=min(3, x.shape[axis]), temperature=0.5, **given)
+    yield from cxent.token_logprobs(x, y, top_k=min(3, x.shape[axis]), temperature=0.5, **given)[:6]
     yield from map(np.float64, cxent.perplexity(x, y, **given))
     for function, forward in (
         (cxent.softmax_backward, cxent.softmax),

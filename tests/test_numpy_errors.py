@@ -13,8 +13,10 @@ SMALL = 1e-300  # 0 in float32
 def calls(x, y, labels, weight, q):
     n = len(x)
     linear = cxent.linear_cross_entropy_with_grad
-    state = sharded.part(x, labels)
+    state = sharded.part(x, labels, for_smoothing=True)
+    smoothed = {"label_smoothing": 0.1, "z_loss": 1e-3}
     given = {"sample_weight": np.full(n, SMALL)}
+    temperatures = np.array([1e-30, 1e30, 1, 2, 1e-5, 3])
     return {
         "linear": lambda: linear(x, weight, labels, bias=np.full(len(weight), SMALL), **given),
         "linear sum": lambda: linear(x, weight, labels, reduction="sum", **given),
@@ -32,10 +34,24 @@ def calls(x, y, labels, weight, q):
         "scores": lambda: (cxent.token_logprobs(x, labels, top_k=3), cxent.perplexity(x, labels)),
         "calibration": lambda: (cxent.fit_temperature(x, labels), cxent.reliability(x, labels, temperature=0.01)),
         "calibration of two classes": lambda: cxent.binary_reliability(x, x > 0, temperature=0.01),
+        "nucleus": lambda: cxent.token_logprobs(x, labels, top_p=0.999),
+        "temperatures": lambda: (
+            cxent.softmax(x, temperature=temperatures),
+            cxent.log_softmax(x, temperature=temperatures),
+        ),
+        "scores with temperatures": lambda: cxent.token_logprobs(x, labels, top_p=1, temperature=temperatures),
+        "weighted perplexity": lambda: cxent.perplexity(x, labels, **given),
         "boosting": lambda: boosting.softmax_objective("xgboost")(labels, x, given["sample_weight"]),
         "sharded loss": lambda: sharded.loss(state, **given),
         "sharded softmax": lambda: (sharded.softmax(x, state), sharded.log_softmax(x, state)),
         "sharded grad": lambda: sharded.grad(x, state, labels, **given),
+        "sharded, smoothed": lambda: (
+            sharded.loss(state, **smoothed, **given),
+            sharded.grad(x, state, labels, **smoothed, **given),
+        ),
+        "merged, smoothed": lambda: sharded.merge(
+            *(sharded.part(x, labels, first_class=40 * k, for_smoothing=True) for k in range(3))
+        ),
     }
 
 
