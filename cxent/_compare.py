@@ -175,7 +175,7 @@ def compare_logits(
     ignored = options.scores.ignore_index
     counted: Any = ...  # an index of the rows: all of them
     if ids is not None:
-        labels, _, arrays.where = checked_ids(arrays, ignored, several=False)
+        labels, _, arrays.where, _ = checked_ids(arrays, ignored, several=False)
         arrays.target = labels[..., 0]
         if ignored is not None:
             counted = arrays.target != ignored

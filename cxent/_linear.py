@@ -328,7 +328,7 @@ def linear_token_logprobs(
     )
     arrays = layer_and(hidden, weight, bias, ids=ids)
     outputs, given = arrays.outputs, options.loss
-    candidates, several, _ = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
+    candidates, several, _, _ = checked_ids(outputs, given.ignore_index, top_k=options.top_k)
     layer = _Layer(arrays, _class_mask(where, outputs.shape.classes), options, progress)
     rows = score_rows(outputs.dtype, several, options.top_k)
     laid = lay_out(outputs.shape, [outputs.x], [candidates], rows=rows)

@@ -167,14 +167,31 @@ def score_options(
     ignore_index: SupportsIndex | None,
     workers: SupportsIndex | None,
     softcap: Real | None,
-    temperature: Real,
-) -> tuple[LossOptions, int]:
-    """The checked options of scores, and the number of largest logits to return."""
-    options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
-    return options, top_k if type(top_k) is int else _integer(top_k, "top_k", "an integer")
+    temperature: Temperature,
+    top_p: Real | None = None,
+) -> tuple[LossOptions, int, ArrayLike | None, float | None]:
+    """The checked options of scores, and the number of largest logits to return; the temperatures of the rows, if each
+    has its own; and the probability of the nucleus."""
+    number, by_row = _number_and_rows(temperature, softcap)
+    options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=number)
+    k = top_k if type(top_k) is int else _integer(top_k, "top_k", "an integer")
+    if top_p is None:
+        return options, k, by_row, None
+    return options, k, by_row, _real(top_p, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
 
 
-def number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:
+def softmax_options(
+    axis: Axis, workers: SupportsIndex | None, temperature: Temperature
+) -> tuple[Axes, int, float, ArrayLike | None]:
+    """The checked options of a softmax: the axes, the number of threads, and the temperature, or those of the rows."""
+    axes, threads = axes_and_threads(axis, workers)
+    if type(temperature) is float and temperature == 1:  # in small calls every check counts
+        return axes, threads, 1.0, None
+    number, by_row = _number_and_rows(temperature)
+    return axes, threads, checked_temperature(number), by_row
+
+
+def _number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:
     """One temperature for all rows, and None; or 1, and what is to be one for each row."""
     is_array = hasattr(temperature, "__array__") and not isinstance(temperature, np.generic)
     if not (is_array or isinstance(temperature, list | tuple)):
@@ -182,11 +199,6 @@ def number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tu
     if softcap is not None:
         raise ValueError(f"temperature must be one number with a softcap, got {type(temperature).__name__}")
     return 1.0, cast(ArrayLike, temperature)
-
-
-def checked_top_p(value: object) -> float:
-    """`top_p` as a number."""
-    return _real(value, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
 
 
 def fit_options(

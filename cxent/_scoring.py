@@ -12,9 +12,9 @@ from . import kernels
 from ._arrays import logits_and
 from ._layout import RowMemory, lay_out
 from ._nucleus import FEWEST, with_nucleus
-from ._options import checked_top_p, loss_options, number_and_rows, score_options
+from ._options import loss_options, score_options
 from ._results import rows_of
-from ._targets import checked_ids, row_temperatures, row_weights
+from ._targets import checked_ids
 from ._types import Array, Real, RowResults, Temperature
 
 _LOG_2 = 0.6931471805599453
@@ -199,17 +199,14 @@ def token_logprobs(
     array([[ 0,  1],
            [ 1, -1]])
     """
-    one, by_row = number_and_rows(temperature, softcap)
-    options, k = score_options(axis, top_k, ignore_index, workers, softcap, one)
-    share = None if top_p is None else checked_top_p(top_p)
+    options, k, by_row, share = score_options(axis, top_k, ignore_index, workers, softcap, temperature, top_p)
     if share is None and by_row is None:
         found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
         if found is not None:
             return TokenLogprobs(*found)
     arrays = logits_and("logits", logits, options.axis, ids=ids, where=where, temperatures=by_row)
     shape, dtype = arrays.shape, arrays.dtype
-    candidates, several, mask = checked_ids(arrays, options.ignore_index, top_k=k)
-    temperatures = row_temperatures(arrays)
+    candidates, several, mask, temperatures = checked_ids(arrays, options.ignore_index, top_k=k)
     largest = k if share is None else min(max(1, shape.classes), max(k, FEWEST))
     laid = lay_out(shape, [arrays.x, mask], [candidates, temperatures], rows=score_rows(dtype, several, largest))
     if shape.row_count:
@@ -299,8 +296,7 @@ def perplexity(
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
     arrays = logits_and("logits", logits, options.axis, ids=ids, sample_weight=sample_weight, where=where)
     shape, ignored = arrays.shape, options.ignore_index
-    labels, _, mask = checked_ids(arrays, ignored, several=False)
-    weights = row_weights(arrays)
+    labels, _, mask, weights = checked_ids(arrays, ignored, several=False)
     laid = lay_out(shape, [arrays.x, mask], [labels[..., 0], weights])
     nll = 0.0
     if shape.row_count:

@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, exponents_and_factors, gradients_and_results, logits_and
 from ._layout import lay_out
-from ._options import Axes, axes_and_threads, checked_temperature, number_and_rows, single_axis
+from ._options import Axes, axes_and_threads, single_axis, softmax_options
 from ._results import result_of, rows_of
-from ._targets import checked_mask, row_temperatures
+from ._targets import checked_mask, mask_and_temperatures
 from ._types import Array, Axis, Out, RowResults, Temperature
 
 
@@ -96,12 +96,12 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    axes, threads = axes_and_threads(axis, workers)
-    if type(temperature) is float and temperature == 1:
+    axes, threads, number, by_row = softmax_options(axis, workers, temperature)
+    if number == 1 and by_row is None:
         result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
         if result is not None:
             return result
-    return _like_logits("softmax", x, axes, temperature, where, out, threads)
+    return _like_logits("softmax", x, axes, number, by_row, where, out, threads)
 
 
 def log_softmax(
@@ -168,12 +168,12 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    axes, threads = axes_and_threads(axis, workers)
-    if type(temperature) is float and temperature == 1:
+    axes, threads, number, by_row = softmax_options(axis, workers, temperature)
+    if number == 1 and by_row is None:
         result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
         if result is not None:
             return result
-    return _like_logits("log_softmax", x, axes, temperature, where, out, threads)
+    return _like_logits("log_softmax", x, axes, number, by_row, where, out, threads)
 
 
 def logsumexp(
@@ -422,22 +422,27 @@ def softmax_jacobian(p: ArrayLike, axis: SupportsIndex = -1) -> Array:
 
 
 def _like_logits(
-    function: str, x: ArrayLike, axes: Axes, temperature: Temperature, where: ArrayLike | None, out: Out, threads: int
+    function: str,
+    x: ArrayLike,
+    axes: Axes,
+    temperature: float,
+    by_row: ArrayLike | None,
+    where: ArrayLike | None,
+    out: Out,
+    threads: int,
 ) -> Array:
     """The result of a kernel that returns an array of the logits' shape."""
-    one, by_row = number_and_rows(temperature)
-    divisor = checked_temperature(one)
     arrays = logits_and("x", x, axes, temperatures=by_row, where=where, out=out)
     shape = arrays.shape
-    mask = None if where is None else checked_mask(arrays.where, shape.whole)
+    mask, temperatures = mask_and_temperatures(arrays)
     laid = lay_out(
-        shape, [arrays.x, mask], [row_temperatures(arrays)],
+        shape, [arrays.x, mask], [temperatures],
         outputs=[True], result_dtype=arrays.result_dtype, out=out,
     )  # fmt: skip
     if shape.classes and shape.row_count:
         kernel = getattr(kernels.serving.of(arrays.dtype), function)
         (of_rows,) = laid.row_inputs
-        kernel(*laid.inputs, divisor if of_rows is None else of_rows, *laid.outputs, laid.past_caches, threads)
+        kernel(*laid.inputs, temperature if of_rows is None else of_rows, *laid.outputs, laid.past_caches, threads)
     return cast(Array, result_of(laid))
 
 

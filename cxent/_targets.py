@@ -46,7 +46,7 @@ def checked_targets(
         raise ValueError(
             f"{weight_name} must have shape {(shape.classes,)} (one weight per class), got {weights.shape}"
         )
-    rows = None if arrays.row_weights is None else row_weights(arrays)
+    rows = None if arrays.row_weights is None else _row_weights(arrays)
     where = None if arrays.where is None else checked_mask(arrays.where, shape.whole)
     return labels, probabilities, weights, rows, where
 
@@ -99,9 +99,9 @@ def require_binary_labels(labels: Array, ignore_index: int | None) -> None:
 
 def checked_ids(
     arrays: Arrays, ignore_index: int | None, *, several: bool = True, top_k: int = 0
-) -> tuple[Array, int | None, Array | None]:
-    """Class ids with an axis of candidates; the number of candidates, or None if that axis was not given; and the mask,
-    broadcast to the shape of the logits.
+) -> tuple[Array, int | None, Array | None, Array | None]:
+    """Class ids with an axis of candidates; the number of candidates, or None if that axis was not given; the mask,
+    broadcast to the shape of the logits; and the weights or the temperatures of the rows.
 
     `top_k` must not exceed the number of classes.
     """
@@ -110,16 +110,17 @@ def checked_ids(
     if not 0 <= top_k <= arrays.shape.classes:
         raise ValueError(f"top_k must be an integer from 0 to {arrays.shape.classes}, got {top_k}")
     where = None if arrays.where is None else checked_mask(arrays.where, arrays.shape.whole)
+    by_row = _row_weights(arrays) if arrays.temperatures is None else _row_temperatures(arrays)
     if ids.ndim == len(arrays.shape.rows):
-        return ids[..., np.newaxis], None, where
-    return ids, ids.shape[-1], where
+        return ids[..., np.newaxis], None, where, by_row
+    return ids, ids.shape[-1], where, by_row
 
 
 def targets_of_part(arrays: Arrays) -> tuple[Array | None, Array | None]:
     """Ids of classes that may be in another part, and the weights of rows. The mask is checked too."""
     check_mask(arrays)
     ids = None if arrays.target is None else _ids(arrays, "target").astype(_INT64)
-    return ids, row_weights(arrays)
+    return ids, _row_weights(arrays)
 
 
 def check_mask(arrays: Arrays) -> None:
@@ -198,13 +199,19 @@ def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
     return ids
 
 
-def row_weights(arrays: Arrays) -> Array | None:
+def mask_and_temperatures(arrays: Arrays) -> tuple[Array | None, Array | None]:
+    """The mask, broadcast to the shape of the logits, and the temperatures of the rows."""
+    mask = None if arrays.where is None else checked_mask(arrays.where, arrays.shape.whole)
+    return mask, _row_temperatures(arrays)
+
+
+def _row_weights(arrays: Arrays) -> Array | None:
     """The weights of the rows, in their shape."""
     weights = arrays.row_weights
     return None if weights is None else _broadcast(weights, arrays.shape.rows, "sample_weight", " (one weight per row)")
 
 
-def row_temperatures(arrays: Arrays) -> Array | None:
+def _row_temperatures(arrays: Arrays) -> Array | None:
     """The temperatures of the rows, in their shape."""
     given = arrays.temperatures
     return None if given is None else _broadcast(given, arrays.shape.rows, "temperature", " (one per row)")

@@ -40,9 +40,10 @@ maximum_signature_line_length = 70
 numpydoc_show_class_members = False
 # Not every function needs a See Also section or an extended summary, and summaries may be noun phrases.
 numpydoc_validation_checks = {"all", "SA01", "ES01", "SS05"}
+# Records, with a line per field.
 numpydoc_validation_exclude = {
-    r"\.(TokenLogprobs|Perplexity|Comparison|Estimate|LinearGradients|Part)\b"
-}  # records, with a line per field
+    r"\.(TokenLogprobs|Perplexity|Comparison|Estimate|TemperatureFit|Reliability|LinearGradients|Part)\b"
+}
 
 html_theme = "pydata_sphinx_theme"
 html_title = "cxent"

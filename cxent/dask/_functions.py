@@ -328,7 +328,7 @@ def token_logprobs(
     >>> rank, top_ids
     (array([2]), array([[3, 0]]))
     """
-    options, k = score_options(axis, top_k, ignore_index, 1, softcap, temperature)
+    options, k, _, _ = score_options(axis, top_k, ignore_index, 1, softcap, temperature)
     x, axis, dtype = _logits(logits, axis, "logits")
     given_ids = _given(ids, "ids")
     in_memory = logits_and("logits", _zeros(dtype, x.shape), axis, ids=_stand_in(given_ids))
