@@ -57,12 +57,13 @@ def cross_entropy(
 
     .. math::
 
-        x_j  &= u_j / T, \text{ or } k \tanh(u_j / (k T)) \text{ with a softcap } k \\
+        x_j  &= u_j / T \\
         q'_j &= w_j ((1 - \varepsilon) q_j + \varepsilon / C), \quad Q = \sum_j q'_j \\
         E    &= s (Q \, \mathrm{lse}(x) - \sum_j q'_j x_j) + s z \, \mathrm{lse}(x)^2
 
-    with temperature T, class weights w, label smoothing :math:`\varepsilon`, C classes, the row's sample weight s, and
-    z the factor `z_loss`. For a class index, q is one-hot. A focal factor multiplies the first term of E.
+    with temperature T, or :math:`x_j = k \tanh(u_j / (k T))` with a softcap k, class weights w, label smoothing
+    :math:`\varepsilon`, C classes, the row's sample weight s, and z the factor `z_loss`. For a class index, q is
+    one-hot. A focal factor multiplies the first term of E.
 
     Parameters
     ----------
@@ -237,7 +238,8 @@ def cross_entropy_with_grad(
 
     .. math::
 
-        \partial E / \partial x_j &= \frac{s}{D} (Q p_j - q'_j) + \frac{s}{D_z} 2 z \, \mathrm{lse}(x) p_j \\
+        \partial E / \partial x_j &= \frac{s}{D} (Q p_j - q'_j) \\
+        &\quad + \frac{s}{D_z} 2 z \, \mathrm{lse}(x) p_j \\
         \partial E / \partial u_j &= \frac{1}{T} (1 - (x_j / k)^2) \, \partial E / \partial x_j
 
     A focal factor multiplies the first term by :math:`v^{\gamma} + \gamma v^{\gamma-1} p_y E_0`, with
@@ -351,8 +353,8 @@ def cross_entropy_with_hess(
     .. math::
 
         k &= v^{\gamma} + \gamma v^{\gamma-1} p_y E \\
-        \partial^2 (v^\gamma E) / \partial x_j^2 &= k p_j (1 - p_j)
-        + \gamma v^{\gamma-1} p_y (2 - E + (\gamma - 1) p_y E / v) (p_j - \delta_j)^2
+        r &= \gamma v^{\gamma-1} p_y (2 - E + (\gamma - 1) p_y E / v) \\
+        \partial^2 (v^\gamma E) / \partial x_j^2 &= k p_j (1 - p_j) + r (p_j - \delta_j)^2
 
     Parameters
     ----------

@@ -202,7 +202,8 @@ def js_divergence(
 
     .. math::
 
-        \mathrm{JS}(p, q) &= \beta \, \mathrm{KL}(p, m) + (1 - \beta) \, \mathrm{KL}(q, m) \\
+        \mathrm{JS}(p, q) &= \beta \, \mathrm{KL}(p, m) \\
+        &\quad + (1 - \beta) \, \mathrm{KL}(q, m) \\
         m &= \beta p + (1 - \beta) q
 
     It is finite for any p and q, and at most log(2) for :math:`\beta = 1/2`.

@@ -138,7 +138,8 @@ def cross_entropy_from_probs_with_grad(
     Examples
     --------
     >>> from cxent import cross_entropy_from_probs_with_grad
-    >>> loss, grad = cross_entropy_from_probs_with_grad([[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]], [0, 1])
+    >>> probs = [[0.5, 0.25, 0.25], [0.1, 0.8, 0.1]]
+    >>> loss, grad = cross_entropy_from_probs_with_grad(probs, [0, 1])
     >>> print(loss.round(8))
     0.45814537
     >>> grad

@@ -3,10 +3,13 @@
 Each place summarises its classes as a `Part`, which holds a few numbers per row, whatever the number of classes. The
 parts are merged, and the merged part gives results for all classes::
 
-    parts = [sharded.part(x[:, a:b], target, first_class=a, classes=n) for a, b in ...]  # each where its logits are
-    whole = sharded.merge(*parts)                                      # small enough to send between processes
+    # in each process, which has the logits x of the classes from a
+    part = sharded.part(x, target, first_class=a, classes=n)
+    # anywhere: parts are small enough to send between processes
+    whole = sharded.merge(*parts)
     loss = sharded.loss(whole)
-    grad = sharded.grad(x[:, a:b], whole, target, first_class=a)       # for each part
+    # in each process again
+    grad = sharded.grad(x, whole, target, first_class=a)
 """
 
 from ._part import Part, merge, part

@@ -226,7 +226,10 @@ def merge(*parts: Part) -> Part:
     >>> import numpy as np
     >>> from cxent import logsumexp, sharded
     >>> logits = np.random.default_rng(0).standard_normal((3, 90))
-    >>> parts = [sharded.part(logits[:, a : a + 30], first_class=a, classes=90) for a in (0, 30, 60)]
+    >>> parts = [
+    ...     sharded.part(logits[:, a : a + 30], first_class=a, classes=90)
+    ...     for a in (0, 30, 60)
+    ... ]
     >>> whole = sharded.merge(*parts)
     >>> np.allclose(sharded.logsumexp(whole), logsumexp(logits))
     True

@@ -50,7 +50,10 @@ def logsumexp(p: Part) -> RowResults:
 def entropy(p: Part) -> RowResults:
     r"""The entropy of the softmax of each row, in nats.
 
-    .. math:: \mathrm{log1p}(\text{sumexp_m1}) - \text{shifted} / (1 + \text{sumexp_m1})
+    .. math::
+
+        & \mathrm{log1p}(\text{sumexp_m1}) \\
+        & \quad - \text{shifted} / (1 + \text{sumexp_m1})
 
     Parameters
     ----------
@@ -208,7 +211,8 @@ def softmax(
     Examples
     --------
     >>> from cxent import sharded
-    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> left = sharded.part([[0.0]])
+    >>> whole = sharded.merge(left, sharded.part([[0.0, 0.0, 0.0]], first_class=1))
     >>> sharded.softmax([[0.0]], whole)
     array([[0.25]])
     """
@@ -261,7 +265,8 @@ def log_softmax(
     Examples
     --------
     >>> from cxent import sharded
-    >>> whole = sharded.merge(sharded.part([[0.0]]), sharded.part([[0.0, 0.0, 0.0]], first_class=1))
+    >>> left = sharded.part([[0.0]])
+    >>> whole = sharded.merge(left, sharded.part([[0.0, 0.0, 0.0]], first_class=1))
     >>> sharded.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
