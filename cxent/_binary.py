@@ -410,6 +410,7 @@ def _of_labels(
         )
     if total is None:
         require_binary_labels(cast(Array, arrays.target), options.ignore_index)
+        raise ValueError("target must not change while the loss is computed")
     loss: Any = scalar(total if divisor else math.nan, dtype)
     if losses is not None:
         loss = losses.reshape(given.shape)[()]

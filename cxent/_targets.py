@@ -66,6 +66,8 @@ def checked_binary_targets(
         if ignore_index is not None or options.focal_gamma:
             name = "focal_gamma" if ignore_index is None else "ignore_index"
             raise ValueError(f"{name} needs labels, got target of dtype {target.dtype}: convert it with astype(int)")
+    elif target.dtype.kind == "b":
+        target = target.view(np.uint8) != 0  # (for NumPy, any byte but 0 is True)
     elif checks_labels:
         require_binary_labels(target, ignore_index)
     columns = shape[-1] if shape else 1
@@ -86,8 +88,6 @@ def checked_binary_targets(
 
 
 def require_binary_labels(labels: Array, ignore_index: int | None) -> None:
-    if labels.dtype.kind == "b":
-        return
     if not kernels.serving.float64.labels_in_range(labels.reshape(1, -1), 2, ignore_index):
         place = np.argwhere(((labels < 0) | (labels > 1)) & (labels != ignore_index))[0]
         found = labels[tuple(place)]

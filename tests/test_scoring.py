@@ -25,6 +25,7 @@ from layouts import logits_and_axes
 from mpmath import mp, mpf
 
 import cxent
+from cxent import kernels as levels
 from cxent import perplexity, token_logprobs
 
 # Around steps, stretches, the forms of batches, and counts that a vector cannot hold.
@@ -653,3 +654,44 @@ def test_a_memory_map_larger_than_the_memory(kernels, tmp_path):
         last = token_logprobs(logits[-2:], [7, 7], top_k=1)
     np.testing.assert_allclose(total.nll, (rows - 1) * np.log(128_256) - last.logprob[1], rtol=1e-6)
     assert last.rank.tolist() == [1, 1]
+
+
+def moments_of(kernels, x, temperature=1.0, where=None):
+    """The variance of the logits under their probabilities, and the sum of the squares of these, as kernels have it."""
+    rows = len(x)
+    shape = (rows, 1)
+    memory = [np.empty((*shape, 0), x.dtype), np.empty((*shape, 0), np.int64), np.empty(shape, x.dtype)]
+    memory += [np.empty(shape, x.dtype), None, None, np.empty((*shape, 2), x.dtype)]
+    mask = None if where is None else where.view(np.uint8)[:, :, np.newaxis]
+    ids = np.empty((*shape, 0), np.int64)
+    options = levels.ScoreOptions(None, 0.0, temperature)
+    kernels.of(x.dtype).token_logprobs(x[:, :, np.newaxis], mask, ids, options, *memory, None, 1)
+    return memory[-1][:, 0].T
+
+
+@pytest.mark.xfail(reason="compiled kernels: to be mended in put_moments", strict=False)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("classes", [3, 130])
+def test_rows_without_probabilities_have_no_moments(kernels, classes, dtype):
+    x = np.zeros((6, classes), dtype)
+    where = np.ones(x.shape, bool)
+    x[0, 1], x[1, 2], x[2], where[3] = np.nan, np.inf, -np.inf, False
+    for temperature in (1.0, 2.0, np.full((6, 1), 2, dtype)):
+        variance, squares = moments_of(kernels, x, temperature, where)
+        np.testing.assert_array_equal(np.isnan(variance), [True] * 4 + [False] * 2)
+        np.testing.assert_array_equal(np.isnan(squares), [True] * 4 + [False] * 2)
+
+
+@pytest.mark.xfail(reason="compiled kernels: to be mended in put_moments", strict=False)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_variance_far_below_the_square_of_the_mean_keeps_its_digits(kernels, dtype):
+    """The mean is that of the distances from the largest logit, which one class of many has."""
+    x = np.full((2, 50_000), -4, dtype)
+    x[:, 7] = 0
+    x[1, :7] = -5
+    exact = x.astype(np.longdouble)
+    p = np.exp(exact) / np.exp(exact).sum(axis=1, keepdims=True)
+    mean = (p * exact).sum(axis=1, keepdims=True)
+    variance, squares = moments_of(kernels, x)
+    np.testing.assert_allclose(variance, (p * (exact - mean) ** 2).sum(axis=1), rtol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(squares, (p * p).sum(axis=1), rtol=8 * np.finfo(dtype).eps)

@@ -68,7 +68,7 @@ def binary_cross_entropy(
         z = np.where(q == 1, x, -x)
         p, u, loss = _logistic(z), _logistic(-z), _softplus(-z)
         factor = np.where(q == 1, a, 1) * u**gamma
-        infinite = gamma**2 * loss == np.inf
+        infinite = max(1.0, gamma**2) * loss == np.inf
         slope = np.where(infinite, 1, gamma * p * loss + u)
         curvature = np.where(infinite, 0, p * (gamma**2 * p * loss + u * (2 * gamma + 1 - gamma * loss)))
         results = _product(factor, loss) + 0 * p, np.where(q == 1, -factor, factor) * slope, _product(factor, curvature)

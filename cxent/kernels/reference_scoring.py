@@ -56,7 +56,7 @@ def token_logprobs(
         p = e / (1 + rest)
         d = np.where(p == 0, 0, shifted)
         mean = sum_rows(p * d)
-        moments[...] = np.concatenate([sum_rows(p * d**2) - mean**2, sum_rows(p**2)], axis=-1)
+        moments[...] = np.concatenate([sum_rows(p * (d - mean) ** 2), sum_rows(p**2)], axis=-1)
     if state is not None:
         state[...] = np.concatenate(
             [
