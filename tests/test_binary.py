@@ -215,7 +215,6 @@ def test_special_values(dtype):
         np.testing.assert_array_equal(grad, [0, 0, 1, -1, np.nan])
 
 
-@pytest.mark.xfail(reason="compiled kernels: to be mended in binary.pxd", strict=False)
 @pytest.mark.parametrize(("dtype", "gamma"), [(np.float32, 1e-30), (np.float64, 1e-170)])
 def test_infinite_logits_with_a_tiny_focal_exponent(dtype, gamma):
     """The square of the exponent is 0 in this dtype, and the loss infinite."""

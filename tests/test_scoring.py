@@ -669,7 +669,6 @@ def moments_of(kernels, x, temperature=1.0, where=None):
     return memory[-1][:, 0].T
 
 
-@pytest.mark.xfail(reason="compiled kernels: to be mended in put_moments", strict=False)
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("classes", [3, 130])
 def test_rows_without_probabilities_have_no_moments(kernels, classes, dtype):
@@ -682,7 +681,6 @@ def test_rows_without_probabilities_have_no_moments(kernels, classes, dtype):
         np.testing.assert_array_equal(np.isnan(squares), [True] * 4 + [False] * 2)
 
 
-@pytest.mark.xfail(reason="compiled kernels: to be mended in put_moments", strict=False)
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_a_variance_far_below_the_square_of_the_mean_keeps_its_digits(kernels, dtype):
     """The mean is that of the distances from the largest logit, which one class of many has."""

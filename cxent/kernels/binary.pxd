@@ -169,7 +169,7 @@ cdef inline Outputs focal_loss(vec x, vec e, vec log_sum, vec q, vec a, real exp
     cdef vec factor = weight * power(u, maximum(zero, z) + log_sum, exponent)
     cdef vec slope = fma(gamma * p, loss, u)
     cdef vec curvature = p * fma(gamma * gamma * p, loss, u * fma(-gamma, loss, gamma + gamma + one))
-    is_infinite = equal(gamma * gamma * loss, broadcast(INFINITY))      # (then p is 0)
+    is_infinite = equal(maximum(one, gamma * gamma) * loss, broadcast(INFINITY))    # (then p is 0)
     slope = select(is_infinite, one, slope)
     curvature = select(is_infinite, zero, curvature)
     return Outputs(product(factor, loss) + zero * log_sum, select(is_one, -factor, factor) * slope,

@@ -138,23 +138,25 @@ cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum
 
 
 cdef inline void put_moments(Call* call, Block x, Block e, const real* m) noexcept nogil:
-    """The variance sum(p d^2) - sum(p d)^2, with d = x - m, and sum(p^2)."""
+    """The variance sum(p (x - mean)^2), so that no digits cancel, and sum(p^2)."""
     cdef Row_numbers* n = &call.n
     cdef Terms_of_batch of
+    cdef real mean[MOST_ROWS]
     cdef real squares[MOST_ROWS]
     cdef real collisions[MOST_ROWS]
-    cdef real mean, total, largest
+    cdef real total, largest
     cdef real* moments
     cdef Py_ssize_t r
-    take_terms(call, x, e, m, &of)
+    for r in range(call.batch.rows):
+        mean[r] = m[r] + n.shifted[r] / (n.c * (1 + n.sumexp_m1[r]))
+    take_terms(call, x, e, mean, &of)
     of.pending = NULL
     sum_rows(MOMENTS, &call.batch, &of, squares, collisions, NULL)
     for r in range(call.batch.rows):
         moments = call.scores.moments + 2 * (call.batch.first + r)
         total = 1 + n.sumexp_m1[r]
-        mean = n.shifted[r] / (n.c * total)
-        moments[0] = max(<real> 0, squares[r] / n.scales.largest[r] / total - mean * mean)
         largest = scalar(unbiased(broadcast(n.scales.largest[r])))
+        moments[0] = squares[r] / n.scales.largest[r] / total
         moments[1] = collisions[r] / n.scales.largest[r] / total / (largest * total)
 
 

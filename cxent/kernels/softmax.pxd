@@ -39,11 +39,12 @@ cdef inline void softmax_batch(Call* call) noexcept nogil:
     cdef real total[MOST_ROWS]
     cdef real lost[MOST_ROWS]
     cdef Row_factors* factors = &call.factors
-    cdef Block x = load_chosen(call, &call.x)
     cdef Terms_of_batch of
+    cdef Block x
     if are_alone(call):
         softmax_rows(call)
         return
+    x = load_chosen(call, &call.x)
     take_terms(call, x, x, m, &of)
     max_rows(&call.batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
