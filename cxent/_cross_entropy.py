@@ -353,8 +353,9 @@ def cross_entropy_with_hess(
     .. math::
 
         k &= v^{\gamma} + \gamma v^{\gamma-1} p_y E \\
-        r &= \gamma v^{\gamma-1} p_y (2 - E + (\gamma - 1) p_y E / v) \\
-        \partial^2 (v^\gamma E) / \partial x_j^2 &= k p_j (1 - p_j) + r (p_j - \delta_j)^2
+        r &= \gamma v^{\gamma-1} p_y (2 - E + (\gamma - 1) p_y E / v)
+
+        \partial^2 (v^\gamma E) / \partial x_j^2 = k p_j (1 - p_j) + r (p_j - \delta_j)^2
 
     Parameters
     ----------
