@@ -226,8 +226,8 @@ def test_special_values(classes, dtype, gamma):
     for values in (grad, hess):
         np.testing.assert_array_equal(values[0], 0)
         assert np.isnan(values[2:]).all()
-    assert_allclose(grad[1, 0], -1, rtol=1e-6)
-    assert_allclose(grad[1, 1:], 1 / (classes - 1), rtol=1e-6)
+    assert_allclose(grad[1, 0], -1, rtol=1e-5)
+    assert_allclose(grad[1, 1:], 1 / (classes - 1), rtol=1e-5)
     assert not np.isnan(hess[1]).any()
 
 
@@ -250,7 +250,8 @@ def test_rows_and_columns_agree(dtype, classes):
         assert_same_bits(found, expected)
     columns = cxent.cross_entropy_with_hess(np.ascontiguousarray(x.T), labels, axis=0, **options)
     for found, expected in zip(columns, (loss, grad.T, hess.T), strict=True):
-        assert_allclose(found, expected, rtol=30 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny)
+        eps = 30 * np.finfo(dtype).eps  # (the Hessian is a sum that cancels)
+        assert_allclose(found, expected, rtol=eps, atol=eps * abs(expected).max())
     given = x.copy()
     assert cxent.cross_entropy_with_grad(given, labels, out=given, **options)[1] is given
     assert_same_bits(given, cxent.cross_entropy_with_grad(x, labels, **options)[1])
