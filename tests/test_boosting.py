@@ -382,6 +382,34 @@ def test_newton_steps_of_a_focal_loss_are_downhill_and_no_longer_than_those_of_t
         assert_allclose(hess, least + np.abs(exact - least), rtol=1e-9, atol=1e-15)  # (XGBoost's is 1e-16 at least)
 
 
+@pytest.mark.parametrize("gamma", [1, 2, 5])
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_training_from_the_frequency_of_a_rare_class(library, gamma):
+    """From there the rare rows are badly wrong: with a floor of 1e-16 scores reach hundreds."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2000, 6))
+    y = (x[:, 0] + 0.5 * rng.standard_normal(2000) > 2.1).astype(int)
+    start = float(np.log(y.mean() / (1 - y.mean())))
+    objective = logistic_objective(library, focal_gamma=gamma)
+    if library == "xgboost":
+        import xgboost
+
+        matrix = xgboost.DMatrix(x, y)
+        booster = xgboost.train({"base_score": start, "nthread": 1}, matrix, 60, obj=objective)
+        scores = booster.predict(matrix, output_margin=True)
+    else:
+        import lightgbm
+
+        dataset = lightgbm.Dataset(x, y, init_score=np.full(2000, start))
+        settings = {"objective": objective, "verbosity": -1, "num_threads": 1}
+        scores = start + lightgbm.train(settings, dataset, 60).predict(x)
+    before, after = (
+        cxent.binary_cross_entropy(a, y, focal_gamma=gamma) for a in (np.full(2000, start), scores.astype(float))
+    )
+    assert after < 0.1 * before
+    assert np.abs(scores).max() < 20
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"class_weight": [1, 0.5, 3]}, {"label_smoothing": 0.1}, {"focal_gamma": 2}], ids=str
 )
