@@ -487,7 +487,9 @@ def test_gradients_in_the_place_of_the_logits_or_of_the_mask(classes, dtype):
 
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("dtype", HALVES)
-def test_half_precision_is_that_of_float32_rounded(dtype, name):
+def test_half_precision_is_that_of_float32_rounded(dtype, name, kernels):
+    if kernels.name == "python":
+        pytest.skip("the reference computes in float64, and rounds once")
     for classes in (3, 40, 200):
         case = Masked(classes, np.float32)
         x = case.garbage.astype(dtype)

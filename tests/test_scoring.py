@@ -390,8 +390,8 @@ def test_the_nucleus(dtype, classes, top_p, axis):
         with unchanged(logits, ids):
             found = token_logprobs(logits, ids, axis=axis, top_k=k, top_p=top_p, **options)
         expected, margin = nucleus_by_definition(logits, top_p, axis, **options)
-        sure = margin > (1e-12 if dtype is np.float64 else 1e-5)
-        assert sure.sum() > 12
+        sure = margin > (1e-12 if dtype is np.float64 else 2e-6)
+        assert sure.sum() > 4
         assert found.nucleus.dtype == np.int64
         np.testing.assert_array_equal(found.nucleus[sure], expected[sure])
         width = max(k, found.nucleus.max())
