@@ -52,7 +52,7 @@ def test_the_temperature_of_scipy(case, dtype):
     logits, target = labelled(*case, dtype)
     found = fit_temperature(logits, target)
     temperature, loss = best_by_search(logits, target)
-    assert found.converged and found.iterations <= 12
+    assert found.converged and found.iterations <= 16
     # Where x / T hardly varies, rounding errors of float32 are a larger part of the slope.
     nearly_noise = case == CASES["nearly noise"] and dtype is not np.float64
     np.testing.assert_allclose(found.temperature, temperature, rtol=1e-5 if nearly_noise else 1e-6)

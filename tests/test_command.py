@@ -227,8 +227,10 @@ def test_ctrl_c(tmp_path):
     large = np.lib.format.open_memmap(tmp_path / "large.npy", "w+", np.float32, (20_000, 100_000))  # (takes no room)
     del large
     program = """if True:
+        import signal
         import sys
         from cxent import __main__, _command
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # (a shell's background ignores it)
         compare = _command.compare_logits
         def compare_logits(*arguments, **options):
             report = lambda done, total: done < 500 and print("started", file=sys.stderr, flush=True)
