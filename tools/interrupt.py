@@ -17,6 +17,7 @@ import cxent
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # (a shell's background ignores it)
     times = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     rng = np.random.default_rng(0)
     logits = rng.standard_normal((4_000, 1_000)).astype(np.float32)
