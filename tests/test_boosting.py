@@ -436,6 +436,7 @@ def test_with_two_classes_both_hessians_of_xgboost_are_one():
         assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -80,6 +80,7 @@ def run(tmp_path, compiler, environment):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_flags_that_the_compiler_does_not_know_are_left_out(tmp_path):
     done, asked = build(tmp_path, "baseline", refused=["-fno-ipa-cp-clone"], ignored="-fno-unswitch-loops")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -136,6 +136,7 @@ def masks(shape, axis):
     return [whole, of_classes, of_rows, rng.random(shape[-1:]) < 0.6, np.array(True)]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
 @pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
 def test_masks(dtype, shape, axis, name, chunks):

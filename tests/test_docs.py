@@ -52,7 +52,11 @@ def test_docstrings(module):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("page", WITH_SNIPPETS, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=pytest.mark.slow) if page.name == "boosting.md" else page for page in WITH_SNIPPETS],
+    ids=lambda page: page.name,
+)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     results = doctest.testfile(str(page), module_relative=False)

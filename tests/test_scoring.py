@@ -455,6 +455,7 @@ def test_the_nucleus_of_one_row_and_of_none():
     assert token_logprobs(np.zeros((2, 3)), [0, 0]).nucleus is None
 
 
+@pytest.mark.slow
 def test_a_nucleus_takes_little_memory(kernels, monkeypatch):
     """Beside its result: some blocks of rows."""
     if kernels.name == "python":

@@ -435,6 +435,7 @@ def test_smoothed_losses_of_many_parts_are_as_accurate_as_those_of_one(dtype, at
             assert ulps_off(sharded.loss(p, label_smoothing=smoothing), true, true, dtype) <= 8
 
 
+@pytest.mark.slow
 def test_distances_are_merged_without_an_error():
     """Of 4,096 parts, the sum of what is known of them."""
     rng = np.random.default_rng(12)
