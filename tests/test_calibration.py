@@ -301,7 +301,7 @@ def test_two_classes(temperature, dtype):
     np.testing.assert_allclose([2 * found.brier, found.loss], [both.brier, both.loss], rtol=1e-5)
     assert found.count.sum() == both.count.sum() == 4 * ((weights > 0).sum() - (weights[3] > 0))
     counts = (labels >= 0) & (weights > 0)[:, np.newaxis]
-    p = 1 / (1 + np.exp(-np.where(counts, scores, 0).astype(np.float64) / temperature))
+    p = 1 / (1 + np.exp(-np.where(counts, scores.astype(np.float64), 0) / temperature))
     places = np.where(counts, np.ceil(6 * p).astype(int) - 1, -1)
     w = np.broadcast_to(weights[:, np.newaxis], places.shape)
     for b in range(6):

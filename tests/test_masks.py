@@ -510,7 +510,7 @@ def test_scores(dtype, classes, candidates):
     chosen = np.flatnonzero(case.mask[1])
     x[1, chosen[len(chosen) // 2 :]] = -np.inf
     x[1, chosen[0]] = 1
-    x[2] = np.where(case.mask[2], -np.inf, x[2])
+    x[2, case.mask[2]] = -np.inf
     ids = case.labels if candidates is None else case.rng.integers(0, classes, (ROWS, candidates))
     k = min(classes, 5)
     options = {"temperature": 0.8, "softcap": 20.0} if dtype is np.float64 else {}
