@@ -130,8 +130,8 @@ def token_logprobs(
     TokenLogprobs
         A named tuple of logprob, rank, entropy, logsumexp, top_ids, top_logprobs and nucleus. The top ids and their
         log-probabilities are None if `top_k` is 0 and there is no `top_p`; nucleus is None without `top_p`. For
-        one-dimensional logits, the results of the row are scalars. (Results are of single rows and tokens, so there is
-        no `sample_weight`; `perplexity` has one.)
+        one-dimensional logits, the results of the row are scalars. Results are of single rows and tokens, so there is
+        no `sample_weight`; `perplexity` has one.
 
     Raises
     ------
@@ -260,7 +260,7 @@ def perplexity(
         Weight of each token, in a shape that broadcasts to that of the ids. `tokens` is then the sum of the weights of
         the tokens that count.
     temperature : float, default 1
-        Logits are divided by it. (With one for each row, add up the log-probabilities of `token_logprobs`.)
+        Logits are divided by it. With one for each row, add up the log-probabilities of `token_logprobs`.
     softcap : float, optional
         Bound that logits approach smoothly.
     ignore_index : int, optional
