@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any, SupportsIndex, cast
 
 import numpy as np
@@ -201,7 +200,7 @@ def binary_cross_entropy(
     >>> print(binary_cross_entropy(scores, [1, 0, 0], pos_weight=2.0).round(6))
     13.522373
     """
-    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     return _of_labels(logits, target, pos_weight, sample_weight, options, 0)[0]
 
 
@@ -267,7 +266,7 @@ def binary_cross_entropy_with_grad(
     >>> print(loss.round(6), grad.round(6))
     0.220095 [-0.059601  0.134471]
     """
-    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     loss, (grad, _) = _of_labels(logits, target, pos_weight, sample_weight, options, 1, out)
     return loss, grad
 
@@ -336,29 +335,9 @@ def binary_cross_entropy_with_hess(
     >>> hess.round(6)
     array([0.104994, 0.196612])
     """
-    options = _options_of(reduction, ignore_index, workers, label_smoothing, focal_gamma)
+    options = binary_options(reduction, ignore_index, workers, label_smoothing, focal_gamma)
     loss, (grad, hess) = _of_labels(logits, target, pos_weight, sample_weight, options, 2, out)
     return loss, grad, hess
-
-
-# Cached, since the checks would take a fifth of a small call. Typed, since False is not 0.0.
-_known_options: Callable[..., BinaryOptions] = lru_cache(maxsize=64, typed=True)(binary_options)
-
-
-def _options_of(
-    reduction: Reduction,
-    ignore_index: SupportsIndex | None,
-    workers: SupportsIndex | None,
-    label_smoothing: Real,
-    focal_gamma: Real,
-) -> BinaryOptions:
-    """The checked options."""
-    given = reduction, ignore_index, thread_count(workers), label_smoothing, focal_gamma
-    try:
-        return _known_options(*given)
-    except Exception:  # an option is invalid, and perhaps not hashable: the check below raises its error
-        pass
-    return binary_options(*given)
 
 
 def _logistic(function: str, x: ArrayLike, out: Out, threads: int) -> Array:
