@@ -9,6 +9,7 @@ The compiled modules are imported here, unguarded: where one is missing, nothing
 named in the last lines. Where not all levels were built, ``CXENT_BUILD_LEVELS`` says which, as it did to the build.
 """
 
+import inspect
 import os
 import sysconfig
 from collections import Counter, defaultdict
@@ -62,9 +63,10 @@ def close_the_short_way(monkeypatch):
     """A function after which plain arrays go the general way too."""
 
     def close():
-        for module in cxent.kernels.serving[1:]:
-            for name in [name for name in vars(module) if name.startswith("plain_")]:
-                monkeypatch.setattr(module, name, lambda *_: None)
+        for of_dtype in cxent.kernels.serving[1:]:
+            owner = of_dtype if inspect.ismodule(of_dtype) else type(of_dtype)
+            for name in [name for name in dir(owner) if name.startswith("plain_")]:
+                monkeypatch.setattr(owner, name, lambda *_: None)
 
     return close
 

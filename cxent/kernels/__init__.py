@@ -85,18 +85,28 @@ def for_plain(x: Any) -> ModuleType:
     return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
 
 
-# Slowest first: the name, the x86-64 level that it needs (0: no compiled code at all), and its modules.
+# Slowest first: the name, and the x86-64 level that it needs (0: no compiled code at all).
 _LEVELS = {
-    "python": (0, ("reference", "reference")),
-    "baseline": (1, ("float32", "float64")),
-    "v3": (3, ("float32_v3", "float64_v3")),
-    "v4": (4, ("float32_v4", "float64_v4")),
+    "python": 0,
+    "baseline": 1,
+    "v3": 3,
+    "v4": 4,
 }
 
 
 def load(name: str) -> Kernels:
     """The kernels of that name."""
-    return Kernels(name, *(import_module("." + module, __name__) for module in _LEVELS[name][1]))
+    if name == "python":
+        reference = import_module(".reference", __name__)
+        return Kernels(name, reference, reference)
+    return Kernels(name, *(_entry_points(dtype, name) for dtype in ("float32", "float64")))
+
+
+@lru_cache(maxsize=None)
+def _entry_points(dtype: str, level: str) -> Any:
+    """Those of a dtype, which compute with the kernels of a level."""
+    kernels = import_module(f".{dtype}_{level}", __name__)
+    return import_module(f".{dtype}", __name__).EntryPoints(kernels.level)
 
 
 def supported() -> list[str]:
@@ -105,7 +115,7 @@ def supported() -> list[str]:
         from .cpu import x86_level
     except ImportError:  # as with the kernels: without a compiled module there are the pure ones
         return ["python"]
-    return [name for name, (level, _) in _LEVELS.items() if level <= x86_level()]
+    return [name for name, level in _LEVELS.items() if level <= x86_level()]
 
 
 def fused() -> list[str]:

@@ -92,12 +92,24 @@ cdef inline Block block_from(Block block, Py_ssize_t row, Py_ssize_t c) noexcept
     return Block(block.start + row + c * block.step, block.strip, block.step)
 
 
+cdef inline flattened store_in_part(const Lines* lines, vec* block, Py_ssize_t present) noexcept nogil:
+    """The first classes of rows, fewer than W of them or shorter than a block."""
+    cdef real copy[W * BLOCK]
+    cdef Py_ssize_t k
+    store_block(copy, BLOCK * sizeof(real), block)
+    for k in range(min(<Py_ssize_t> W, lines.rows)):
+        if present == BLOCK:    # (a size that compilers know is a move, any other a call)
+            memcpy(lines.start + k * lines.stride, copy + k * BLOCK, BLOCK * sizeof(real))
+        else:
+            memcpy(lines.start + k * lines.stride, copy + k * BLOCK, present * sizeof(real))
+
+
 cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, Block x, Block y, const real* w, Factors f,
                                 const Lines* lines) noexcept nogil:
     """The same of W rows and `width` classes, from columns to the array, transposed in registers."""
     cdef Py_ssize_t present = min(width, lines.classes)
-    cdef real copy[W * BLOCK]
     cdef vec block[W]
+    cdef vec kept[W]
     cdef vec y_part = broadcast(0), w_part = broadcast(0)
     cdef Py_ssize_t k
     for k in range(width):
@@ -115,12 +127,9 @@ cdef inline void apply_to_lines(Py_ssize_t width, Formula formula, Block x, Bloc
     elif lines.are_whole:   # what goes beyond a short row is written again with the next
         store_block(lines.start, lines.stride, block)
     else:
-        store_block(copy, BLOCK * sizeof(real), block)
-        for k in range(min(<Py_ssize_t> W, lines.rows)):
-            if present == BLOCK:    # (a size that compilers know is a move, any other a call)
-                memcpy(lines.start + k * lines.stride, copy + k * BLOCK, BLOCK * sizeof(real))
-            else:
-                memcpy(lines.start + k * lines.stride, copy + k * BLOCK, present * sizeof(real))
+        for k in range(width):  # (lest the block itself be in memory)
+            kept[k] = block[k]
+        store_in_part(lines, kept, present)
 
 
 cdef inline void apply_transposed(Formula formula, const Batch* batch, Block x, Block y, const real* w,

@@ -1,41 +1,40 @@
-"""The entry point of divergences."""
+cdef class Divergences(AtLevel):
+    """The entry point of divergences."""
 
-from cxent.kernels.divergence cimport Comparison, FORWARD, JENSEN_SHANNON, REVERSE, divergence_batch
-
-
-def divergence(
-    str comparison,     # IN   forward, reverse or jensen-shannon
-    double beta,        # IN   the share of p in the mixture, in the last case
-    x,                  # IN   (outer, classes, inner), the logits of p
-    y,                  # IN   (outer, classes, inner), the logits of q
-    mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
-    row_weights,        # IN   (outer, inner), or None
-    double temperature,     # IN
-    double divisor,     # IN
-    losses,             # OUT  (outer, inner), or None
-    grad,               # OUT  (outer, classes, inner), may be x or y; or None
-    int threads,        # IN   that may compute, at least 1
-    /,
-):
-    """Returns sum(losses), which are s / divisor * KL(p, q) forward, KL(q, p) reverse, and for Jensen-Shannon
-    beta * KL(p, m) + (1 - beta) * KL(q, m), m = beta * p + (1 - beta) * q. The gradient is that with respect to y.
-    """
-    cdef Call call
-    begin_with(&call, x)
-    call.comparison = {"forward": FORWARD, "reverse": REVERSE, "jensen-shannon": JENSEN_SHANNON}[comparison]
-    call.beta = beta
-    call.y = rows_of(&call.batch, y)
-    call.mask = rows_of(&call.batch, mask)
-    call.x.direct = call.y.direct = call.mask.direct = False  # all are changed in tiles
-    call.spare.origin = call.x.origin  # (a tile alone)
-    if grad is not None and call.comparison != FORWARD:
-        call.v.origin = call.x.origin  # (another)
-    call.loss.row_weights = values_of(row_weights)
-    call.loss.temperature, call.loss.divisor = temperature, divisor
-    call.loss.losses = values_of(losses)
-    call.out = rows_of(&call.batch, grad)
-    call.threads = threads
-    call.has_losses = True
-    with nogil:
-        run(&call, divergence_batch)
-    return call.sum
+    def divergence(
+        self,
+        str comparison,     # IN   forward, reverse or jensen-shannon
+        double beta,        # IN   the share of p in the mixture, in the last case
+        x,                  # IN   (outer, classes, inner), the logits of p
+        y,                  # IN   (outer, classes, inner), the logits of q
+        mask,               # IN   (outer, classes, inner) of uint8, 1 for what takes part; or None
+        row_weights,        # IN   (outer, inner), or None
+        double temperature,     # IN
+        double divisor,     # IN
+        losses,             # OUT  (outer, inner), or None
+        grad,               # OUT  (outer, classes, inner), may be x or y; or None
+        int threads,        # IN   that may compute, at least 1
+        /,
+    ):
+        """Returns sum(losses), which are s / divisor * KL(p, q) forward, KL(q, p) reverse, and for Jensen-Shannon
+        beta * KL(p, m) + (1 - beta) * KL(q, m), m = beta * p + (1 - beta) * q. The gradient is that with respect to y.
+        """
+        cdef Call call
+        begin_with(&call, x)
+        call.comparison = {"forward": FORWARD, "reverse": REVERSE, "jensen-shannon": JENSEN_SHANNON}[comparison]
+        call.beta = beta
+        call.y = rows_of(&call.batch, y)
+        call.mask = rows_of(&call.batch, mask)
+        call.x.direct = call.y.direct = call.mask.direct = False  # all are changed in tiles
+        call.spare.origin = call.x.origin  # (a tile alone)
+        if grad is not None and call.comparison != FORWARD:
+            call.v.origin = call.x.origin  # (another)
+        call.loss.row_weights = values_of(row_weights)
+        call.loss.temperature, call.loss.divisor = temperature, divisor
+        call.loss.losses = values_of(losses)
+        call.out = rows_of(&call.batch, grad)
+        call.threads = threads
+        call.has_losses = True
+        with nogil:
+            self.level.run(&call, self.level.divergence)
+        return call.sum

@@ -1,1 +1,1 @@
-include "entry.pyx"
+include "level.pxi"

@@ -2,11 +2,9 @@
 
 The checks and views of a call take 15 microseconds, as long as the arithmetic of 40,000 numbers. These functions are a
 shorter way, of one or two, for what most calls bring, plain arrays: in C order with the classes last, and no larger
-than the caches. For all else they return None, and the general way is taken. (They are included in `entry.pyx`: a
-`.pxd` cannot hold what they keep of NumPy.)
+than the caches. For all else they return None, and the general way is taken. (Included, since a `.pxd` cannot hold what
+they keep of NumPy.)
 """
-
-from cxent.kernels.batch cimport Storage
 
 cdef enum:
     PLAIN_BYTES = (1 << 25) - 1     # of larger arrays, the results are written past the caches
@@ -99,13 +97,13 @@ cdef inline void begin_plain(Call* call, const Plain* x, int threads) noexcept n
     call.threads = threads
 
 
-cdef int run_plain(Call* call, Compute compute) except -1:
+cdef int run_plain(const Level* level, Call* call, Compute compute) except -1:
     """Compute all batches: without the GIL, unless they are sooner computed than it is let go."""
     if call.threads == 1 and call.batch.total * call.batch.classes < SMALL_SIZE:
-        run(call, compute)
+        level.run(call, compute)
     else:
         with nogil:
-            run(call, compute)
+            level.run(call, compute)
     return 0
 
 
@@ -162,7 +160,7 @@ cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_m
     return True
 
 
-cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
+cdef object softmax_of_plain(const Level* level, x, axis, where, out, int threads, bint of_log):
     cdef Plain plain_x, plain_mask, plain_out
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
@@ -178,23 +176,13 @@ cdef object softmax_of_plain(x, axis, where, out, int threads, bint of_log):
     if of_log:
         if call.batch.columns:
             call.spare.origin = call.x.origin   # (a tile alone)
-        run_plain(&call, log_softmax_batch)
+        run_plain(level, &call, level.log_softmax)
     else:
-        run_plain(&call, softmax_batch)
+        run_plain(level, &call, level.softmax)
     return out
 
 
-def plain_softmax(x, axis, where, out, int threads, /):
-    """The softmax of a plain array over its last axis."""
-    return softmax_of_plain(x, axis, where, out, threads, False)
-
-
-def plain_log_softmax(x, axis, where, out, int threads, /):
-    """The log-softmax of a plain array over its last axis."""
-    return softmax_of_plain(x, axis, where, out, threads, True)
-
-
-cdef object backward_of_plain(Compute compute, grad_output, output, axis, where, out, int threads):
+cdef object backward_of_plain(const Level* level, Compute compute, grad_output, output, axis, where, out, int threads):
     cdef Plain plain_g, plain_y, plain_mask, plain_out
     cdef Call call
     if (type(output) is not ndarray or output.dtype is not real_dtype or not is_plain(output, &plain_y)
@@ -211,40 +199,7 @@ cdef object backward_of_plain(Compute compute, grad_output, output, axis, where,
         if not set_plain_mask(&call, where, &plain_g, &plain_mask) or not are_distant(&plain_mask, &plain_out):
             return None
         call.y.direct = False
-    run_plain(&call, compute)
-    return out
-
-
-def plain_softmax_backward(grad_output, output, axis, where, out, int threads, /):
-    """The gradient through the softmax of a plain array over its last axis."""
-    return backward_of_plain(softmax_backward_batch, grad_output, output, axis, where, out, threads)
-
-
-def plain_log_softmax_backward(grad_output, output, axis, where, out, int threads, /):
-    """The gradient through its log-softmax."""
-    return backward_of_plain(log_softmax_backward_batch, grad_output, output, axis, where, out, threads)
-
-
-def plain_softmax_jacobian(p, axis, /):
-    """The Jacobian of the softmax of a plain array over its last axis."""
-    cdef Plain plain_p, plain_out
-    cdef const real* row
-    cdef real* line
-    cdef real one = 1
-    cdef Py_ssize_t n, r, i, j
-    if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
-            or plain_p.ndim == MOST_AXES or plain_p.size * plain_p.classes * plain_p.itemsize > PLAIN_BYTES):
-        return None
-    n = plain_p.classes
-    out = new_array((*p.shape, n), real_dtype, NATIVE, &plain_out)
-    line = <real*> plain_out.start
-    for r in range(plain_p.size // n):
-        row = <const real*> plain_p.start + r * n
-        for i in range(n):
-            for j in range(n):
-                line[j] = -row[i] * row[j]
-            line[i] = row[i] * (one - row[i])
-            line += n
+    run_plain(level, &call, compute)
     return out
 
 
@@ -261,19 +216,7 @@ cdef object row_results(out):
     return out if out is None or out.ndim > 0 else out[()]
 
 
-def plain_logsumexp(x, axis, int threads, /):
-    """The logsumexp of a plain array over its last axis."""
-    cdef Plain plain_x
-    cdef Call call
-    if not are_plain_logits(x, axis, &plain_x):
-        return None
-    begin_plain(&call, &plain_x, threads)
-    out = plain_row_results(x, &plain_x, &call.values)
-    run_plain(&call, logsumexp_batch)
-    return row_results(out)
-
-
-cdef bint set_plain_target(Call* call, target, options, x, const Plain* plain_x, Plain* plain_target) except -1:
+cdef bint set_plain_target(const Level* level, Call* call, target, options, x, const Plain* plain_x, Plain* plain_target) except -1:
     """Whether it is a plain array of probabilities in the dtype of x, or of labels that are classes or ignored."""
     cdef Labels labels
     if type(target) is not ndarray:
@@ -295,7 +238,7 @@ cdef bint set_plain_target(Call* call, target, options, x, const Plain* plain_x,
     labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
     labels.dtype = integer
     set_ignored(&labels, options.ignore_index)
-    if not are_in_range(&labels, call.batch.total, 1, call.batch.classes):
+    if not level.are_in_range(&labels, call.batch.total, 1, call.batch.classes):
         return False
     call.loss.labels = labels
     return True
@@ -312,13 +255,13 @@ cdef void set_plain_options(Call* call, options) except *:
     call.loss.temperature = options.temperature
 
 
-cdef bint are_plain_weights(weight, Plain* plain) except -1:
+cdef bint are_plain_weights(const Level* level, weight, Plain* plain) except -1:
     """Whether it is a plain array of finite numbers in this module's dtype."""
     return (type(weight) is ndarray and weight.dtype is real_dtype and is_plain(weight, plain)
-            and all_finite(<const real*> plain.start, plain.size))
+            and level.are_finite(<const real*> plain.start, plain.size))
 
 
-cdef bint set_divisors(Call* call) noexcept nogil:
+cdef bint set_divisors(const Level* level, Call* call) noexcept nogil:
     """What a mean is divided by; returns whether it can be."""
     cdef Weights weights
     cdef double sums[2]
@@ -329,12 +272,12 @@ cdef bint set_divisors(Call* call) noexcept nogil:
     if weights.w == NULL and weights.row_weights.origin == NULL and not weights.labels.ignoring:
         call.loss.divisor = call.loss.z_divisor = <double> call.batch.total
         return True
-    sum_weights(&weights, 1, 1, sums)
+    level.sum_weights(&weights, 1, 1, sums)
     call.loss.divisor, call.loss.z_divisor = sums[0], sums[1]
     return can_divide(sums[0]) and can_divide(sums[1])
 
 
-cdef object loss_of_plain(Compute compute, x, target, where, weight, row_weight, options, out, int threads,
+cdef object loss_of_plain(const Level* level, Compute compute, x, target, where, weight, row_weight, options, out, int threads,
                           bint with_lse, bint with_grad, bint with_hess):
     """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
     cdef Plain plain_x, plain_target, plain_mask, plain_w, plain_s, plain_grad, plain_hess
@@ -344,23 +287,23 @@ cdef object loss_of_plain(Compute compute, x, target, where, weight, row_weight,
         return None
     begin_plain(&call, &plain_x, threads)
     set_plain_options(&call, options)
-    if (not set_plain_target(&call, target, options, x, &plain_x, &plain_target)
+    if (not set_plain_target(level, &call, target, options, x, &plain_x, &plain_target)
             or not set_plain_mask(&call, where, &plain_x, &plain_mask)
             or (call.loss.gamma != 0 and call.y.origin != NULL)):
         return None
     if weight is not None:
-        if not are_plain_weights(weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:
+        if not are_plain_weights(level, weight, &plain_w) or plain_w.ndim != 1 or plain_w.size != call.batch.classes:
             return None
         call.loss.w = <const real*> plain_w.start
         if ((call.loss.smoothing != 0 or call.loss.labels.at.origin == NULL)
-                and exponent_of_largest(call.loss.w, plain_w.size) != 0):
+                and level.exponent_for_products(call.loss.w, plain_w.size) != 0):
             return None
     if row_weight is not None:
-        if not are_plain_weights(row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
+        if not are_plain_weights(level, row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
             return None
         call.loss.row_weights = values_at(plain_s.start, plain_s.itemsize, plain_s.itemsize)
     reduction = options.reduction
-    if reduction == "mean" and not set_divisors(&call):
+    if reduction == "mean" and not set_divisors(level, &call):
         return None
     if weight is None and call.loss.smoothing != 0:
         weight = new_array(call.batch.classes, real_dtype, NATIVE, &plain_w)
@@ -383,24 +326,18 @@ cdef object loss_of_plain(Compute compute, x, target, where, weight, row_weight,
         losses = plain_row_results(x, &plain_x, &call.loss.losses)
     if with_lse:
         lse = plain_row_results(x, &plain_x, &call.loss.lse)
-    complete_loss(&call)
-    if compute == from_probs_batch:
+    complete_loss(level, &call)
+    if compute == level.from_probs:
         call.spare.origin = call.y.origin   # (a tile alone)
-    run_plain(&call, compute)
+    run_plain(level, &call, compute)
     loss = real_type(<real> call.sum) if losses is None else row_results(losses)
     return loss, grad, hess, row_results(lse)
 
 
-def plain_cross_entropy(logits, target, where, weight, row_weight, options, out, int threads, bint with_lse,
-                        bint with_grad, bint with_hess, /):
-    """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
-    return loss_of_plain(cross_entropy_batch, logits, target, where, weight, row_weight, options, out, threads,
-                         with_lse, with_grad, with_hess)
-
-
-def plain_from_probs(probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
-    """The same of predicted probabilities."""
-    if type(probs) is not ndarray or probs.dtype is not real_dtype:
-        return None
-    return loss_of_plain(from_probs_batch, probs, target, None, weight, row_weight, options, out, threads, False,
-                         with_grad, False)
+cdef object plain_row_array(x, const Plain* plain_x, dtype, Py_ssize_t count, void** start):
+    """Memory for `count` numbers of each row; for one, if it is 0."""
+    cdef Plain plain_out
+    shape = x.shape[:plain_x.ndim - 1]
+    out = new_array(shape if count == 0 else (*shape, count), dtype, NATIVE, &plain_out)
+    start[0] = plain_out.start
+    return out

@@ -193,7 +193,7 @@ cdef inline void add_tail(Terms terms, const Batch* batch, Numbers of, const vec
                 add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
 
 
-cdef inline void move_sums(Sum* sums, Py_ssize_t count, Sum* whole) noexcept nogil:
+cdef inline flattened move_sums(Sum* sums, Py_ssize_t count, Sum* whole) noexcept nogil:
     """Add a run's sums to those of the whole row, before what rounding takes from them needs digits that it has not."""
     cdef Py_ssize_t k
     for k in range(count):
@@ -212,7 +212,7 @@ cdef inline Numbers numbers_from(Numbers of, Py_ssize_t n) noexcept nogil:
     return of
 
 
-cdef inline void shift_run(const real* x, Py_ssize_t n, vec shift, real* shifted) noexcept nogil:
+cdef inline flattened shift_run(const real* x, Py_ssize_t n, vec shift, real* shifted) noexcept nogil:
     cdef Py_ssize_t k
     for k in range((n + W - 1) // W):
         store(shifted + k * W, load_first(x + k * W, n - k * W, broadcast(0)) - shift)

@@ -1,0 +1,64 @@
+cdef class PlainCalls(AtLevel):
+    """The shorter ways of plain arrays, which return None for all other arrays."""
+
+    def plain_softmax(self, x, axis, where, out, int threads, /):
+        """The softmax of a plain array over its last axis."""
+        return softmax_of_plain(self.level, x, axis, where, out, threads, False)
+
+    def plain_log_softmax(self, x, axis, where, out, int threads, /):
+        """The log-softmax of a plain array over its last axis."""
+        return softmax_of_plain(self.level, x, axis, where, out, threads, True)
+
+    def plain_softmax_backward(self, grad_output, output, axis, where, out, int threads, /):
+        """The gradient through the softmax of a plain array over its last axis."""
+        return backward_of_plain(self.level, self.level.softmax_backward, grad_output, output, axis, where, out, threads)
+
+    def plain_log_softmax_backward(self, grad_output, output, axis, where, out, int threads, /):
+        """The gradient through its log-softmax."""
+        return backward_of_plain(self.level, self.level.log_softmax_backward, grad_output, output, axis, where, out, threads)
+
+    def plain_softmax_jacobian(self, p, axis, /):
+        """The Jacobian of the softmax of a plain array over its last axis."""
+        cdef Plain plain_p, plain_out
+        cdef const real* row
+        cdef real* line
+        cdef real one = 1
+        cdef Py_ssize_t n, r, i, j
+        if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
+                or plain_p.ndim == MOST_AXES or plain_p.size * plain_p.classes * plain_p.itemsize > PLAIN_BYTES):
+            return None
+        n = plain_p.classes
+        out = new_array((*p.shape, n), real_dtype, NATIVE, &plain_out)
+        line = <real*> plain_out.start
+        for r in range(plain_p.size // n):
+            row = <const real*> plain_p.start + r * n
+            for i in range(n):
+                for j in range(n):
+                    line[j] = -row[i] * row[j]
+                line[i] = row[i] * (one - row[i])
+                line += n
+        return out
+
+    def plain_logsumexp(self, x, axis, int threads, /):
+        """The logsumexp of a plain array over its last axis."""
+        cdef Plain plain_x
+        cdef Call call
+        if not are_plain_logits(x, axis, &plain_x):
+            return None
+        begin_plain(&call, &plain_x, threads)
+        out = plain_row_results(x, &plain_x, &call.values)
+        run_plain(self.level, &call, self.level.logsumexp)
+        return row_results(out)
+
+    def plain_cross_entropy(self, logits, target, where, weight, row_weight, options, out, int threads, bint with_lse,
+                            bint with_grad, bint with_hess, /):
+        """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+        return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options, out, threads,
+                             with_lse, with_grad, with_hess)
+
+    def plain_from_probs(self, probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
+        """The same of predicted probabilities."""
+        if type(probs) is not ndarray or probs.dtype is not real_dtype:
+            return None
+        return loss_of_plain(self.level, self.level.from_probs, probs, target, None, weight, row_weight, options, out, threads, False,
+                             with_grad, False)
