@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cases import SMOOTHING, WIDE_DTYPES, Case
+from cases import GAMMA, SMOOTHING, WIDE_DTYPES, Case
 
 # In epsilons of the dtype. Peers round more often, and PyTorch and ONNX Runtime sum a row of 128,256 numbers in so few
 # lanes that they lose 350 epsilons of float32; a wrong formula would be off by thousands. Half precision is computed in
@@ -33,25 +33,41 @@ class Reference:
         if operation == "softmax":
             return (np.exp(self.log_p),)
         if operation == "softmax, masked":
-            return (np.exp(log_softmax(np.where(case.mask, case.x.astype(np.float64), -np.inf), case.axis)[0]),)
+            return (np.exp(self.log_p_masked()),)
         if operation == "log_softmax":
             return (self.log_p,)
         if operation == "logsumexp":
             return (self.lse.squeeze(case.axis),)
         if operation == "scores, top 10":
-            chosen = np.take_along_axis(self.log_p, np.expand_dims(case.labels, case.axis), case.axis)
-            return (chosen.squeeze(case.axis),)
+            return (self.at_labels(self.log_p).squeeze(case.axis),)
+        if operation == "scores, temperatures":
+            divided = case.x.astype(np.float64) / np.expand_dims(case.temperatures.astype(np.float64), case.axis)
+            return (self.at_labels(log_softmax(divided, case.axis)[0]).squeeze(case.axis),)
         if "KL" in operation:
             log_p = log_softmax(case.teacher.astype(np.float64), case.axis)[0]
             p = np.exp(log_p)
             loss = (p * (log_p - self.log_p)).sum() / case.rows
             return (loss, (np.exp(self.log_p) - p) / case.rows) if "grad" in operation else (loss,)
         target, divisor = self.target(operation)
-        loss = -(target * self.log_p).sum() / divisor
+        if "focal" in operation:
+            log_p = self.at_labels(self.log_p)
+            p = np.exp(log_p)
+            slope = GAMMA * (1 - p) ** (GAMMA - 1) * p * log_p - (1 - p) ** GAMMA  # by log_p
+            return -((1 - p) ** GAMMA * log_p).mean(), slope * (target - np.exp(self.log_p)) / divisor
+        log_p = self.log_p_masked() if "masked" in operation else self.log_p
+        loss = -(target * np.where(target == 0, 0, log_p)).sum() / divisor
         if "grad" not in operation:
             return (loss,)
         total = target.sum(case.axis, keepdims=True)
-        return loss, (total * np.exp(self.log_p) - target) / divisor
+        return loss, (total * np.exp(log_p) - target) / divisor
+
+    def log_p_masked(self) -> Any:
+        case = self.case
+        return log_softmax(np.where(case.mask, case.x.astype(np.float64), -np.inf), case.axis)[0]
+
+    def at_labels(self, log_p: Any) -> Any:
+        """That of the label of each row, with the class axis."""
+        return np.take_along_axis(log_p, np.expand_dims(self.case.labels, self.case.axis), self.case.axis)
 
     def two_class_result(self, operation: str) -> tuple[Any, ...]:
         x, labels = self.case.x.astype(np.float64), self.case.labels

@@ -35,8 +35,9 @@ and *{EXP}* is the kernels' own exponential of as many numbers. The last two col
 however often the row was run, so something else was running on the machine.
 
 "Soft" targets are class probabilities, all others class indices. "Smoothed" has class weights and label smoothing.
-"Masked" has a mask of the logits' shape. "Scores" are log-probabilities of labels and the ten most likely classes;
-cxent's time includes ranks and entropies. A dash: not computed.
+"Masked" has a mask of the logits' shape, in which 30% of the classes take no part. "Focal" has the factor (1 - p)^2.
+"Scores" are log-probabilities of labels, with those of the ten most likely classes, or of logits divided by a
+temperature for each row; cxent's time includes ranks and entropies. A dash: not computed.
 """
 
 INDEX = """\
