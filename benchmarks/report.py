@@ -65,10 +65,9 @@ and on the page on speed.
 |---|---|---|---|---|---|
 """
 
-FILES = """
-Linear layers and Dask arrays have a table of their own:
-[AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md). So have
-[the errors of all libraries](results/accuracy.md).
+OTHER_TABLES = {"large": "linear layers and Dask arrays", "evaluation": "calibration and comparison of logits"}
+
+FILES = """- [the errors of all libraries](results/accuracy.md)
 
 | file | contents |
 |---|---|
@@ -85,6 +84,7 @@ Linear layers and Dask arrays have a table of their own:
 | `situations.py` | a separate command: the gain from a second thread after a sleep or a matrix product |
 | `large.py` | a separate command: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | the measurements in its processes |
+| `evaluation.py`, `metrics.py` | a separate command: temperatures, calibration errors, comparison of logits |
 | `accuracy.py` | a separate command: the errors of all libraries |
 | `rows.py` | the interpretation of one row of results |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
@@ -221,6 +221,12 @@ def index(everything: dict[str, Results]) -> str:
         version = machine["versions"]["cxent"] + (", earlier kernels" if "note" in machine else "")
         cells = [machine["cpu"], machine["kernels"], version, machine["date"], lost(results["rows"])]
         lines.append(f"| {' | '.join(cells)} | [tables](results/{stem}.md) |\n")
+    lines.append("\nOther tables:\n\n")
+    for name, contents in OTHER_TABLES.items():
+        stems = [stem for stem in everything if (RESULTS / f"{stem}-{name}.md").exists()]
+        cpus = [f"[{everything[stem]['machine']['cpu']}](results/{stem}-{name}.md)" for stem in stems]
+        if cpus:
+            lines.append(f"- {contents}: {', '.join(cpus)}\n")
     return INDEX + "".join(lines) + FILES
 
 
