@@ -17,10 +17,14 @@ OPERATIONS = [
     "logsumexp",
     "loss",
     "loss+grad",
+    "loss, masked",
+    "loss+grad, masked",
     "loss+grad, smoothed",
+    "focal loss+grad",
     "loss, soft",
     "loss+grad, soft",
     "scores, top 10",
+    "scores, temperatures",
     "KL",
     "KL+grad",
 ]
@@ -36,6 +40,7 @@ HALF_OPERATIONS = [
 WIDE_DTYPES = ["float32", "float64"]
 DTYPES = [*WIDE_DTYPES, "float16", "bfloat16"]  # half precision on one core
 SMOOTHING = 0.1
+GAMMA = 2.0  # of focal losses
 FEW = 1000  # calls with fewer elements are small: results are allocated, times are in microseconds
 
 
@@ -87,7 +92,8 @@ MEMORY_SHAPE = "512 x 32,000"
 
 
 class Case:
-    """Logits, labels, soft labels, a teacher's logits, class weights, a mask, and memory for the result.
+    """Logits, labels, soft labels, a teacher's logits, class weights, a mask, the temperatures of the rows, and memory
+    for the result.
 
     Two-class problems are a number each: they have logits, labels 0 and 1, and that memory.
     """
@@ -116,7 +122,9 @@ class Case:
         self.teacher: Any = (self.x + rng.standard_normal(sizes, np.float32)).astype(dtype)
         self.weight: Any = (rng.random(self.classes) + 0.5).astype(dtype)
         self.mask = rng.random(sizes, np.float32) < 0.7
-        self.mask[(slice(None),) * self.axis + (0,)] = True  # at least one class in each row
+        # (The loss of a label outside the mask would be infinite.)
+        np.put_along_axis(self.mask, np.expand_dims(self.labels, self.axis), True, self.axis)
+        self.temperatures: Any = (rng.random(self.row_shape) + 0.5).astype(dtype)
 
     def operations(self, wanted: Iterable[str]) -> list[str]:
         """The wanted operations that this case supports: fewer for half precision, and no top 10 of fewer than 10

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from cases import SMOOTHING, WIDE_DTYPES, Case
+from cases import GAMMA, SMOOTHING, WIDE_DTYPES, Case
 
 # In epsilons of the dtype. Peers round more often, and PyTorch and ONNX Runtime sum a row of 128,256 numbers in so few
 # lanes that they lose 350 epsilons of float32; a wrong formula would be off by thousands. Half precision is computed in
 # float32 and rounded.
 TOLERANCE = {"float32": 1024.0, "float64": 1024.0, "float16": 16.0, "bfloat16": 16.0}
 CANCELLING = 64.0  # factor for results that are small differences of probabilities
+BINS = 15  # of confidences
+QUANTILE = 0.99  # of divergences
 
 
 def tolerance(operation: str, dtype: str) -> float:
@@ -33,25 +35,41 @@ class Reference:
         if operation == "softmax":
             return (np.exp(self.log_p),)
         if operation == "softmax, masked":
-            return (np.exp(log_softmax(np.where(case.mask, case.x.astype(np.float64), -np.inf), case.axis)[0]),)
+            return (np.exp(self.log_p_masked()),)
         if operation == "log_softmax":
             return (self.log_p,)
         if operation == "logsumexp":
             return (self.lse.squeeze(case.axis),)
         if operation == "scores, top 10":
-            chosen = np.take_along_axis(self.log_p, np.expand_dims(case.labels, case.axis), case.axis)
-            return (chosen.squeeze(case.axis),)
+            return (self.at_labels(self.log_p).squeeze(case.axis),)
+        if operation == "scores, temperatures":
+            divided = case.x.astype(np.float64) / np.expand_dims(case.temperatures.astype(np.float64), case.axis)
+            return (self.at_labels(log_softmax(divided, case.axis)[0]).squeeze(case.axis),)
         if "KL" in operation:
             log_p = log_softmax(case.teacher.astype(np.float64), case.axis)[0]
             p = np.exp(log_p)
             loss = (p * (log_p - self.log_p)).sum() / case.rows
             return (loss, (np.exp(self.log_p) - p) / case.rows) if "grad" in operation else (loss,)
         target, divisor = self.target(operation)
-        loss = -(target * self.log_p).sum() / divisor
+        if "focal" in operation:
+            log_p = self.at_labels(self.log_p)
+            p = np.exp(log_p)
+            slope = GAMMA * (1 - p) ** (GAMMA - 1) * p * log_p - (1 - p) ** GAMMA  # by log_p
+            return -((1 - p) ** GAMMA * log_p).mean(), slope * (target - np.exp(self.log_p)) / divisor
+        log_p = self.log_p_masked() if "masked" in operation else self.log_p
+        loss = -(target * np.where(target == 0, 0, log_p)).sum() / divisor
         if "grad" not in operation:
             return (loss,)
         total = target.sum(case.axis, keepdims=True)
-        return loss, (total * np.exp(self.log_p) - target) / divisor
+        return loss, (total * np.exp(log_p) - target) / divisor
+
+    def log_p_masked(self) -> Any:
+        case = self.case
+        return log_softmax(np.where(case.mask, case.x.astype(np.float64), -np.inf), case.axis)[0]
+
+    def at_labels(self, log_p: Any) -> Any:
+        """That of the label of each row, with the class axis."""
+        return np.take_along_axis(log_p, np.expand_dims(self.case.labels, self.case.axis), self.case.axis)
 
     def two_class_result(self, operation: str) -> tuple[Any, ...]:
         x, labels = self.case.x.astype(np.float64), self.case.labels
@@ -108,3 +126,56 @@ def error_of(found: Any, expected: tuple[Any, ...], dtype: str) -> float:
         size = np.abs(b)
         worst = max(worst, float((np.abs(a - b) / (size + size.mean())).max()), key=lambda e: (e != e, e))
     return worst / epsilon(dtype)
+
+
+def best_temperature(x: Any, labels: Any) -> tuple[float]:
+    """The temperature of least cross-entropy, by Newton's method in its reciprocal."""
+    x = x.astype(np.float64)
+    a, step = 1.0, 1.0
+    while abs(step) > 1e-9 * a:
+        p = np.exp(log_softmax(a * x, 1)[0])
+        mean = (p * x).sum(1)
+        step = float((mean - at_ids(x, labels)).mean() / ((p * x * x).sum(1) - mean * mean).mean())
+        a -= step
+    return (1 / a,)
+
+
+def calibration(x: Any, labels: Any) -> tuple[float, ...]:
+    log_p = log_softmax(x.astype(np.float64), 1)[0]
+    p = np.exp(log_p)
+    losses = -at_ids(log_p, labels)
+    brier = ((p - (np.arange(p.shape[1]) == labels[:, np.newaxis])) ** 2).sum(1)
+    return binned(p.max(1), x.argmax(1) == labels, brier, losses)
+
+
+def comparison(x: Any, other: Any, ids: Any) -> tuple[float, ...]:
+    log_p, log_q = (log_softmax(each.astype(np.float64), 1)[0] for each in (x, other))
+    kl = (np.exp(log_p) * (log_p - log_q)).sum(1)
+    return compared(kl, x.argmax(1) == other.argmax(1), at_ids(log_p, ids), at_ids(log_q, ids))
+
+
+def at_ids(x: Any, ids: Any) -> Any:
+    return np.take_along_axis(x, ids[:, np.newaxis], 1)[:, 0]
+
+
+def binned(confidence: Any, correct: Any, brier: Any, losses: Any) -> tuple[float, ...]:
+    """The expected and the maximum calibration error, the Brier score and the loss, from numbers for each row."""
+    places = np.searchsorted(np.arange(1, BINS) / BINS, confidence)
+    gaps = abs(np.bincount(places, correct - confidence.astype(np.float64), BINS))
+    counts = np.bincount(places, minlength=BINS)
+    largest = (gaps[counts > 0] / counts[counts > 0]).max()
+    return tuple(map(float, (gaps.sum() / len(places), largest, mean_of(brier), mean_of(losses))))
+
+
+def compared(kl: Any, same_top: Any, log_p: Any, log_q: Any) -> tuple[float, ...]:
+    """The mean and a quantile of the divergences, how often the top class is the same, the ratio of the perplexities,
+    and the root mean square of the changes of probability, from numbers for each row."""
+    log_p, log_q = log_p.astype(np.float64), log_q.astype(np.float64)
+    change = np.exp(log_q) - np.exp(log_p)
+    ratio = np.exp((log_p - log_q).mean())
+    found = mean_of(kl), np.quantile(kl, QUANTILE), mean_of(same_top), ratio, np.sqrt((change**2).mean())
+    return tuple(map(float, found))
+
+
+def mean_of(numbers: Any) -> float:
+    return float(numbers.mean(dtype=np.float64))

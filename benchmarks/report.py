@@ -35,8 +35,9 @@ and *{EXP}* is the kernels' own exponential of as many numbers. The last two col
 however often the row was run, so something else was running on the machine.
 
 "Soft" targets are class probabilities, all others class indices. "Smoothed" has class weights and label smoothing.
-"Masked" has a mask of the logits' shape. "Scores" are log-probabilities of labels and the ten most likely classes;
-cxent's time includes ranks and entropies. A dash: not computed.
+"Masked" has a mask of the logits' shape, in which 30% of the classes take no part. "Focal" has the factor (1 - p)^2.
+"Scores" are log-probabilities of labels, with those of the ten most likely classes, or of logits divided by a
+temperature for each row; cxent's time includes ranks and entropies. A dash: not computed.
 """
 
 INDEX = """\
@@ -64,10 +65,9 @@ and on the page on speed.
 |---|---|---|---|---|---|
 """
 
-FILES = """
-Linear layers and Dask arrays have a table of their own:
-[AMD EPYC (family 26, model 2)](results/amd-epyc-family-26-model-2-v4-large.md). So have
-[the errors of all libraries](results/accuracy.md).
+OTHER_TABLES = {"large": "linear layers and Dask arrays", "evaluation": "calibration and comparison of logits"}
+
+FILES = """- [the errors of all libraries](results/accuracy.md)
 
 | file | contents |
 |---|---|
@@ -84,6 +84,7 @@ Linear layers and Dask arrays have a table of their own:
 | `situations.py` | a separate command: the gain from a second thread after a sleep or a matrix product |
 | `large.py` | a separate command: a linear layer, and Dask arrays |
 | `layer.py`, `chunked.py` | the measurements in its processes |
+| `evaluation.py`, `metrics.py` | a separate command: temperatures, calibration errors, comparison of logits |
 | `accuracy.py` | a separate command: the errors of all libraries |
 | `rows.py` | the interpretation of one row of results |
 | `report.py`, `charts.py` | tables and charts from `results/*.json` |
@@ -220,6 +221,12 @@ def index(everything: dict[str, Results]) -> str:
         version = machine["versions"]["cxent"] + (", earlier kernels" if "note" in machine else "")
         cells = [machine["cpu"], machine["kernels"], version, machine["date"], lost(results["rows"])]
         lines.append(f"| {' | '.join(cells)} | [tables](results/{stem}.md) |\n")
+    lines.append("\nOther tables:\n\n")
+    for name, contents in OTHER_TABLES.items():
+        stems = [stem for stem in everything if (RESULTS / f"{stem}-{name}.md").exists()]
+        cpus = [f"[{everything[stem]['machine']['cpu']}](results/{stem}-{name}.md)" for stem in stems]
+        if cpus:
+            lines.append(f"- {contents}: {', '.join(cpus)}\n")
     return INDEX + "".join(lines) + FILES
 
 

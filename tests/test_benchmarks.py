@@ -176,6 +176,35 @@ def test_pages_are_those_of_the_results():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
+def test_calibration_and_comparison(monkeypatch):
+    pytest.importorskip("matplotlib")
+    import evaluation
+    import metrics
+
+    monkeypatch.setattr(metrics, "SHAPES", {operation: [(300, 7)] for operation in metrics.SHAPES})
+    monkeypatch.setattr(metrics, "BLOCK", 700)  # blocks of 100 rows
+    rows = metrics.metrics("time", 1, budget=0.0)
+    for row in rows:
+        assert set(row["seconds"]) | set(row["reasons"]) == set(evaluation.NAMES)
+        assert row["seconds"]["cxent"] > 0
+    lines = "\n".join(evaluation.page({1: rows}, [{**row, "bytes": {"cxent": 2e6}} for row in rows])).splitlines()
+    for operation in metrics.SHAPES:
+        assert sum(line.startswith(f"| {operation} | 300 x 7 |") for line in lines) == 2
+        assert f"| {operation} | 300 x 7 | 2.0 | - | - | - | - |" in lines
+    assert "- scikit-learn has no such function: compare logits." in lines
+
+
+def test_another_metric_is_not_timed():
+    import metrics
+
+    metrics.require_right("a peer", metrics.FIT, (1.5,), (1.5001,))
+    for wrong in (1.51, float("nan")):
+        with pytest.raises(ValueError, match="a peer, fit temperature"):
+            metrics.require_right("a peer", metrics.FIT, (wrong,), (1.5,))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what peers warn of is theirs
 def test_large_vocabularies(monkeypatch):
     pytest.importorskip("dask")
     pytest.importorskip("scipy")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
+from cases import GAMMA, SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
 
 NAME = "NumPy"
 DISTRIBUTION = "numpy"
@@ -21,6 +21,7 @@ def formulations(case: Case) -> Formulations:
     w, w_of_row = case.along(case.weight), case.weight[y]
     even = SMOOTHING / x.shape[axis]
     hidden = ~case.mask
+    t = np.expand_dims(case.temperatures, axis)
 
     def softmax(x: Any = x) -> tuple[Any, Any]:
         m = x.max(axis, keepdims=True)
@@ -30,20 +31,20 @@ def formulations(case: Case) -> Formulations:
         e /= total
         return e, m + np.log(total)
 
-    def masked_softmax() -> Any:
-        shown = x.copy() if case.out is None else case.out
+    def masked() -> Any:
+        shown = np.empty_like(x) if case.out is None else case.out
         np.copyto(shown, x)
         np.copyto(shown, -np.inf, where=hidden)
-        return softmax(shown)[0]
+        return shown
 
-    def logsumexp() -> Any:
+    def logsumexp(x: Any = x) -> Any:
         m = x.max(axis, keepdims=True)
         e = np.subtract(x, m, out=case.out)
         np.exp(e, out=e)
         return m + np.log(e.sum(axis, keepdims=True))
 
-    def loss_and_grad() -> tuple[Any, Any]:
-        p, lse = softmax()
+    def loss_and_grad(shown: Any = x) -> tuple[Any, Any]:
+        p, lse = softmax(shown)
         loss = (lse - np.take_along_axis(x, y, axis)).mean()
         np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - 1, axis)
         p /= case.rows
@@ -61,6 +62,16 @@ def formulations(case: Case) -> Formulations:
         np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
         return loss / divisor, p
 
+    def focal_loss_and_grad() -> tuple[Any, Any]:
+        p, lse = softmax()
+        log_p = np.take_along_axis(x, y, axis) - lse
+        at_label = np.exp(log_p)
+        factor = (1 - at_label) ** GAMMA
+        slope = (factor - GAMMA * (1 - at_label) ** (GAMMA - 1) * at_label * log_p) / case.rows
+        p *= slope
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - slope, axis)
+        return -(factor * log_p).mean(), p
+
     def soft_loss_and_grad() -> tuple[Any, Any]:
         p, lse = softmax()
         loss = (lse - np.vecdot(q, x, axis=axis)[(slice(None),) * axis + (None,)]).mean()
@@ -73,6 +84,11 @@ def formulations(case: Case) -> Formulations:
         ids = np.take(np.argpartition(x, -TOP, axis), range(-TOP, 0), axis)
         np.take_along_axis(x, ids, axis).argsort(axis)
         return (np.take_along_axis(x, y, axis) - lse).squeeze(axis)
+
+    def scores_with_temperatures() -> Any:
+        z = np.divide(x, t, out=case.out)
+        at_label = np.take_along_axis(z, y, axis)
+        return (at_label - logsumexp(z)).squeeze(axis)
 
     def divergence_and_grad() -> tuple[Any, Any]:
         q, lse_q = softmax()
@@ -90,15 +106,19 @@ def formulations(case: Case) -> Formulations:
 
     return {
         "softmax": [lambda: softmax()[0]],
-        "softmax, masked": [masked_softmax],
+        "softmax, masked": [lambda: softmax(masked())[0]],
         "log_softmax": [lambda: np.subtract(x, logsumexp(), out=case.out)],
         "logsumexp": [lambda: logsumexp().squeeze(axis)],
         "loss": [lambda: (logsumexp() - np.take_along_axis(x, y, axis)).mean()],
         "loss+grad": [loss_and_grad],
+        "loss, masked": [lambda: (logsumexp(masked()) - np.take_along_axis(x, y, axis)).mean()],
+        "loss+grad, masked": [lambda: loss_and_grad(masked())],
         "loss+grad, smoothed": [smoothed_loss_and_grad],
+        "focal loss+grad": [focal_loss_and_grad],
         "loss, soft": [lambda: (logsumexp().squeeze(axis) - np.vecdot(q, x, axis=axis)).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
         "scores, top 10": [scores],
+        "scores, temperatures": [scores_with_temperatures],
         "KL": [lambda: divergence_and_grad()[0]],
         "KL+grad": [divergence_and_grad],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cases import SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
+from cases import GAMMA, SMOOTHING, TOP, TWO_CLASS_OPERATIONS, Case, Formulations, without
 
 NAME = "SciPy"
 DISTRIBUTION = "scipy"
@@ -21,8 +21,12 @@ def formulations(case: Case) -> Formulations:
     y = np.expand_dims(case.labels, axis)
     w, w_of_row = case.along(case.weight), case.weight[y]
     even = SMOOTHING / x.shape[axis]
+    t = np.expand_dims(case.temperatures, axis)
 
-    def loss_and_grad() -> tuple[Any, Any]:
+    def masked() -> Any:
+        return np.where(case.mask, x, x.dtype.type(-np.inf))
+
+    def loss_and_grad(x: Any = x) -> tuple[Any, Any]:
         log_p = special.log_softmax(x, axis)
         loss = -np.take_along_axis(log_p, y, axis).mean()
         p = np.exp(log_p, out=log_p)
@@ -42,6 +46,17 @@ def formulations(case: Case) -> Formulations:
         np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - at_label / divisor, axis)
         return loss / divisor, p
 
+    def focal_loss_and_grad() -> tuple[Any, Any]:
+        log_p = special.log_softmax(x, axis)
+        chosen = np.take_along_axis(log_p, y, axis)
+        at_label = np.exp(chosen)
+        factor = (1 - at_label) ** GAMMA
+        slope = (factor - GAMMA * (1 - at_label) ** (GAMMA - 1) * at_label * chosen) / case.rows
+        p = np.exp(log_p, out=log_p)
+        p *= slope
+        np.put_along_axis(p, y, np.take_along_axis(p, y, axis) - slope, axis)
+        return -(factor * chosen).mean(), p
+
     def soft_loss_and_grad() -> tuple[Any, Any]:
         log_p = special.log_softmax(x, axis)
         loss = -np.vecdot(q, log_p, axis=axis).mean()
@@ -56,6 +71,9 @@ def formulations(case: Case) -> Formulations:
         np.take_along_axis(log_p, ids, axis).argsort(axis)
         return np.take_along_axis(log_p, y, axis).squeeze(axis)
 
+    def scores_with_temperatures() -> Any:
+        return np.take_along_axis(special.log_softmax(np.divide(x, t, out=case.out), axis), y, axis).squeeze(axis)
+
     def divergence_and_grad() -> tuple[Any, Any]:
         p, q = special.softmax(teacher, axis), special.softmax(x, axis)
         loss = special.rel_entr(p, q).sum() / case.rows
@@ -65,15 +83,19 @@ def formulations(case: Case) -> Formulations:
 
     return {
         "softmax": [lambda: special.softmax(x, axis)],
-        "softmax, masked": [lambda: special.softmax(np.where(case.mask, x, x.dtype.type(-np.inf)), axis)],
+        "softmax, masked": [lambda: special.softmax(masked(), axis)],
         "log_softmax": [lambda: special.log_softmax(x, axis)],
         "logsumexp": [lambda: special.logsumexp(x, axis)],
         "loss": [lambda: -np.take_along_axis(special.log_softmax(x, axis), y, axis).mean()],
         "loss+grad": [loss_and_grad],
+        "loss, masked": [lambda: -np.take_along_axis(special.log_softmax(masked(), axis), y, axis).mean()],
+        "loss+grad, masked": [lambda: loss_and_grad(masked())],
         "loss+grad, smoothed": [smoothed_loss_and_grad],
+        "focal loss+grad": [focal_loss_and_grad],
         "loss, soft": [lambda: -np.vecdot(q, special.log_softmax(x, axis), axis=axis).mean()],
         "loss+grad, soft": [soft_loss_and_grad],
         "scores, top 10": [scores],
+        "scores, temperatures": [scores_with_temperatures],
         "KL": [lambda: special.rel_entr(special.softmax(teacher, axis), special.softmax(x, axis)).sum() / case.rows],
         "KL+grad": [divergence_and_grad],
     }

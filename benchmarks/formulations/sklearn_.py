@@ -23,14 +23,26 @@ def formulations(case: Case) -> Formulations:
     loss = HalfMultinomialLoss(n_classes=x.shape[1])
     losses, grad = np.empty(n, x.dtype), np.empty_like(x)
 
-    def loss_and_grad() -> tuple[Any, Any]:
+    shown, hidden = np.empty_like(x), ~case.mask
+
+    def masked() -> Any:
+        np.copyto(shown, x)
+        np.copyto(shown, -np.inf, where=hidden)
+        return shown
+
+    def loss_of(x: Any) -> Any:
+        return loss.loss(y, x, loss_out=losses, n_threads=case.threads).mean()
+
+    def loss_and_grad(x: Any) -> tuple[Any, Any]:
         loss.loss_gradient(y, x, loss_out=losses, gradient_out=grad, n_threads=case.threads)
         return losses.mean(), np.divide(grad, n, out=grad)
 
     return {
         **without("has the losses of class indices alone"),
-        "loss": [lambda: loss.loss(y, x, loss_out=losses, n_threads=case.threads).mean()],
-        "loss+grad": [loss_and_grad],
+        "loss": [lambda: loss_of(x)],
+        "loss+grad": [lambda: loss_and_grad(x)],
+        "loss, masked": [lambda: loss_of(masked())],
+        "loss+grad, masked": [lambda: loss_and_grad(masked())],
     }
 
 
