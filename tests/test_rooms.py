@@ -14,8 +14,8 @@ KERNELS = Path(__file__).parent.parent / "cxent" / "kernels"
 ROOMS = [
     "simd", "math", "sums", "batch", "conversion", "transposition", "tiles", "traffic", "maxima", "terms",
     "selection", "ranks", "columns", "reduce", "formulas", "apply", "values", "labels", "totals", "weights", "losses",
-    "threads", "binary", "call", "level", "masks", "one_row", "exponentials", "softmax", "cross_entropy", "scoring", "sharded",
-    "divergence",
+    "threads", "binary", "call", "level", "masks", "one_row", "exponentials", "softmax", "cross_entropy", "scoring",
+    "sharded", "divergence",
 ]  # fmt: skip
 
 

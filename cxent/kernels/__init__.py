@@ -1,7 +1,7 @@
 """Which kernels serve this process.
 
 The fastest that the CPU can run, or those that the environment variable ``CXENT_ISA`` names. Kernels of one level are
-two modules, one for each dtype that is computed; those in pure NumPy are one for both.
+two modules, one for each dtype that is computed, as are the entry points to them; those in pure NumPy are one for all.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,10 +46,10 @@ class Kernels(NamedTuple):
     """The kernels of one level: the same functions, with the same parameters, in every module."""
 
     name: str
-    float32: ModuleType
-    float64: ModuleType
+    float32: Any  # its entry points, or the module that is the reference
+    float64: Any
 
-    def of(self, dtype: np.dtype[Any]) -> ModuleType:
+    def of(self, dtype: np.dtype[Any]) -> Any:
         """Those that compute numbers of this dtype: half precision goes with float32."""
         return self.float64 if dtype.itemsize == 8 else self.float32
 
@@ -78,8 +77,8 @@ def stored(array: Any) -> Any:
     return array if name is None else array.view(_STORAGE[name])
 
 
-def for_plain(x: Any) -> ModuleType:
-    """The module whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
+def for_plain(x: Any) -> Any:
+    """Those whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
     and return None for what is none. (An array is plain if it is in C order, of few axes, and smaller than the caches.)
     """
     return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
@@ -102,7 +101,7 @@ def load(name: str) -> Kernels:
     return Kernels(name, *(_entry_points(dtype, name) for dtype in ("float32", "float64")))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _entry_points(dtype: str, level: str) -> Any:
     """Those of a dtype, which compute with the kernels of a level."""
     kernels = import_module(f".{dtype}_{level}", __name__)

@@ -1,4 +1,4 @@
-"""Arrays as kernels take them."""
+"""Arrays as kernels take them, and a call of theirs with its options."""
 
 
 cdef Rows rows_of(const Batch* batch, array) except *:

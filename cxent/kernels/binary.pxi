@@ -33,18 +33,19 @@ cdef class TwoClasses(AtLevel):
         target,             # IN   (rows, columns), integers 0, 1 or `ignored`; or probabilities of this module's dtype
         pos_weight,         # IN   (columns,), or None
         const real[:, :] weights,  # IN   (rows, columns), of any strides; or None
-        options,            # IN   (ignored, smoothing, gamma, divisor), where `ignored` is the label that does not count,
-                            #      or None; gamma is 0 unless the target is labels
+        options,            # IN   (ignored, smoothing, gamma, divisor), where `ignored` is the label that does not
+                            #      count, or None; gamma is 0 unless the target is labels
         losses,             # OUT  (rows, columns), or None
         grad,               # OUT  (rows, columns) of x's dtype, may be x; or None
         hess,               # OUT  (rows, columns) of x's dtype, or None
         int threads,        # IN   that may compute, at least 1
         /,
     ):
-        """Returns sum(losses), which are w / divisor * (q' a softplus(-x) + (1 - q') softplus(x)), times u^gamma; or None,
-        if a label was neither 0 nor 1 nor ignored.
+        """Returns sum(losses), which are w / divisor * (q' a softplus(-x) + (1 - q') softplus(x)), times u^gamma; or
+        None, if a label was neither 0 nor 1 nor ignored.
 
-        q' = (1 - smoothing) q + smoothing / 2, a is the positive class's weight, and u is 1 - p for label 1 and p for 0.
+        q' = (1 - smoothing) q + smoothing / 2, a is the positive class's weight, and u is 1 - p for label 1 and p for
+        0.
         """
         cdef Binary of = binary_of(LOSSES, x)
         cdef Labels labels

@@ -46,8 +46,8 @@ cdef class Checks(AtLevel):
     ):
         """The sums, over the rows that count, of s * w_y and of s: the row's weight, and that of its class.
 
-        Where these are too large or too small to be divided by, they are those of s * 2^j and w * 2^k, as which the weights
-        are then to be given: a mean is the same. Returns the sums, j and k.
+        Where these are too large or too small to be divided by, they are those of s * 2^j and w * 2^k, as which the
+        weights are then to be given: a mean is the same. Returns the sums, j and k.
         """
         cdef Weights weights
         cdef double sums[2]

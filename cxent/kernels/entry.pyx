@@ -4,6 +4,9 @@ Every function takes its arrays as 3-D views ``(outer, classes, inner)`` and tre
 of ``classes`` numbers by itself. Labels, of any integer dtype, and row results are ``(outer, inner)``. Arrays hold this
 module's dtype; logits and what has their shape may also be half precision, given as its bits: uint16 for float16, int16
 for bfloat16. Nothing here knows of options' defaults or of errors: whoever calls has checked everything.
+
+This is compiled once for each dtype. The kernels of each level are modules of their own (`level.pxi`), whose functions
+an `EntryPoints` is given.
 """
 
 import numpy

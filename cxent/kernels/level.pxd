@@ -1,8 +1,8 @@
 """The functions of a level: what the entry points call.
 
-Kernels are compiled once for each dtype and level, the entry points once for each dtype: a wheel is a fifth smaller than
-one with entry points for every level. What only says where things are (`batch`, `call`, `values`) does not depend on the
-level, and is used directly.
+Kernels are compiled once for each dtype and level, the entry points once for each dtype: a wheel with entry points for
+every level is a fifth larger. What only says where things are (`batch`, `call`, `values`) does not depend on the level,
+and is used directly.
 """
 
 from .binary cimport Binary

@@ -216,7 +216,8 @@ cdef object row_results(out):
     return out if out is None or out.ndim > 0 else out[()]
 
 
-cdef bint set_plain_target(const Level* level, Call* call, target, options, x, const Plain* plain_x, Plain* plain_target) except -1:
+cdef bint set_plain_target(const Level* level, Call* call, target, options, x, const Plain* plain_x,
+                           Plain* plain_target) except -1:
     """Whether it is a plain array of probabilities in the dtype of x, or of labels that are classes or ignored."""
     cdef Labels labels
     if type(target) is not ndarray:
@@ -277,8 +278,8 @@ cdef bint set_divisors(const Level* level, Call* call) noexcept nogil:
     return can_divide(sums[0]) and can_divide(sums[1])
 
 
-cdef object loss_of_plain(const Level* level, Compute compute, x, target, where, weight, row_weight, options, out, int threads,
-                          bint with_lse, bint with_grad, bint with_hess):
+cdef object loss_of_plain(const Level* level, Compute compute, x, target, where, weight, row_weight, options, out,
+                          int threads, bint with_lse, bint with_grad, bint with_hess):
     """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
     cdef Plain plain_x, plain_target, plain_mask, plain_w, plain_s, plain_grad, plain_hess
     cdef Call call

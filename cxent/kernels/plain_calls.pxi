@@ -11,11 +11,13 @@ cdef class PlainCalls(AtLevel):
 
     def plain_softmax_backward(self, grad_output, output, axis, where, out, int threads, /):
         """The gradient through the softmax of a plain array over its last axis."""
-        return backward_of_plain(self.level, self.level.softmax_backward, grad_output, output, axis, where, out, threads)
+        return backward_of_plain(self.level, self.level.softmax_backward, grad_output, output, axis, where, out,
+                                 threads)
 
     def plain_log_softmax_backward(self, grad_output, output, axis, where, out, int threads, /):
         """The gradient through its log-softmax."""
-        return backward_of_plain(self.level, self.level.log_softmax_backward, grad_output, output, axis, where, out, threads)
+        return backward_of_plain(self.level, self.level.log_softmax_backward, grad_output, output, axis, where, out,
+                                 threads)
 
     def plain_softmax_jacobian(self, p, axis, /):
         """The Jacobian of the softmax of a plain array over its last axis."""
@@ -53,12 +55,12 @@ cdef class PlainCalls(AtLevel):
     def plain_cross_entropy(self, logits, target, where, weight, row_weight, options, out, int threads, bint with_lse,
                             bint with_grad, bint with_hess, /):
         """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
-        return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options, out, threads,
-                             with_lse, with_grad, with_hess)
+        return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options,
+                             out, threads, with_lse, with_grad, with_hess)
 
     def plain_from_probs(self, probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
         """The same of predicted probabilities."""
         if type(probs) is not ndarray or probs.dtype is not real_dtype:
             return None
-        return loss_of_plain(self.level, self.level.from_probs, probs, target, None, weight, row_weight, options, out, threads, False,
-                             with_grad, False)
+        return loss_of_plain(self.level, self.level.from_probs, probs, target, None, weight, row_weight, options, out,
+                             threads, False, with_grad, False)

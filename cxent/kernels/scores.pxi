@@ -21,9 +21,9 @@ cdef class Scores(AtLevel):
     ):
         """logprob = (x_y - m) - log1p(r), rank = 1 + how many x are larger, entropy = -sum(p * log(p)), and the top k.
 
-        Candidates that are ignored have logprob 0, and a row whose candidates all are has entropy 0. Their ranks are the
-        largest int64, as are those of candidates that take no part, and of a row without probabilities. Its top_id are -1,
-        as those are for which there are no more classes.
+        Candidates that are ignored have logprob 0, and a row whose candidates all are has entropy 0. Their ranks are
+        the largest int64, as are those of candidates that take no part, and of a row without probabilities. Its top_id
+        are -1, as those are for which there are no more classes.
         """
         cdef Call call
         begin_with(&call, x)
@@ -63,8 +63,8 @@ cdef class Scores(AtLevel):
 
     def merge_parts(
         self,
-        const real[:, ::1] a,   # IN   (5, rows): m before temperature, r, what r lacks, sum(exp(x - m) * (x - m)), what it
-                                #      lacks; of some classes
+        const real[:, ::1] a,   # IN   (5, rows): m before temperature, r, what r lacks, sum(exp(x - m) * (x - m)), what
+                                #      it lacks; of some classes
         const real[:, ::1] b,   # IN   (5, rows), of others
         double temperature,     # IN
         real[:, ::1] out,       # OUT  (5, rows), of both
@@ -114,8 +114,8 @@ cdef class Scores(AtLevel):
         begin_plain(&call, &plain_x, threads)
         set_plain_options(&call, options)
         if (not 0 <= top_k <= call.batch.classes
-                or not set_plain_target(self.level, &call, ids, options, x, &plain_x, &plain_ids) or call.y.origin != NULL
-                or not set_plain_mask(&call, where, &plain_x, &plain_mask)):
+                or not set_plain_target(self.level, &call, ids, options, x, &plain_x, &plain_ids)
+                or call.y.origin != NULL or not set_plain_mask(&call, where, &plain_x, &plain_mask)):
             return None
         if call.loss.softcap != 0 or call.loss.temperature != 1:
             call.x.direct = False
