@@ -1,8 +1,8 @@
 """Tests run over several kernel modules, but for those marked ``once``: what these test is the same Python for all.
 
-There are two sizes of runs. ``pytest`` leaves out what is slow. On the fastest module of this CPU and on the reference
-it takes so many combinations of a test's parameters that each value of each is in one of them; on every other module
-that the CPU can run, one. ``pytest --full`` takes every combination. ``CXENT_ISA=v3 pytest`` runs over one module
+There are two sizes of runs. ``pytest`` leaves out what is slow. On the fastest module of this CPU it takes so many
+combinations of a test's parameters that each value of each is in one of them; on every other module that the CPU can
+run, one. ``pytest --full`` takes every combination. ``CXENT_ISA=v3 pytest`` runs over one module
 alone. A run of all files fails unless tests passed on each of its modules.
 
 The compiled modules are imported here, unguarded: where one is missing, nothing runs. One that this CPU cannot run is
@@ -33,7 +33,7 @@ for name in CHOSEN:
     cxent.kernels.load(name)
 
 passed: Counter[str] = Counter()
-left_out: list[pytest.Item] = []
+left_out: Counter[str] = Counter()  # by test function
 
 settings.register_profile(
     "cxent",
@@ -44,9 +44,33 @@ settings.register_profile(
 settings.register_profile("quick", settings.get_profile("cxent"), max_examples=10)
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc):
+    """Run over the kernel modules; and choose, among the combinations of a test's parameters, those that this run takes.
+
+    (Here, before pytest makes an item of each: that would take ten seconds.)
+    """
     if not metafunc.definition.get_closest_marker("once"):
         metafunc.parametrize("kernels", CHOSEN, indirect=True, scope="session")
+    result = yield
+    if is_quick(metafunc.config) and metafunc._calls:
+        fast = [call for call in metafunc._calls if all(mark.name != "slow" for mark in call.marks)]
+        kept = list(covering(fast))
+        left_out[metafunc.definition.nodeid] += len(metafunc._calls) - len(kept)
+        metafunc._calls[:] = kept
+    return result
+
+
+def is_quick(config):
+    """Whether this run leaves out something: not if it is told of one test."""
+    return not config.getoption("full") and not any("::" in argument for argument in config.args)
+
+
+def pytest_collection_modifyitems(config, items):
+    slow = [item for item in items if is_quick(config) and item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in set(slow)]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,37 +113,24 @@ def pytest_configure(config):
     settings.load_profile("cxent" if config.getoption("full") else "quick")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(collector):
-    """Of one test function, what this run takes."""
-    made, config = (yield), collector.config
-    if not isinstance(made, list) or config.getoption("full") or any("::" in argument for argument in config.args):
-        return made
-    kept = list(covering(item for item in made if not item.get_closest_marker("slow")))
-    left_out.extend(set(made) - set(kept))
-    return kept
-
-
-def covering(items):
-    """Items in which each value of each parameter is: the first of all, the second of all, and so on."""
+def covering(calls):
+    """Combinations in which each value of each parameter is: the first of all, the second of all, and so on."""
     of_modules = defaultdict(list)
-    for item in items:
+    for call in calls:
         # (Of each parametrization the name of its value, which pytest shows nowhere else but in a joined name.)
-        values = item.callspec._idlist if hasattr(item, "callspec") else []
-        module = item.callspec.params.get("kernels") if values else None
-        of_modules[module].append((item, tuple(enumerate(values))))
+        of_modules[call.params.get("kernels")].append((call, tuple(enumerate(call._idlist))))
     for module, cases in of_modules.items():
-        if module not in (None, "python", CHOSEN[-1]):
+        if module not in (None, CHOSEN[-1]):
             yield cases[0][0]
             continue
         parameters = [list(dict.fromkeys(values)) for values in zip(*(values for _, values in cases), strict=True)]
         missing = {value for values in parameters for value in values}
         longest = max(map(len, parameters), default=1)
         diagonal = {tuple(values[k % len(values)] for values in parameters) for k in range(longest)}
-        for item, values in sorted(cases, key=lambda case: case[1] not in diagonal):
-            if not values or missing & set(values):
+        for call, values in sorted(cases, key=lambda case: case[1] not in diagonal):
+            if missing & set(values):
                 missing -= set(values)
-                yield item
+                yield call
 
 
 def pytest_addoption(parser):
@@ -149,8 +160,8 @@ def pytest_sessionfinish(session):
 def pytest_terminal_summary(terminalreporter, config):
     counts = ", ".join(f"{name} {passed[name]}" for name in SUPPORTED)
     terminalreporter.write_line(f"passed on each kernel module: {counts}; of what is tested once: {passed['once']}")
-    if left_out:
-        terminalreporter.write_line(f"left out: {len(left_out)} combinations and slow tests, which --full takes")
+    if left_out.total():
+        terminalreporter.write_line(f"left out: {left_out.total():,} combinations and slow tests, which --full takes")
     for name in untested(config):
         terminalreporter.write_line(f"FAILED: the {name} kernels went untested", red=True)
     for name in BUILT:
