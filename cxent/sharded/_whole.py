@@ -16,7 +16,7 @@ from .._options import part_options, single_axis
 from .._results import result_of, scalar
 from .._targets import check_mask, targets_of_part
 from .._types import Array, Out, Real, Reduction, RowResults
-from ._part import Part, at_ids, in_words, logits_at
+from ._part import SCALE, Part, at_ids, in_words, logits_at
 
 WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
 
@@ -167,7 +167,12 @@ def loss(
     weighted = weighted_losses(p, weights != 0, weights, options.label_smoothing, options.z_loss)
     if options.reduction == "none":
         return in_dtype_of(p, weighted)
-    return scalar(sum_of(weighted) / divisor if divisor else math.nan, m.dtype)
+    if not divisor:
+        return scalar(math.nan, m.dtype)
+    total = sum_of(weighted) / divisor
+    if not math.isfinite(total):  # a mean of large losses may be a number where their sum is none
+        total = sum_of(weighted_losses(p, weights != 0, weights / divisor, options.label_smoothing, options.z_loss))
+    return scalar(total, m.dtype)
 
 
 def softmax(
@@ -425,8 +430,13 @@ def logprob_of(logits: RowResults, p: Part) -> RowResults:
     """The log-probabilities of logits, one or several for each row."""
     several = np.ndim(logits) > np.ndim(p.maximum)
     m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
+    temperature = temperature_of(p)
     with np.errstate(all="ignore"):
-        return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
+        difference = logits - m
+        quotient = difference / temperature
+        if np.isinf(difference).any():  # of halves, it is a number
+            quotient = np.where(np.isinf(difference), (logits / 2 - m / 2) / (temperature / 2), quotient)
+        return in_dtype_of(p, quotient - log_sum + (m - m))
 
 
 def log_sum_of(p: Part) -> Array:
@@ -515,12 +525,28 @@ def weighted_losses(p: Part, counts: Array, weights: Array, label_smoothing: flo
     with np.errstate(all="ignore"):
         if label_smoothing:
             distances, of_row = require_distances(p)
-            spread = log_sum_of(p) + distances[..., 0] / of_row + (np.asarray(p.maximum) - p.maximum)
+            m = np.asarray(p.maximum)
+            spread = log_sum_of(p) + distances[..., 0] / of_row / SCALE + (m - m)
             losses = spread if label_smoothing == 1 else (1 - label_smoothing) * losses + label_smoothing * spread
         if z_loss:
             losses = losses + z_loss * wide_lse(p) ** 2
         weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
+        too_large = np.isinf(losses) & (weights != 0)
+        if too_large.any():  # a part of them may not be
+            weighted = np.where(too_large, weights * scaled_losses(p, label_smoothing, z_loss) / SCALE, weighted)
         return np.where(counts, weighted, 0)
+
+
+def scaled_losses(p: Part, label_smoothing: float, z_loss: float) -> Array:
+    """Losses that are too large for their dtype, multiplied by `SCALE`. (Beside them, ``log1p(sumexp_m1)`` is
+    nothing.)"""
+    m, target = (np.asarray(a, np.float64) * SCALE for a in (p.maximum, require_target(p)))
+    losses = (m - target) / p.temperature
+    if label_smoothing:
+        distances, of_row = require_distances(p)
+        spread = distances[..., 0] / of_row
+        losses = spread if label_smoothing == 1 else (1 - label_smoothing) * losses + label_smoothing * spread
+    return losses + z_loss * SCALE * wide_lse(p) ** 2 if z_loss else losses
 
 
 def weighted_grad(
