@@ -91,7 +91,7 @@ def test_class_indices_of_two_classes_with_a_score_each():
         with pytest.raises(IndexError, match="target") as raised:
             cxent.cross_entropy(np.zeros((2, 1)), bad)
         assert "binary" not in str(raised.value)
-    with pytest.raises(IndexError, match="got 3$"):
+    with pytest.raises(IndexError, match=r"got 3$"):
         cxent.cross_entropy(np.zeros((2, 3)), [1, 3])
 
 
