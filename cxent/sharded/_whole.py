@@ -221,12 +221,8 @@ def softmax(
     >>> sharded.softmax([[0.0]], whole)
     array([[0.25]])
     """
-    check_whole(p)
-    options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
-    check_mask(arrays)
-    p = with_probabilities_of_nothing(p, arrays)
-    return finished(arrays, p, share_of(p), False, out, options.threads)
+    arrays, p, threads = classes_of(p, logits, axis, where, out, workers)
+    return finished(arrays, p, share_of(p), False, out, threads)
 
 
 def log_softmax(
@@ -275,14 +271,10 @@ def log_softmax(
     >>> sharded.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
-    check_whole(p)
-    options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
-    check_mask(arrays)
-    p = with_probabilities_of_nothing(p, arrays)
+    arrays, p, threads = classes_of(p, logits, axis, where, out, workers)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
-    return finished(arrays, p, log_sum, True, out, options.threads)
+    return finished(arrays, p, log_sum, True, out, threads)
 
 
 def grad(
@@ -459,6 +451,22 @@ def in_dtype_of(p: Part, results: Any) -> RowResults:
 def temperature_of(p: Part) -> Any:
     """The temperature in the dtype of the part."""
     return np.asarray(p.maximum).dtype.type(p.temperature)
+
+
+def classes_of(
+    p: Part,
+    logits: ArrayLike,
+    axis: SupportsIndex,
+    where: ArrayLike | None,
+    out: Out,
+    workers: SupportsIndex | None,
+) -> tuple[Arrays, Part, int]:
+    """A part of the classes, checked; what is known of all of them; and the number of threads."""
+    check_whole(p)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
+    return arrays, with_probabilities_of_nothing(p, arrays), options.threads
 
 
 def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
