@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ._compare import Comparison, Estimate, compare_logits
-from ._linear import _CHUNK_BYTES
+from ._progress import CHUNK_BYTES
 from ._types import Array
 
 # From the largest number to the smallest, as they are printed.
@@ -55,7 +55,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--chunk-bytes",
         type=int,
-        default=_CHUNK_BYTES,
+        default=CHUNK_BYTES,
         metavar="N",
         help="how much is read at a time (default: 48 MiB)",
     )

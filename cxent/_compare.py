@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple, SupportsIndex
 
@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, Shape, logits_in_chunks, plain_array
 from ._divergence import kl_divergence
-from ._linear import _CHUNK_BYTES, _reporter
 from ._options import ComparisonOptions, comparison_options
+from ._progress import CHUNK_BYTES, Report, reporter
 from ._scoring import token_logprobs
 from ._targets import checked_ids, checked_targets
 from ._types import Array, Progress, Real, RowResults
@@ -86,7 +86,7 @@ def compare_logits(
     temperature: Real = 1.0,
     ignore_index: SupportsIndex | None = None,
     quantiles: ArrayLike = _QUANTILES,
-    chunk_bytes: SupportsIndex = _CHUNK_BYTES,
+    chunk_bytes: SupportsIndex = CHUNK_BYTES,
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> Comparison:
@@ -183,7 +183,7 @@ def compare_logits(
         if ignored is not None:
             raise ValueError(f"ignore_index is {ignored}, and there are no ids to ignore")
         *_, arrays.where = checked_targets(arrays, None)
-    of_tokens = _of_tokens(arrays, counted, options, _reporter(progress, arrays.shape.row_count))
+    of_tokens = _of_tokens(arrays, counted, options, reporter(progress, arrays.shape.row_count))
     with np.errstate(all="ignore"):  # some may be infinite, or NaN
         return _summary(of_tokens, counted, fractions)
 
@@ -196,9 +196,7 @@ class _OfTokens(NamedTuple):
     logprobs: tuple[Array, Array] | None  # under the reference, and under the other logits
 
 
-def _of_tokens(
-    arrays: Arrays, counted: Any, options: ComparisonOptions, report: Callable[[int, int], object]
-) -> _OfTokens:
+def _of_tokens(arrays: Arrays, counted: Any, options: ComparisonOptions, report: Report) -> _OfTokens:
     shape, dtype, scores = arrays.shape, arrays.dtype, options.scores
     reference, other, ids, mask = arrays.x, arrays.beside, arrays.target, arrays.where
     assert other is not None
@@ -212,8 +210,6 @@ def _of_tokens(
         ids = np.broadcast_to(np.int64(0), shape.rows)  # the top class of a row comes with the score of an id: any
     row_bytes = 2 * max(1, shape.classes) * dtype.itemsize
     done = 0
-    if shape.row_count == 0:
-        report(0, 0)  # (it may have opened a bar)
     for rows in _blocks(shape, (reference, other), options.chunk_bytes // row_bytes):
         place = (*rows[:axis], slice(None), *rows[axis:])
         p, q, labels = reference[place], other[place], ids[rows]
@@ -233,7 +229,8 @@ def _of_tokens(
             for logprobs, each in zip(of_tokens.logprobs, found, strict=True):
                 logprobs[rows] = each.logprob
         done += labels.size
-        report(done, shape.row_count)
+        if report is not None:
+            report(done, shape.row_count)
     if scores.ignore_index is not None:
         of_tokens.kl[~counted], of_tokens.same_top[~counted] = 0, False
     return of_tokens

@@ -92,7 +92,8 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
     row_shape = tuple(np.delete(shape, axis))
     x = ((uniform(shape, 1) - 0.5) * 24).astype(dtype)
     x[0] *= dtype(4)  # one confident row, or several
-    x[1 if layout == "rows" else (1, slice(None), 0)] = -np.inf
+    without = (1,) if layout == "rows" else (1, 0)  # a row without probabilities
+    np.moveaxis(x, axis, -1)[without] = -np.inf
     q = uniform(shape, 2).astype(dtype)
     g = (uniform(shape, 3) - 0.5).astype(dtype)
     mask = uniform(shape, 4) < 0.7
@@ -148,7 +149,61 @@ def results(dtype: Any, layout: str, classes: int, workers: int) -> Iterator[tup
             cxent.log_softmax_backward(g, log_p, axis, where=mask),
         ],
     )
+    counts = uniform(row_shape, 9) + 0.25
+    counts[without] = 0
+    temperatures = 0.5 + 16 * uniform(row_shape, 10)  # (with the highest, nearly all classes are in the nucleus)
+    yield (
+        "temperatures",
+        [
+            cxent.softmax(x, axis, temperature=temperatures, workers=workers),
+            cxent.log_softmax(x, axis, temperature=temperatures, where=mask, workers=workers),
+            *cxent.token_logprobs(x, ids, axis=axis, temperature=temperatures, workers=workers)[:4],
+            *cxent.token_logprobs(x, labels, axis=axis, temperature=temperatures, top_p=0.9, workers=workers),
+            *cxent.token_logprobs(x, labels, axis=axis, where=mask, top_p=1.0, workers=workers),
+        ],
+    )
+    given = {"axis": axis, "sample_weight": counts, "workers": workers}
+    often_right = np.where(uniform(row_shape, 11) < 0.5, np.argmax(x, axis), labels)
+    yield (
+        "calibration",
+        [
+            *cxent.perplexity(x, labels, softcap=5.0, **given),
+            *cxent.fit_temperature(x, often_right, **given),
+            *cxent.reliability(x, often_right, temperature=3.0, **given),
+            *cxent.binary_reliability(x, mask & (x > -np.inf), temperature=3.0, bins=7, workers=workers),
+        ],
+    )
+    shards = [(np.take(x, range(*ends), axis), ends[0]) for ends in ((0, classes // 2), (classes // 2, classes))]
+    parts = [
+        cxent.sharded.part(
+            shard, labels, axis=axis, first_class=first, temperature=0.7, for_smoothing=True, workers=workers
+        )
+        for shard, first in shards
+    ]
+    whole = cxent.sharded.merge(*parts)
+    chosen = {"label_smoothing": 0.1, "z_loss": 0.01, "sample_weight": counts}
+    yield (
+        "sharded",
+        [
+            cxent.sharded.loss(whole, **chosen),
+            cxent.sharded.loss(whole, reduction="none"),
+            *(
+                cxent.sharded.grad(shard, whole, labels, axis=axis, first_class=first, workers=workers, **chosen)
+                for shard, first in shards
+            ),
+        ],
+    )
     other = (x * dtype(0.75) + g).astype(dtype)
+    compared = cxent.compare_logits(
+        x, other, np.where(counts == 0, -100, labels), axis=axis, ignore_index=-100, workers=workers
+    )
+    yield (
+        "comparison",  # (NumPy computes means and their errors: their bits are not promised)
+        [
+            compared.kl, compared.same_top, compared.kl_quantiles, compared.reference_logprob, compared.other_logprob,
+            compared.prob_change,
+        ],
+    )  # fmt: skip
     yield (
         "divergences",
         [

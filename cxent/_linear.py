@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from importlib import import_module
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -15,18 +14,12 @@ from ._arrays import Layer, layer_and, plain_array
 from ._layout import lay_out
 from ._loss import weighted
 from ._options import LayerOptions, layer_options
+from ._progress import CHUNK_BYTES, reporter
 from ._results import loss_of, rows_of
 from ._scoring import TokenLogprobs, score_rows
 from ._targets import checked_ids, checked_mask, checked_targets
-from ._types import (
-    Array,
-    Progress,
-    Real,
-    Reduction,
-    RowResults,
-)
+from ._types import Array, Progress, Real, Reduction, RowResults
 
-_CHUNK_BYTES = 48 << 20
 _BLOCK_BYTES = 8 << 20  # of weights that are converted, or of a part of their gradient
 
 
@@ -57,7 +50,7 @@ def linear_cross_entropy(
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     return_lse: bool = False,
-    chunk_bytes: SupportsIndex = _CHUNK_BYTES,
+    chunk_bytes: SupportsIndex = CHUNK_BYTES,
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> Any:
@@ -171,7 +164,7 @@ def linear_cross_entropy_with_grad(
     temperature: Real = 1.0,
     reduction: Reduction = "mean",
     return_lse: bool = False,
-    chunk_bytes: SupportsIndex = _CHUNK_BYTES,
+    chunk_bytes: SupportsIndex = CHUNK_BYTES,
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> tuple[Any, ...]:
@@ -270,7 +263,7 @@ def linear_token_logprobs(
     temperature: Real = 1.0,
     softcap: Real | None = None,
     ignore_index: SupportsIndex | None = None,
-    chunk_bytes: SupportsIndex = _CHUNK_BYTES,
+    chunk_bytes: SupportsIndex = CHUNK_BYTES,
     progress: Progress = None,
     workers: SupportsIndex | None = None,
 ) -> TokenLogprobs:
@@ -476,9 +469,7 @@ class _Layer:
         total = n if order is None else len(order)
         counted = n if counted is None else counted
         memory = np.empty((min(total, step), classes), self.dtype)
-        report = _reporter(self._progress, total)
-        if total == 0:
-            report(0, 0)  # (it may have opened a bar)
+        report = reporter(self._progress, total)
         for start in range(0, total, step):
             stop = min(total, start + step)
             rows = slice(start, stop) if order is None else order[start:stop]
@@ -486,7 +477,8 @@ class _Layer:
             logits = memory[: stop - start]
             self._multiply(hidden, logits)
             yield _Chunk(rows, max(0, min(stop, counted) - start), hidden, logits)
-            report(stop, total)
+            if report is not None:
+                report(stop, total)
 
     def mask_of(self, chunk: _Chunk) -> Array | None:
         """The mask for the logits of a chunk, as kernels take it."""
@@ -608,25 +600,3 @@ def _set_to_zero(array: Array, classes: Array) -> None:
     """Set these classes, along the first axis, to 0."""
     where = classes.reshape(-1, *(1 for _ in array.shape[1:]))
     np.copyto(array, array.dtype.type(0), where=where)
-
-
-def _reporter(progress: Progress, total: int) -> Callable[[int, int], object]:
-    """The function to call with the number of rows done and the number of all rows."""
-    if progress is None or progress is False:
-        return lambda done, total: None
-    if progress is not True:
-        if not callable(progress):
-            raise TypeError(f"progress must be a callable, a boolean or None, got {progress!r}")
-        return progress
-    try:
-        tqdm = import_module("tqdm").tqdm
-    except ImportError as error:
-        raise ImportError("progress=True needs tqdm: install it, or pass a callable") from error
-    bar = tqdm(total=total, unit=" rows")
-
-    def show(done: int, total: int) -> None:
-        bar.update(done - bar.n)
-        if done == total:
-            bar.close()
-
-    return show

@@ -164,9 +164,9 @@ def token_logprobs(
     so it keeps its digits where the row is confident.
 
     A class is in the nucleus if the classes before it have less than `top_p` together, which is a sum in float64 of the
-    exponentials of log-probabilities in the dtype of the result. No row is sorted as a whole: rows whose 32 largest
-    logits do not suffice are read again for four times as many, and so on. The top ids take as much memory as the
-    largest nucleus, times the number of rows; with ``top_p=1``, as all logits.
+    exponentials of log-probabilities in the dtype of the result. Rows whose 32 largest logits do not suffice are read
+    again for four times as many or more, and so on; a row is sorted only if its nucleus may be a large part of it. The
+    top ids take as much memory as the largest nucleus, times the number of rows; with ``top_p=1``, as all logits.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from . import kernels
-from ._arrays import Arrays, Shape
+from ._arrays import Arrays
 from ._options import BinaryOptions
 from ._types import Array
 
@@ -106,7 +106,7 @@ def checked_ids(
     `top_k` must not exceed the number of classes.
     """
     _require_classes(arrays)
-    ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays.shape, ignore_index)
+    ids = _classes(_ids(arrays, "ids", several=several), "ids", arrays, ignore_index)
     if not 0 <= top_k <= arrays.shape.classes:
         raise ValueError(f"top_k must be an integer from 0 to {arrays.shape.classes}, got {top_k}")
     where = None if arrays.where is None else checked_mask(arrays.where, arrays.shape.whole)
@@ -137,7 +137,9 @@ def checked_mask(where: Array | None, shape: tuple[int, ...]) -> Array | None:
     return _broadcast(where, shape, "where", "")
 
 
-def first_outside(target: Array, argument: str, classes: int, ignore_index: int | None) -> str:
+def first_outside(
+    target: Array, argument: str, classes: int, ignore_index: int | None, logits_name: str = "logits"
+) -> str:
     """What is wrong with class indices of which one is no class."""
     place = np.argwhere(((target < 0) | (target >= classes)) & (target != ignore_index))[0]
     found = target[tuple(place)]
@@ -148,6 +150,8 @@ def first_outside(target: Array, argument: str, classes: int, ignore_index: int 
             hint = f": {target.dtype} cannot hold {ignore_index}, so convert with astype(int) before filling"
     elif found < 0:
         hint = f": to leave out such rows, pass ignore_index={found}"
+    if classes == 1 and found == 1 and argument.endswith("target"):
+        hint = f"; {_for_two_classes(logits_name, f'target.reshape({logits_name}.shape)')}"
     at = f"[{', '.join(map(str, place))}]" if target.ndim else ""
     return f"{argument}{at} must be a class index from 0 to {classes - 1}{ignored}, got {found}{hint}"
 
@@ -183,7 +187,7 @@ def _labels(target: Array, arrays: Arrays, ignore_index: int | None) -> Array:
         )
     if target.dtype.kind not in "iu":
         _require_integers(target, "target", "class indices")
-    return _classes(target, "target", arrays.shape, ignore_index)
+    return _classes(target, "target", arrays, ignore_index)
 
 
 def _ids(arrays: Arrays, name: str, *, several: bool = True) -> Array:
@@ -217,13 +221,14 @@ def _row_temperatures(arrays: Arrays) -> Array | None:
     return None if given is None else _broadcast(given, arrays.shape.rows, "temperature", " (one per row)")
 
 
-def _classes(labels: Array, name: str, shape: Shape, ignore_index: int | None) -> Array:
+def _classes(labels: Array, name: str, arrays: Arrays, ignore_index: int | None) -> Array:
     """Labels that are all in range or ignored."""
+    classes = arrays.shape.classes
     if labels.dtype.kind not in "iu":  # an empty list
         labels = labels.astype(_INT64)
     flat = labels if labels.ndim == 2 else labels.reshape(1, -1)
-    if not kernels.serving.float64.labels_in_range(flat, shape.classes, ignore_index):
-        raise IndexError(first_outside(labels, name, shape.classes, ignore_index))
+    if not kernels.serving.float64.labels_in_range(flat, classes, ignore_index):
+        raise IndexError(first_outside(labels, name, classes, ignore_index, arrays.name))
     return labels
 
 
@@ -241,15 +246,18 @@ def _require_one_hot(target: Array, arrays: Arrays) -> None:
         "class probabilities must have a floating dtype: target.astype(float)",
     ]
     if shape.classes == 1 or shape.row_count == 1:
-        remedies.append(
-            "labels 0 and 1 of one probability each want both classes, np.stack([1 - probs, probs], axis=-1)"
-            if name == "probs"
-            else f"labels 0 and 1 of one score each are for binary_cross_entropy({name}, target)"
-        )
+        remedies.append(_for_two_classes(name))
     raise ValueError(
         f"target of dtype {target.dtype} in the shape of {name}, {shape.whole}, must be one-hot (one 1 in each row, 0 "
         f"elsewhere), got a row{f' {row}' if row else ''} that is not; {'; '.join(remedies)}"
     )
+
+
+def _for_two_classes(name: str, target: str = "target") -> str:
+    """What to do with labels 0 and 1 if there is one logit or probability for both."""
+    if name == "probs":
+        return "labels 0 and 1 of one probability each want both classes, np.stack([1 - probs, probs], axis=-1)"
+    return f"labels 0 and 1 of one score each are for binary_cross_entropy({name}, {target})"
 
 
 def _require_integers(labels: Any, name: str, meaning: str) -> None:

@@ -86,6 +86,9 @@ def test_cross_entropy(dtype, shape, axis, name, chunks):
         {"ignore_index": int(np.ravel(y)[0])},
         {"weight": rng.random(shape[axis]) - 0.1, "sample_weight": rng.random(y.shape) + 0.1},
         {"temperature": 0.3},
+        {"label_smoothing": 0.1, "sample_weight": rng.random(y.shape) - 0.1, "temperature": 0.7},
+        {"label_smoothing": 1.0, "z_loss": 0.01, "ignore_index": int(np.ravel(y)[0])},
+        {"z_loss": 0.01},
     ]
     if given.numblocks[axis] == 1:
         options += [{"label_smoothing": 0.1, "softcap": 30.0}, {"weight": rng.random(shape[axis]), "z_loss": 0.01}]
@@ -161,6 +164,7 @@ def test_masks(dtype, shape, axis, name, chunks, mask):
             compare(found.compute(), expected, same_bits=name == "rows")
         for reduction in reductions:
             options = {"axis": axis, "reduction": reduction, "sample_weight": y % 3, "temperature": 0.7}
+            options |= {"label_smoothing": 0.1, "z_loss": 0.01} if reduction == "sum" else {}
             both, alone = (
                 lazy.cross_entropy_with_grad(given, y, where=where, **options),
                 lazy.cross_entropy(given, y, where=where, **options),
@@ -265,6 +269,8 @@ SAME = [
     ("float64", WITH_INF, [0, 0, 3], {"weight": [0.5, 1, 1, 1]}),
     ("float64", X, [0, 1, 3], {"sample_weight": 2.0}),
     ("float64", X, [0, 1, 3], {"sample_weight": [1, -1, 0]}),
+    ("float64", X, [0, 1, 3], {"sample_weight": [1e-40, 0, 1e40], "label_smoothing": 0.2, "z_loss": 1e-3}),
+    ("float32", X, [0, -1, 3], {"ignore_index": -1, "label_smoothing": 0.2, "z_loss": 1e-3}),
     ("float64", X, np.array([1, 255, 0], np.uint8), {"ignore_index": 255}),
     ("float64", X, [7, 7, 7], {"ignore_index": 7}),
     ("float64", X, [0, 1, 3], {"sample_weight": [1, np.nan, 1]}),
@@ -453,14 +459,14 @@ UNKNOWN = ZEROS[da.from_array(np.array([True, False]), chunks=1)]
         ),
         (lambda: lazy.cross_entropy(ZEROS, np.ones((2, 4))), ValueError, "target of shape (2, 4) ... 2 chunks"),
         (
-            lambda: lazy.cross_entropy(ZEROS, [0, 1], z_loss=0.1),
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=np.ones(4), z_loss=0.1),
             ValueError,
-            "z_loss ... z_loss=0.1 with 2 chunks",
+            "z_loss with class weights needs all classes in one chunk, got z_loss=0.1 with 2 chunks",
         ),
         (
-            lambda: lazy.cross_entropy(ZEROS, [0, 1], label_smoothing=0.1),
+            lambda: lazy.cross_entropy(ZEROS, [0, 1], weight=np.ones(4), label_smoothing=0.1),
             ValueError,
-            "label_smoothing ... =0.1 with 2 chunks",
+            "label_smoothing with class weights needs ... =0.1 with 2 chunks",
         ),
         (
             lambda: lazy.token_logprobs(ZEROS, [0, 1], softcap=3.0),

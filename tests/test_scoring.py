@@ -25,8 +25,8 @@ from layouts import logits_and_axes
 from mpmath import mp, mpf
 
 import cxent
+from cxent import _nucleus, perplexity, token_logprobs
 from cxent import kernels as levels
-from cxent import perplexity, token_logprobs
 
 # Around steps, stretches, the forms of batches, and counts that a vector cannot hold.
 NO_RANK = np.iinfo(np.int64).max
@@ -453,6 +453,32 @@ def test_the_nucleus_of_one_row_and_of_none():
         found = token_logprobs(np.zeros(shape), np.zeros(shape[:-1], int), top_p=0.5)
         assert found.nucleus.shape == shape[:-1] and found.top_ids.shape == (*shape[:-1], 0)
     assert token_logprobs(np.zeros((2, 3)), [0, 0]).nucleus is None
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+def test_a_nucleus_that_is_most_of_a_row_is_sorted(dtype, monkeypatch):
+    """Also with equal logits and hidden classes; the kernel is asked for a small part of the row at most."""
+    rng = np.random.default_rng(0)
+    logits = (np.round(rng.standard_normal((5, 2000)) * 8) / 8).astype(dtype)  # with many ties
+    logits[3] = 0
+    logits[4, 5] = 60  # a peaked row among them
+    ids = np.zeros(5, int)
+    asked = []
+    largest = _nucleus._largest
+    monkeypatch.setattr(_nucleus, "_largest", lambda *given: (asked.append(given[5]), largest(*given))[1])
+    for options in (
+        {},
+        {"temperature": 3.0},
+        {"temperature": rng.uniform(1, 3, 5)},
+        {"where": rng.random((5, 2000)) < 0.8},
+    ):
+        found = token_logprobs(logits, ids, top_p=0.97, **options)
+        expected = token_logprobs(logits, ids, top_k=2000, **options)
+        assert found.nucleus.max() > 1000
+        for row, size in enumerate(found.nucleus):
+            assert_same_bits(found.top_ids[row, :size], expected.top_ids[row, :size])
+            assert_same_bits(found.top_logprobs[row, :size], expected.top_logprobs[row, :size])
+    assert max(asked, default=0) <= 2000 // 4
 
 
 @pytest.mark.slow

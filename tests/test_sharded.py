@@ -13,6 +13,7 @@ from mpmath import mp, mpf
 
 import cxent
 from cxent import sharded
+from cxent.sharded._part import SCALE
 from cxent.sharded._whole import logprob_of
 
 CLASSES = [1, 2, 3, 10, 33, 100, 257, 1000]
@@ -427,7 +428,7 @@ def test_smoothed_losses_of_many_parts_are_as_accurate_as_those_of_one(dtype, at
         p = sharded.merge(*parts) if at_once else functools.reduce(sharded.merge, parts)
         exact = exact_row(x)
         distance = mp.fsum(exact.max - v for v in exact_numbers(x))
-        assert ulps_off(p.distances[0], distance, distance, dtype) <= 8
+        assert ulps_off(p.distances[0] / SCALE, distance, distance, dtype) <= 8
         assert p.counts == 3 * n
         for smoothing in (0.1, 0.5, 1.0):
             e = mpf(smoothing)
@@ -444,9 +445,45 @@ def test_distances_are_merged_without_an_error():
     p = functools.reduce(sharded.merge, parts)
     top = max(mpf(float(part.maximum[0])) for part in parts)
     exact = mp.fsum(
-        mpf(float(part.distances[0, 0])) + 4 * (top - mpf(float(part.maximum[0]))) for part in parts
+        mpf(float(part.distances[0, 0] / SCALE)) + 4 * (top - mpf(float(part.maximum[0]))) for part in parts
     )  # fmt: skip
-    assert ulps_off(p.distances[0, 0], exact, exact, np.float64) <= 3
+    assert ulps_off(p.distances[0, 0] / SCALE, exact, exact, np.float64) <= 3
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 50.0])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_logits_near_the_largest_number(dtype, temperature, parts):
+    """A loss that is a number is one here, although sums, differences and even losses of single rows are none."""
+    largest = float(np.finfo(dtype).max)
+    for classes, scale in ((4, 0.05), (40, 0.3), (300, 0.99)):
+        x = (np.random.default_rng(classes).uniform(-1, 1, (5, classes)) * scale * largest).astype(dtype)
+        x[1, 1:], x[1, 0] = 0.99 * largest, -0.99 * largest
+        x[2], x[3] = x[2, 0], 1e-30 * x[3]
+        y = np.array([1, 0, 2, 3, 1])
+        pieces = cut(x, parts)
+        p = reduced(pieces, y, temperature=temperature, for_smoothing=True)
+        for smoothing in (0.0, 0.1, 0.6, 1.0):
+            exact = []
+            for row, label in zip(x, y, strict=True):
+                distances = [(max(exact_numbers(row)) - v) / mpf(temperature) for v in exact_numbers(row)]
+                mean = mp.fsum(distances) / classes
+                exact.append((1 - mpf(smoothing)) * distances[label] + mpf(smoothing) * mean)
+            for reduction, expected in (("none", exact), ("mean", [mp.fsum(exact) / 5])):
+                options = {"label_smoothing": smoothing, "reduction": reduction}
+                expected = np.array([float(v) if v <= largest else np.inf for v in expected])
+                found = sharded.loss(p, **options)
+                is_large = (expected > 0.01 * largest) & (expected != np.inf)  # (otherwise other terms count too)
+                np.testing.assert_array_equal(np.isnan(found), False)
+                np.testing.assert_allclose(
+                    np.ravel(found)[is_large].astype(float), expected[is_large], rtol=tolerance(dtype)
+                )
+                np.testing.assert_array_equal(np.isinf(np.ravel(found)), expected == np.inf)
+                if temperature >= 1:  # (otherwise quotients are infinite in the whole)
+                    loss, grad = cxent.cross_entropy_with_grad(x, y, temperature=temperature, **options)
+                    np.testing.assert_allclose(found, loss, rtol=tolerance(dtype), atol=tolerance(dtype))
+                    parts_of_grad = [sharded.grad(part, p, y, first_class=a, **options) for part, a in pieces]
+                    np.testing.assert_allclose(np.hstack(parts_of_grad), grad, atol=tolerance(dtype))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

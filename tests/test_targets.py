@@ -79,6 +79,23 @@ def test_labels_of_two_classes_with_a_score_each(shape):
 
 
 @pytest.mark.once
+def test_class_indices_of_two_classes_with_a_score_each():
+    scores, labels = np.linspace(-2, 2, 6).reshape(6, 1), np.arange(6) % 2
+    remedy = r"got 1; .*binary_cross_entropy\(logits, target.reshape\(logits.shape\)\)$"
+    with pytest.raises(IndexError, match=r"^target\[1\] must be a class index from 0 to 0, " + remedy):
+        cxent.cross_entropy(scores, labels)
+    cxent.binary_cross_entropy(scores, labels.reshape(scores.shape))  # as the message says
+    with pytest.raises(IndexError, match=r"got 1; .*np.stack\(\[1 - probs, probs\], axis=-1\)$"):
+        cxent.cross_entropy_from_probs(1 / (1 + np.exp(-scores)), labels)
+    for bad in ([0, 2], [0, -1]):  # that are no labels of two classes
+        with pytest.raises(IndexError, match="target") as raised:
+            cxent.cross_entropy(np.zeros((2, 1)), bad)
+        assert "binary" not in str(raised.value)
+    with pytest.raises(IndexError, match=r"got 3$"):
+        cxent.cross_entropy(np.zeros((2, 3)), [1, 3])
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_one_hot_along_any_axis(axis):
     x = np.random.default_rng(0).random((3, 3, 3))

@@ -82,9 +82,12 @@ def finish_classes(
     return of_whole(x, whole, axis=axis, where=mask)
 
 
-def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined: bool) -> Any:
+def losses(
+    whole: list[sharded.Part], weights: Array, shares: Array,
+    *, combined: bool, label_smoothing: float, z_loss: float,
+) -> Any:  # fmt: skip
     """The weighted losses of rows, or their sum in float64 if they are to be combined."""
-    weighted = weighted_losses(whole[0], weights != 0, shares)
+    weighted = weighted_losses(whole[0], weights != 0, shares, label_smoothing, z_loss)
     if combined:
         return np.full((1,) * weighted.ndim, sum_of(weighted))
     return narrowed(weighted, np.asarray(whole[0].maximum).dtype)
@@ -92,14 +95,17 @@ def losses(whole: list[sharded.Part], weights: Array, shares: Array, *, combined
 
 def grad(
     x: Array, mask: Array | None, first: Array, whole: sharded.Part, labels: Array, weights: Array, shares: Array,
-    *, axis: int,
+    *, axis: int, label_smoothing: float, z_loss: float,
 ) -> Array:  # fmt: skip
     options = part_options(axis, None, first[0])
     arrays = logits_and(
-        "logits", x, axis, ids=labels, ids_name="target", where=mask, at_least=np.asarray(whole.maximum).dtype
-    )
+        "logits", x, axis, ids=labels, ids_name="target", where=mask, at_least=np.asarray(whole.maximum).dtype,
+        widened=label_smoothing > 0,
+    )  # fmt: skip
     ids, _ = targets_of_part(arrays)
-    return weighted_grad(arrays, whole, ids, weights != 0, shares, options.first_class, threads=options.threads)
+    return weighted_grad(
+        arrays, whole, ids, weights != 0, shares, options.first_class, None, options.threads, label_smoothing, z_loss
+    )
 
 
 def count_larger(

@@ -172,9 +172,9 @@ def cross_entropy(
     ignore_index : int, optional
         Rows with this class index do not count.
     label_smoothing : float, default 0
-        Fraction of each target that is spread evenly over all classes. Needs whole rows.
+        Fraction of each target that is spread evenly over all classes. With class weights, it needs whole rows.
     z_loss : float, default 0
-        Factor of the squared logsumexp. Needs whole rows.
+        Factor of the squared logsumexp. With class weights, it needs whole rows.
     softcap : float, optional
         Bound that logits approach smoothly. Needs whole rows.
     temperature : float, default 1
@@ -238,9 +238,9 @@ def cross_entropy_with_grad(
     ignore_index : int, optional
         Rows with this class index do not count.
     label_smoothing : float, default 0
-        Fraction of each target that is spread evenly over all classes. Needs whole rows.
+        Fraction of each target that is spread evenly over all classes. With class weights, it needs whole rows.
     z_loss : float, default 0
-        Factor of the squared logsumexp. Needs whole rows.
+        Factor of the squared logsumexp. With class weights, it needs whole rows.
     softcap : float, optional
         Bound that logits approach smoothly. Needs whole rows.
     temperature : float, default 1
@@ -436,17 +436,15 @@ def _reduced(
     axis: int,
     mask: tuple[DaskArray, tuple[int, ...] | None],
     labels: DaskArray | None = None,
-    *,
-    top_k: int = 0,
-    temperature: float = 1.0,
+    **options: Any,
 ) -> DaskArray:
     """A `Part` of all classes for each block of rows."""
     arrays = [(x, _all(x)), mask, _firsts(x, axis)]
     if labels is not None:
         arrays.append((labels, _labels_of(labels, x, axis)))
     parts = _blocks(
-        chunk.part, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, top_k=top_k,
-        temperature=temperature, classes=x.shape[axis],
+        chunk.part, _all(x), *arrays, dtype=x.dtype, adjust_chunks={axis: _one}, axis=axis, classes=x.shape[axis],
+        **options,
     )  # fmt: skip
     return da.reduction(
         parts, chunk.same, chunk.merge, axis=axis, keepdims=True, combine=chunk.merge, concatenate=False, dtype=x.dtype,
@@ -534,13 +532,13 @@ def _row_weights(value: Any, x: DaskArray, axis: int, dtype: np.dtype[Any]) -> D
     return _blocks(chunk.checked_weights, rows, (_in_chunks(array, x, rows), rows), dtype=dtype, computed=dtype)
 
 
-def _refuse(x: DaskArray, axis: int, **options: Any) -> None:
-    """Refuse options that need all classes of a row in one chunk."""
+def _refuse(x: DaskArray, axis: int, together: str = "", **options: Any) -> None:
+    """Refuse options that need all classes of a row in one chunk, perhaps only together with another."""
     for name, value in options.items():
         if value:
             raise ValueError(
-                f"{name} needs all classes in one chunk, got {name}={value!r} with {x.numblocks[axis]} chunks along "
-                f"axis {axis}: use logits.rechunk({{{axis}: -1}})"
+                f"{name}{together} needs all classes in one chunk, got {name}={value!r} with "
+                f"{x.numblocks[axis]} chunks along axis {axis}: use logits.rechunk({{{axis}: -1}})"
             )
 
 
@@ -653,7 +651,9 @@ def _cross_entropy(
     by_row = None if sample_weight is None else _row_weights(sample_weight, x, axis, computed)
     mask = _mask(where, x)
     if in_parts:
-        _refuse(x, axis, label_smoothing=options.label_smoothing, z_loss=options.z_loss, softcap=options.softcap)
+        _refuse(x, axis, softcap=options.softcap)
+        if by_class is not None:
+            _refuse(x, axis, " with class weights", label_smoothing=options.label_smoothing, z_loss=options.z_loss)
         if soft:
             raise ValueError(
                 f"class probabilities need all classes in one chunk, got a target of shape {x.shape} with "
@@ -673,15 +673,18 @@ def _cross_entropy(
         shares = _blocks(
             chunk.quotients, rows, (weights.products, rows), (weights.divisor, ()), dtype=np.float64
         )  # fmt: skip
-        whole = _reduced(x, axis, mask, target, temperature=options.temperature)
+        smoothing = options.label_smoothing
+        whole = _reduced(x, axis, mask, target, temperature=options.temperature, for_smoothing=smoothing > 0)
         loss = _blocks(
             chunk.losses, rows, (whole, _all(x)), (weights.counted, rows), (shares, rows), combined=combined,
-            dtype=np.float64 if combined else computed, adjust_chunks=one_per_block,
+            label_smoothing=smoothing, z_loss=options.z_loss, dtype=np.float64 if combined else computed,
+            adjust_chunks=one_per_block,
         )  # fmt: skip
         if with_grad:
             grad = _blocks(
                 chunk.grad, _all(x), (x, _all(x)), mask, _firsts(x, axis), (whole, _all(x)), (target, rows),
-                (weights.counted, rows), (shares, rows), dtype=dtype, axis=axis,
+                (weights.counted, rows), (shares, rows), dtype=dtype, axis=axis, label_smoothing=smoothing,
+                z_loss=options.z_loss,
             )  # fmt: skip
     else:
         of_rows = [] if weights.rows is None else [(weights.rows, rows)]

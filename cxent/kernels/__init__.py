@@ -141,7 +141,7 @@ def available() -> list[str]:
 def _choose(wanted: str) -> Kernels:
     if wanted:
         if wanted not in available():
-            raise ValueError(f"CXENT_ISA is {wanted!r}, but this machine has: {', '.join(available())}")
+            raise ValueError(f"CXENT_ISA must be one of {', '.join(map(repr, available()))} here, got {wanted!r}")
         return load(wanted)
     for name in reversed(supported()):
         try:

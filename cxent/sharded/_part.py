@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, SupportsIndex
 
@@ -16,6 +17,9 @@ from .._results import rows_of
 from .._scoring import score_rows
 from .._targets import targets_of_part
 from .._types import Array, Real, RowResults
+
+SCALE = 2.0**-256
+"""What distances are multiplied by: that of 2^62 classes at the lowest temperature is then still a number."""
 
 
 class Part(NamedTuple):
@@ -46,7 +50,8 @@ class Part(NamedTuple):
     """The number of classes in all parts; None if not given."""
     distances: Array | None = None
     """The sum of ``(m - x) / temperature`` over the classes that take part, and its rounding error, along one more
-    axis; in float64. None unless made `for_smoothing`."""
+    axis; in float64, and multiplied by ``2**-256``, so that no sum of finite logits is too large. None unless made
+    `for_smoothing`."""
     counts: RowResults | None = None
     """The number of classes that take part; in float64. None unless made `for_smoothing`."""
 
@@ -284,27 +289,35 @@ def merged(a: Part, b: Part) -> Part:
 
 
 def distances_of_part(arrays: Arrays, m: Array, rest: Array, options: PartOptions) -> tuple[Array, Array]:
-    """The sum of the distances to the largest logit, with an error of 0, and how many classes take part.
-
-    The loss with a smoothing of 1 is the mean distance of the logits to their logsumexp.
-    """
-    shape, dtype, mask = arrays.shape, arrays.dtype, arrays.where
+    """The sum of the distances to the largest logit, with an error of 0, and how many classes take part."""
+    shape, mask = arrays.shape, arrays.where
     counts = np.full(shape.rows, float(shape.classes))
     if mask is not None:
         counts = np.count_nonzero(mask, axis=shape.class_axes).astype(np.float64)
     distances = np.zeros((*shape.rows, 2))
     if shape.row_count and shape.classes:
-        laid = lay_out(shape, [arrays.x, mask], [np.zeros(shape.rows, np.int64)], rows=[dtype])
-        kernels.serving.of(dtype).cross_entropy(
-            *laid.inputs, *laid.row_inputs, np.ones(shape.classes, dtype), None,
-            kernels.Options(None, 1.0, 0.0, 0.0, 0.0, options.temperature, 1.0, 1.0), *laid.rows, None, None, None,
-            False, options.threads,
-        )  # fmt: skip
         with np.errstate(all="ignore"):
-            means = np.asarray(rows_of(laid)[0], np.float64)
-            means = np.maximum(0, means - kernels.serving.evaluate("log1p", rest.astype(np.float64)))
+            means = smoothed_losses(arrays, options.temperature, options.threads)
+            means = np.maximum(0, means - kernels.serving.evaluate("log1p", rest.astype(np.float64))) * SCALE
+            too_large = np.isfinite(m) & ~np.isfinite(means)
+            if too_large.any():  # (or there are logits of -inf)
+                # At a higher temperature they are numbers, and the logarithm of the sum is nothing beside them.
+                exponent = 4 - min(0, math.frexp(options.temperature)[1])
+                lower = smoothed_losses(arrays, math.ldexp(options.temperature, exponent), options.threads)
+                means = np.where(too_large, lower * math.ldexp(SCALE, exponent), means)
             distances[..., 0] = np.where(counts == 0, 0, np.where(m == -np.inf, np.inf, counts * means))
     return distances, counts
+
+
+def smoothed_losses(arrays: Arrays, temperature: float, threads: int) -> Array:
+    """The losses with a smoothing of 1, in float64: the mean distances of the logits to their logsumexp."""
+    shape, dtype = arrays.shape, arrays.dtype
+    laid = lay_out(shape, [arrays.x, arrays.where], [np.zeros(shape.rows, np.int64)], rows=[dtype])
+    kernels.serving.of(dtype).cross_entropy(
+        *laid.inputs, *laid.row_inputs, np.ones(shape.classes, dtype), None,
+        kernels.Options(None, 1.0, 0.0, 0.0, 0.0, temperature, 1.0, 1.0), *laid.rows, None, None, None, False, threads,
+    )  # fmt: skip
+    return np.asarray(rows_of(laid)[0], np.float64)
 
 
 def merged_distances(a: Part, b: Part, m: Array) -> Array | None:
@@ -315,8 +328,7 @@ def merged_distances(a: Part, b: Part, m: Array) -> Array | None:
             if part.distances is None:
                 return None
             before, counts = np.asarray(part.maximum, np.float64), np.asarray(part.counts)
-            # (In halves, since the difference of two maxima may be too large.)
-            moved = (m.astype(np.float64) / 2 - before / 2) / (part.temperature / 2)
+            moved = (m.astype(np.float64) * SCALE - before * SCALE) / part.temperature
             moved = np.where((before == m) | (counts == 0), 0, counts * moved)
             for term in (part.distances[..., 0], moved):
                 total, error = exact_sum(total, term)

@@ -16,7 +16,7 @@ from .._options import part_options, single_axis
 from .._results import result_of, scalar
 from .._targets import check_mask, targets_of_part
 from .._types import Array, Out, Real, Reduction, RowResults
-from ._part import Part, at_ids, in_words, logits_at
+from ._part import SCALE, Part, at_ids, in_words, logits_at
 
 WITHOUT_TARGET = "p must be made with a target, got one without target_logit"
 
@@ -167,7 +167,12 @@ def loss(
     weighted = weighted_losses(p, weights != 0, weights, options.label_smoothing, options.z_loss)
     if options.reduction == "none":
         return in_dtype_of(p, weighted)
-    return scalar(sum_of(weighted) / divisor if divisor else math.nan, m.dtype)
+    if not divisor:
+        return scalar(math.nan, m.dtype)
+    total = sum_of(weighted) / divisor
+    if not math.isfinite(total):  # a mean of large losses may be a number where their sum is none
+        total = sum_of(weighted_losses(p, weights != 0, weights / divisor, options.label_smoothing, options.z_loss))
+    return scalar(total, m.dtype)
 
 
 def softmax(
@@ -216,12 +221,8 @@ def softmax(
     >>> sharded.softmax([[0.0]], whole)
     array([[0.25]])
     """
-    check_whole(p)
-    options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
-    check_mask(arrays)
-    p = with_probabilities_of_nothing(p, arrays)
-    return finished(arrays, p, share_of(p), False, out, options.threads)
+    arrays, p, threads = classes_of(p, logits, axis, where, out, workers)
+    return finished(arrays, p, share_of(p), False, out, threads)
 
 
 def log_softmax(
@@ -270,14 +271,10 @@ def log_softmax(
     >>> sharded.log_softmax([[0.0]], whole)
     array([[-1.38629436]])
     """
-    check_whole(p)
-    options = part_options(axis, workers)
-    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
-    check_mask(arrays)
-    p = with_probabilities_of_nothing(p, arrays)
+    arrays, p, threads = classes_of(p, logits, axis, where, out, workers)
     with np.errstate(all="ignore"):
         log_sum = log_sum_of(p) + (p.maximum - p.maximum)
-    return finished(arrays, p, log_sum, True, out, options.threads)
+    return finished(arrays, p, log_sum, True, out, threads)
 
 
 def grad(
@@ -425,8 +422,13 @@ def logprob_of(logits: RowResults, p: Part) -> RowResults:
     """The log-probabilities of logits, one or several for each row."""
     several = np.ndim(logits) > np.ndim(p.maximum)
     m, log_sum = (np.asarray(a)[..., np.newaxis] if several else a for a in (p.maximum, log_sum_of(p)))
+    temperature = temperature_of(p)
     with np.errstate(all="ignore"):
-        return in_dtype_of(p, (logits - m) / temperature_of(p) - log_sum + (m - m))
+        difference = logits - m
+        quotient = difference / temperature
+        if np.isinf(difference).any():  # of halves, it is a number
+            quotient = np.where(np.isinf(difference), (logits / 2 - m / 2) / (temperature / 2), quotient)
+        return in_dtype_of(p, quotient - log_sum + (m - m))
 
 
 def log_sum_of(p: Part) -> Array:
@@ -449,6 +451,22 @@ def in_dtype_of(p: Part, results: Any) -> RowResults:
 def temperature_of(p: Part) -> Any:
     """The temperature in the dtype of the part."""
     return np.asarray(p.maximum).dtype.type(p.temperature)
+
+
+def classes_of(
+    p: Part,
+    logits: ArrayLike,
+    axis: SupportsIndex,
+    where: ArrayLike | None,
+    out: Out,
+    workers: SupportsIndex | None,
+) -> tuple[Arrays, Part, int]:
+    """A part of the classes, checked; what is known of all of them; and the number of threads."""
+    check_whole(p)
+    options = part_options(axis, workers)
+    arrays = logits_and("logits", logits, options.axis, where=where, out=out, at_least=np.asarray(p.maximum).dtype)
+    check_mask(arrays)
+    return arrays, with_probabilities_of_nothing(p, arrays), options.threads
 
 
 def with_probabilities_of_nothing(p: Part, arrays: Arrays) -> Part:
@@ -515,12 +533,28 @@ def weighted_losses(p: Part, counts: Array, weights: Array, label_smoothing: flo
     with np.errstate(all="ignore"):
         if label_smoothing:
             distances, of_row = require_distances(p)
-            spread = log_sum_of(p) + distances[..., 0] / of_row + (np.asarray(p.maximum) - p.maximum)
+            m = np.asarray(p.maximum)
+            spread = log_sum_of(p) + distances[..., 0] / of_row / SCALE + (m - m)
             losses = spread if label_smoothing == 1 else (1 - label_smoothing) * losses + label_smoothing * spread
         if z_loss:
             losses = losses + z_loss * wide_lse(p) ** 2
         weighted = weights * np.where((weights == 0) & ~np.isnan(losses), 0, losses)
+        too_large = np.isinf(losses) & (weights != 0)
+        if too_large.any():  # a part of them may not be
+            weighted = np.where(too_large, weights * scaled_losses(p, label_smoothing, z_loss) / SCALE, weighted)
         return np.where(counts, weighted, 0)
+
+
+def scaled_losses(p: Part, label_smoothing: float, z_loss: float) -> Array:
+    """Losses that are too large for their dtype, multiplied by `SCALE`. (Beside them, ``log1p(sumexp_m1)`` is
+    nothing.)"""
+    m, target = (np.asarray(a, np.float64) * SCALE for a in (p.maximum, require_target(p)))
+    losses = (m - target) / p.temperature
+    if label_smoothing:
+        distances, of_row = require_distances(p)
+        spread = distances[..., 0] / of_row
+        losses = spread if label_smoothing == 1 else (1 - label_smoothing) * losses + label_smoothing * spread
+    return losses + z_loss * SCALE * wide_lse(p) ** 2 if z_loss else losses
 
 
 def weighted_grad(
