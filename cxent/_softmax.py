@@ -97,8 +97,8 @@ def softmax(
     array([0.26894142, 0.73105858, 0.        ])
     """
     axes, threads, number, by_row = softmax_options(axis, workers, temperature)
-    if number == 1 and by_row is None:
-        result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, where, out, threads)
+    if by_row is None:
+        result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, number, where, out, threads)
         if result is not None:
             return result
     return _like_logits("softmax", x, axes, number, by_row, where, out, threads)
@@ -169,8 +169,8 @@ def log_softmax(
     array([-1.31326169, -0.31326169,        -inf])
     """
     axes, threads, number, by_row = softmax_options(axis, workers, temperature)
-    if number == 1 and by_row is None:
-        result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, where, out, threads)
+    if by_row is None:
+        result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, number, where, out, threads)
         if result is not None:
             return result
     return _like_logits("log_softmax", x, axes, number, by_row, where, out, threads)

@@ -20,6 +20,8 @@ def softmax_results(x):
         for axis in (-1, x.ndim - 1):
             yield f"{function.__name__}, axis {axis}", function(x, axis)
             yield f"{function.__name__}, axis {axis}, masked", function(x, axis, where=x > 0)
+            yield f"{function.__name__}, axis {axis}, divided", function(x, axis, temperature=0.7)
+            yield f"{function.__name__}, axis {axis}, both", function(x, axis, temperature=3.0, where=x > 0)
     for axis in (-1, x.ndim - 1):
         yield f"logsumexp, axis {axis}", cxent.logsumexp(x, axis)
 
@@ -153,7 +155,8 @@ def short(kernels, x, target=None, axis=-1, out=None, where=None):
     if target is not None:
         return [short_loss(kernels, x, target, axis=axis, out=out, with_grad=with_grad) for with_grad in (True, False)]
     kernels = kernels.of(x.dtype) if isinstance(x, np.ndarray) else kernels.float32
-    results = [kernels.plain_softmax(x, axis, where, out, 1), kernels.plain_log_softmax(x, axis, where, out, 1)]
+    given = x, axis, 1.0, where, out, 1
+    results = [kernels.plain_softmax(*given), kernels.plain_log_softmax(*given)]
     return results if out is not None else [*results, kernels.plain_logsumexp(x, axis, 1)]
 
 

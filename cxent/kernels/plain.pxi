@@ -160,7 +160,7 @@ cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_m
     return True
 
 
-cdef object softmax_of_plain(const Level* level, x, axis, where, out, int threads, bint of_log):
+cdef object softmax_of_plain(const Level* level, x, axis, double temperature, where, out, int threads, bint of_log):
     cdef Plain plain_x, plain_mask, plain_out
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
@@ -173,6 +173,9 @@ cdef object softmax_of_plain(const Level* level, x, axis, where, out, int thread
     if (not set_plain_mask(&call, where, &plain_x, &plain_mask)
             or (where is not None and not are_distant(&plain_mask, &plain_out))):
         return None
+    call.loss.temperature = temperature
+    if temperature != 1:
+        call.x.direct = False   # logits are changed in a tile
     if of_log:
         if call.batch.columns:
             call.spare.origin = call.x.origin   # (a tile alone)
