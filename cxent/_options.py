@@ -114,6 +114,16 @@ def loss_options(
     if workers is None:
         workers = _default_workers()
     threads = 1 if type(workers) is int and workers == 1 else thread_count(workers)
+    if (  # none of them: in small calls every check counts
+        type(label_smoothing) is type(focal_gamma) is type(z_loss) is type(temperature) is float
+        and not (label_smoothing or focal_gamma or z_loss)
+        and temperature == 1
+        and softcap is None
+        and ignore_index is None
+        and type(axis) is int
+        and type(reduction) is str
+    ):
+        return _plain_options(axis, reduction, threads)
     given = axis, reduction, ignore_index, threads, label_smoothing, focal_gamma, z_loss, softcap, temperature
     try:
         return _known_options(*given)
@@ -324,6 +334,11 @@ def _checked_options(
     return LossOptions(
         axis, reduction, ignore_index, label_smoothing, gamma, z_loss, softcap or 0.0, temperature, threads, is_plain
     )
+
+
+@lru_cache(maxsize=64)
+def _plain_options(axis: int, reduction: Reduction, threads: int) -> LossOptions:
+    return _checked_options(axis, reduction, None, threads, 0.0, 0.0, 0.0, None, 1.0)
 
 
 # Cached, since the checks would take a third of a small call. Typed, since False is not 0.0.
