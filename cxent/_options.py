@@ -121,7 +121,7 @@ def loss_options(
         and softcap is None
         and ignore_index is None
         and type(axis) is int
-        and type(reduction) is str
+        and isinstance(reduction, str)
     ):
         return _plain_options(axis, reduction, threads)
     given = axis, reduction, ignore_index, threads, label_smoothing, focal_gamma, z_loss, softcap, temperature

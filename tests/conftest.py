@@ -46,7 +46,7 @@ settings.register_profile("quick", settings.get_profile("cxent"), max_examples=1
 
 @pytest.hookimpl(wrapper=True)
 def pytest_generate_tests(metafunc):
-    """Run over the kernel modules; and choose, among the combinations of a test's parameters, those that this run takes.
+    """Run over the kernel modules; of the combinations of a test's parameters, take those that this run is to have.
 
     (Here, before pytest makes an item of each: that would take ten seconds.)
     """

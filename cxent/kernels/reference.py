@@ -324,15 +324,11 @@ def evaluate(function: str, x: Array, out: Array) -> None:
 # What compiled kernels have for plain arrays, to which the general way is long; here it is not.
 
 
-def plain_softmax(
-    x: object, axis: object, temperature: float, where: object, out: object, threads: int
-) -> None:
+def plain_softmax(x: object, axis: object, temperature: float, where: object, out: object, threads: int) -> None:
     return None
 
 
-def plain_log_softmax(
-    x: object, axis: object, temperature: float, where: object, out: object, threads: int
-) -> None:
+def plain_log_softmax(x: object, axis: object, temperature: float, where: object, out: object, threads: int) -> None:
     return None
 
 
