@@ -144,8 +144,7 @@ def of_rows(rng, shape, axis):
 
 @pytest.mark.once
 @pytest.mark.parametrize(("shape", "axis", "name", "chunks"), CHUNKED)
-@pytest.mark.parametrize("dtype", [*FLOATS, np.float16])
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(("mask", "dtype"), list(zip(MASKS, [*FLOATS, np.float16] * 2, strict=True)))
 def test_masks(dtype, shape, axis, name, chunks, mask):
     """As in memory, whether the mask is of NumPy or of Dask, in other chunks, and whatever it hides."""
     x, y = logits_and_labels(shape, axis, dtype)

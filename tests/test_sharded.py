@@ -463,12 +463,14 @@ def test_logits_near_the_largest_number(dtype, temperature, parts):
         y = np.array([1, 0, 2, 3, 1])
         pieces = cut(x, parts)
         p = reduced(pieces, y, temperature=temperature, for_smoothing=True)
+        at_label, mean = [], []  # of the distances of a row's logits from the largest
+        for row, label in zip(map(exact_numbers, x), y, strict=True):
+            top = max(row)
+            at_label.append((top - row[label]) / mpf(temperature))
+            mean.append(mp.fsum(top - v for v in row) / classes / mpf(temperature))
         for smoothing in (0.0, 0.1, 0.6, 1.0):
-            exact = []
-            for row, label in zip(x, y, strict=True):
-                distances = [(max(exact_numbers(row)) - v) / mpf(temperature) for v in exact_numbers(row)]
-                mean = mp.fsum(distances) / classes
-                exact.append((1 - mpf(smoothing)) * distances[label] + mpf(smoothing) * mean)
+            e = mpf(smoothing)
+            exact = [(1 - e) * a + e * b for a, b in zip(at_label, mean, strict=True)]
             for reduction, expected in (("none", exact), ("mean", [mp.fsum(exact) / 5])):
                 options = {"label_smoothing": smoothing, "reduction": reduction}
                 expected = np.array([float(v) if v <= largest else np.inf for v in expected])
