@@ -76,33 +76,18 @@ cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors
         factors.b[r] = <real> (call.loss.smoothing / factors.b[r])
 
 
-cdef inline Block smooth_labels(Call* call, const int64_t* label, Row_factors* factors) noexcept nogil:
-    """The target rows of labels, smoothed over the classes that the mask leaves, and weighted."""
+cdef inline Block load_targets(Call* call, const int64_t* label, Row_factors* factors) noexcept nogil:
+    """The target rows, smoothed and weighted; those of labels are one-hot."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef Block target = block_of(batch, &call.y)
-    cdef Block chosen = load_mask(call)
-    cdef real kept = <real> (1 - loss.smoothing)
-    cdef Py_ssize_t r
-    divide_smoothing(call, chosen, factors)
-    take_at_labels(batch, chosen, label, factors.at_label)
-    for r in range(batch.rows):
-        factors.a[r] = factors.b[r]
-        factors.at_label[r] = loss.w[label[r]] * (kept + factors.b[r] * factors.at_label[r])
-    fill(batch, 0, factors.b)
-    change_block(SMOOTH, batch, chosen, chosen, loss.w, factors, target)
-    put_in_block(batch, target, label, factors.at_label)
-    return target
-
-
-cdef inline Block load_targets(Call* call, const int64_t* label, Row_factors* factors) noexcept nogil:
-    """The target rows, smoothed and weighted; those of labels are one-hot, but for smoothing."""
-    cdef Batch* batch = &call.batch
-    cdef Loss* loss = &call.loss
-    cdef Block target, chosen
+    cdef Block chosen
     if loss.labels.at.origin != NULL:
-        return smooth_labels(call, label, factors)
-    target = load_rows(batch, &call.y)
+        change_block(ZERO, batch, target, target, NULL, factors, target)
+        fill(batch, 1, factors.a)
+        put_in_block(batch, target, label, factors.a)
+    else:
+        load_rows(batch, &call.y)
     if loss.w != NULL:
         fill(batch, 1 - loss.smoothing, factors.a)
         if call.mask.origin != NULL and loss.smoothing != 0:
