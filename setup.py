@@ -29,15 +29,16 @@ KERNEL_FLAGS += [
     "-fno-ipa-cp-clone",
     "-fno-split-paths",
     "--param=max-inline-insns-single=30",
-    "--param=max-completely-peeled-insns=100",
+    "--param=max-completely-peeled-insns=80",
 ]
 KERNEL_FLAGS += ["-falign-loops=64", "-falign-jumps=1", "-falign-labels=1"]
 OTHER_FLAGS = ["-Os"]
 # For entry points, which are called often and have no loops. (At -Os small calls have 0.94 of the speed, at -O2 alone
-# the modules are an eighth larger.)
-ENTRY_FLAGS = ["-O2", "-ffp-contract=off", "-fno-tree-vectorize", "-falign-jumps=1", "-falign-labels=1"]
-ENTRY_FLAGS += ["-falign-loops=1", "--param=max-inline-insns-auto=5", "--param=max-inline-insns-single=20"]
-ENTRY_FLAGS += ["--param=early-inlining-insns=2"]
+# the modules are a quarter larger.)
+ENTRY_FLAGS = ["-O2", "-ffp-contract=off", "-fno-tree-vectorize", "-fno-tree-pre", "-fno-code-hoisting"]
+ENTRY_FLAGS += ["-falign-functions=1", "-falign-jumps=1", "-falign-labels=1", "-falign-loops=1"]
+ENTRY_FLAGS += ["--param=max-inline-insns-auto=2", "--param=max-inline-insns-single=10"]
+ENTRY_FLAGS += ["--param=early-inlining-insns=0"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares functions inline that must not be inlined)
 if sys.platform == "linux":
     COMMON_FLAGS += ["-fno-asynchronous-unwind-tables"]  # saves a thirtieth: no exception passes through C

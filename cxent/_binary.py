@@ -362,6 +362,12 @@ def _of_labels(
     out: Out = None,
 ) -> tuple[RowResults, tuple[Any, Any]]:
     """The loss, and as many of its derivatives as requested."""
+    if pos_weight is None and sample_weight is None:
+        found = kernels.for_plain(logits).plain_binary_cross_entropy(
+            logits, target, options, out, derivatives > 0, derivatives > 1
+        )
+        if found is not None:
+            return found[0], found[1:]
     arrays = two_class_logits_and(logits, target, pos_weight, sample_weight, out)
     labels, by_column, weights = checked_binary_targets(arrays, options, checks_labels=out is not None)
     given, dtype = arrays.x, arrays.dtype

@@ -245,5 +245,5 @@ def hashes(dtype: str, layout: str, workers: int, chosen: Sequence[int] = CLASSE
                 if array.dtype.kind != "i":
                     array[np.isnan(array)] = np.nan
                 digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
-            found[f"{classes} {group}"] = digest.hexdigest()[:4]  # (changed bits change a hundred of them)
+            found[f"{classes} {group}"] = digest.hexdigest()[:3]  # (changed bits change a hundred of them)
     return found

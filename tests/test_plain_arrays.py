@@ -381,3 +381,48 @@ def test_plain_gradients_go_the_short_way(kernels):
         assert function(PLAIN, PLAIN[1:], -1, None, None, 1) is None
         assert function(MEMORY[:40].reshape(4, 10), PLAIN, -1, None, MEMORY[4:44].reshape(4, 10), 1) is None
         assert function(PLAIN, MEMORY[:40].reshape(4, 10), -1, None, MEMORY[4:44].reshape(4, 10), 1) is None
+
+
+def two_class_results(x, target, options):
+    """What the two-class losses give, by name."""
+    for reduction in ("mean", "sum", "none"):
+        given = {"reduction": reduction} | options
+        yield f"loss, {reduction}", (cxent.binary_cross_entropy(x, target, **given),)
+        yield f"gradient, {reduction}", cxent.binary_cross_entropy_with_grad(x, target, **given)
+        yield f"in place, {reduction}", cxent.binary_cross_entropy_with_grad(x := x.copy(), target, out=x, **given)
+        yield f"Hessian, {reduction}", cxent.binary_cross_entropy_with_hess(x, target, **given)
+
+
+@pytest.mark.parametrize("target", ["bool", "int64", "uint8", "float"])
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
+@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0}], ids=str)
+@pytest.mark.parametrize("shape", [(1,), (700,), (40, 33), (2, 3, 5)], ids=str)
+def test_same_two_class_losses_as_the_general_way(shape, options, dtype, target, close_the_short_way):
+    rng = np.random.default_rng(0)
+    x = (3 * rng.standard_normal(shape)).astype(dtype)
+    if target == "float" and "focal_gamma" in options:
+        pytest.skip("a focal loss is one of labels")
+    labels = rng.random(shape) if target == "float" else rng.integers(0, 2, shape)
+    labels = (
+        labels.astype(np.float64 if x.itemsize == 8 else np.float32) if target == "float" else labels.astype(target)
+    )
+    short = dict(two_class_results(x, labels, options))
+    close_the_short_way()
+    for name, general in two_class_results(x, labels, options):
+        for given, expected in zip(short[name], general, strict=True):
+            assert type(given) is type(expected), name
+            assert_same_bits(given, expected, name)
+
+
+@pytest.mark.parametrize("wrong", [2, -1, 2**32])
+def test_a_wrong_label_is_named_before_anything_is_written(wrong):
+    x = np.zeros((3, 4), np.float32)
+    target = np.zeros((3, 4), np.int64)
+    target[1, 2] = wrong
+    for call in (
+        lambda: cxent.binary_cross_entropy(x, target),
+        lambda: cxent.binary_cross_entropy_with_grad(x, target, out=x),
+    ):
+        with pytest.raises(ValueError, match=rf"target.*{wrong}"):
+            call()
+    assert (x == 0).all()

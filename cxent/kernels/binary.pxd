@@ -17,14 +17,14 @@ columns, is brought to a block first.
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from .batch cimport Storage, size_of
-from .conversion cimport copy_run, load_as, store_as
+from .batch cimport NATIVE, Storage, size_of
+from .conversion cimport copy_run
 from .labels cimport Integer, copy_labels
 from .losses cimport reciprocal
 from .math cimport INFINITY, exp, log1p, power, product
 from .simd cimport (
     FLOAT64, HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, fma, greater, load,
-    load_labels, mask, maximum, narrow, real, select, store, store_wide, vec, wide, widen,
+    load_first, load_labels, mask, maximum, narrow, real, select, store, store_first, store_wide, vec, wide, widen,
 )
 from .sums cimport add_number, add_wide, divided
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
@@ -98,34 +98,84 @@ cdef inline bint is_weighted(const Binary* of) noexcept nogil:
     return of.positive != NULL or of.weights.origin != NULL or of.ignoring
 
 
-cdef inline void take_targets(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
-    """Targets and weights of a block; what does not count has weight 0."""
+cdef struct Run:            # where the numbers of a block are: in the arrays, or in its inputs
+    const real* x
+    const real* q
+    real* grad              # NULL if it is not wanted
+    real* hess
+
+
+cdef inline uint64_t bits_of_labels(const int64_t* label, Py_ssize_t n) noexcept nogil:
+    """Those that are set in any of them."""
+    cdef uint64_t seen[4]
     cdef Py_ssize_t k
-    if is_weighted(of):
-        load_weights(of, start, n, inputs)
-    if of.labels == NULL:
-        memcpy(inputs.q, of.q + start, n * sizeof(real))
-        return
-    copy_labels(of.labels_dtype, of.labels + start * of.label_size, of.label_size, inputs.label, n)
+    seen[0] = seen[1] = seen[2] = seen[3] = 0
+    for k in range(n // 4):     # (one after the other would wait for itself)
+        seen[0] |= <uint64_t> label[4 * k]
+        seen[1] |= <uint64_t> label[4 * k + 1]
+        seen[2] |= <uint64_t> label[4 * k + 2]
+        seen[3] |= <uint64_t> label[4 * k + 3]
+    for k in range(n // 4 * 4, n):
+        seen[0] |= <uint64_t> label[k]
+    return (seen[0] | seen[1]) | (seen[2] | seen[3])
+
+
+cdef inline const int64_t* take_labels_of_block(const Binary* of, Py_ssize_t start, Py_ssize_t n,
+                                                Inputs* inputs) noexcept nogil:
+    """The labels as int64; what does not count has label 0 and weight 0."""
+    cdef const char* p = of.labels + start * of.label_size
+    cdef Py_ssize_t k
+    if n == BLOCK_SIZE and not of.ignoring and of.label_size == sizeof(int64_t) and <size_t> p % sizeof(int64_t) == 0:
+        return <const int64_t*> p
+    copy_labels(of.labels_dtype, p, of.label_size, inputs.label, n)
     for k in range(n if of.ignoring else 0):
         if inputs.label[k] == of.ignored:
             inputs.label[k] = 0
             inputs.w[k] = 0
-    for k in range(n):
-        inputs.outside |= <uint64_t> inputs.label[k] & ~<uint64_t> 1
+    return inputs.label
+
+
+cdef inline const real* take_targets(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """The targets of a block, and their weights."""
+    cdef const int64_t* label
+    cdef Py_ssize_t k
+    if is_weighted(of):
+        load_weights(of, start, n, inputs)
+    if of.labels == NULL:
+        if n == BLOCK_SIZE:
+            return of.q + start
+        memcpy(inputs.q, of.q + start, n * sizeof(real))
+        return inputs.q
+    label = take_labels_of_block(of, start, n, inputs)
+    inputs.outside |= bits_of_labels(label, n) & ~<uint64_t> 1
     for k in range((n + W - 1) // W):
-        store(inputs.q + k * W, load_labels(inputs.label + k * W))
+        store(inputs.q + k * W, load_labels(label + k * W))
+    return inputs.q
 
 
-cdef inline void load_x(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
-    """x, e and its logarithm, each in a loop of its own: what is long waits for itself, and a CPU looks only some tens
-    of operations ahead.
+cdef inline Run run_of_block(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """Whole blocks of this dtype are read and written where they are."""
+    cdef Run run = Run(&inputs.x[0], take_targets(of, start, n, inputs), NULL, NULL)
+    cdef bint direct = of.storage == NATIVE and n == BLOCK_SIZE
+    if direct:
+        run.x = <const real*> of.x + start
+    else:
+        copy_run(of.storage, <char*> of.x + start * size_of(of.storage), inputs.x, n, True)
+    if of.out != NULL:
+        run.grad = <real*> of.out + start if direct else &inputs.e[0]
+    if of.hess != NULL:
+        run.hess = <real*> of.hess + start if direct else &inputs.x[0]
+    return run
+
+
+cdef inline void compute_logarithms(const real* x, Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """e and log1p(e), each in a loop of its own: what is long waits for itself, and a CPU looks only some tens of
+    operations ahead.
     """
     cdef Py_ssize_t vectors = (n + W - 1) // W
     cdef Py_ssize_t k
-    copy_run(of.storage, <char*> of.x + start * size_of(of.storage), inputs.x, n, True)
     for k in range(vectors):
-        store(inputs.e + k * W, exp(-absolute(load(inputs.x + k * W)), 0))
+        store(inputs.e + k * W, exp(-absolute(load(x + k * W)), 0))
     for k in range(vectors):
         store(inputs.log_sum + k * W, log1p(load(inputs.e + k * W)))
 
@@ -184,41 +234,55 @@ cdef inline void take_weighted(vec x, vec w, double scale, wide* halves) noexcep
         halves[k] = (widen(x, k) * widen(w, k)) * broadcast_wide(scale)
 
 
-cdef inline void compute_losses_of_block(bint focal, const Binary* of, Py_ssize_t n, Inputs* inputs) noexcept nogil:
-    """The losses and their derivatives, without weights."""
+cdef inline vec weighed(bint weighted, double scale, vec x, vec w) noexcept nogil:
+    """x times its weight and the scale."""
+    cdef vec value = broadcast(<real> scale)
+    cdef vec correction = broadcast(<real> (scale - <double> <real> scale))
+    cdef wide halves[HALVES]
+    if weighted:
+        take_weighted(x, w, scale, halves)
+        return narrow(halves)
+    return divided(x, value, correction) if scale != 1 else x
+
+
+cdef inline void compute_losses_of_run(bint focal, bint derivatives, bint weighted, const Binary* of, Run run,
+                                       Py_ssize_t n, Inputs* inputs) noexcept nogil:
+    """The losses, without weights, and their derivatives, with them."""
     cdef vec smoothing = broadcast(<real> of.smoothing)
-    cdef vec x, e, log_sum, q, a
+    cdef double scale = reciprocal(of.divisor)
+    cdef vec x, e, log_sum, q, a, w
     cdef Outputs outputs
     cdef Py_ssize_t k
     for k in range((n + W - 1) // W):
-        x, e, log_sum = load(inputs.x + k * W), load(inputs.e + k * W), load(inputs.log_sum + k * W)
-        q, a = load(inputs.q + k * W), load(inputs.a + k * W)
+        x, e, log_sum = load(run.x + k * W), load(inputs.e + k * W), load(inputs.log_sum + k * W)
+        q, a, w = load(run.q + k * W), load(inputs.a + k * W), load(inputs.w + k * W)
         if focal:
             outputs = focal_loss(x, e, log_sum, q, a, <real> of.gamma)
         else:
             outputs = loss_of_target(x, e, log_sum, q, a, smoothing)
         store(inputs.log_sum + k * W, outputs.loss)
-        if of.out != NULL:
-            store(inputs.e + k * W, outputs.grad)
-        if of.hess != NULL:
-            store(inputs.x + k * W, outputs.hess)
+        if derivatives:
+            store(run.grad + k * W, weighed(weighted, scale, outputs.grad, w))
+            if run.hess != NULL:
+                store(run.hess + k * W, weighed(weighted, scale, outputs.hess, w))
+
+
+cdef inline void compute_losses_of_block(bint weighted, const Binary* of, Run run, Py_ssize_t n,
+                                         Inputs* inputs) noexcept nogil:
+    if of.gamma != 0:           # (literals, for loops with fewer tests)
+        compute_losses_of_run(True, run.grad != NULL, weighted, of, run, n, inputs)
+    elif run.grad != NULL:
+        compute_losses_of_run(False, True, weighted, of, run, n, inputs)
+    else:
+        compute_losses_of_run(False, False, False, of, run, n, inputs)
 
 
 cdef inline void weigh(bint weighted, const Binary* of, const real* w, Py_ssize_t n, real* x) noexcept nogil:
     """x times the weights, divided by the divisor."""
     cdef double scale = reciprocal(of.divisor)
-    cdef vec value = broadcast(<real> scale)
-    cdef vec correction = broadcast(<real> (scale - <double> <real> scale))
-    cdef wide halves[HALVES]
     cdef Py_ssize_t k
-    if not weighted and scale == 1:
-        return
     for k in range((n + W - 1) // W):
-        if weighted:
-            take_weighted(load(x + k * W), load(w + k * W), scale, halves)
-            store(x + k * W, narrow(halves))
-        else:
-            store(x + k * W, divided(load(x + k * W), value, correction))
+        store(x + k * W, weighed(weighted, scale, load(x + k * W), load(w + k * W)))
 
 
 cdef inline void add_losses_of_block(bint weighted, const Binary* of, Py_ssize_t n, Inputs* inputs, wide* total,
@@ -251,38 +315,60 @@ cdef inline void add_losses_of_block(bint weighted, const Binary* of, Py_ssize_t
         add_wide(sum[i], &total[i], &lost[i])
 
 
-cdef inline void put_block(bint weighted, const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs,
-                           wide* total, wide* lost) noexcept nogil:
+cdef inline void compute_block(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs, wide* total,
+                               wide* lost) noexcept nogil:
     """What is wanted of a block: its losses, and their derivatives."""
     cdef Py_ssize_t at = start * size_of(of.storage)
+    cdef bint weighted = is_weighted(of)
+    cdef Run run = run_of_block(of, start, n, inputs)
+    compute_logarithms(run.x, n, inputs)
+    compute_losses_of_block(weighted, of, run, n, inputs)
     add_losses_of_block(weighted, of, n, inputs, total, lost)
     if of.losses != NULL:
         weigh(weighted, of, inputs.w, n, inputs.log_sum)
         memcpy(of.losses + start, inputs.log_sum, n * sizeof(real))
-    if of.out != NULL:
-        weigh(weighted, of, inputs.w, n, inputs.e)
+    if run.grad == &inputs.e[0]:
         copy_run(of.storage, of.out + at, inputs.e, n, False)
-    if of.hess != NULL:
-        weigh(weighted, of, inputs.w, n, inputs.x)
+    if run.hess == &inputs.x[0]:
         copy_run(of.storage, of.hess + at, inputs.x, n, False)
 
 
-cdef inline void put_logistic(const Binary* of, Py_ssize_t start, Py_ssize_t n) noexcept nogil:
+cdef inline vec logistic_of(Logistic function, vec x) noexcept nogil:
     """p, or log(p) = min(x, 0) - log1p(e)."""
-    cdef Py_ssize_t itemsize = size_of(of.storage)
     cdef vec one = broadcast(1), zero = broadcast(0)
-    cdef vec x, e, result
-    cdef Py_ssize_t k, at, left
+    cdef vec e = exp(-absolute(x), 0)
+    if function == SIGMOID:
+        return select(greater(zero, x), e, one) / (one + e)
+    return -(maximum(zero, -x) + log1p(e))
+
+
+cdef inline void put_logistic_of_run(Logistic function, const real* x, Py_ssize_t n, real* out) noexcept nogil:
+    cdef vec value
+    cdef Py_ssize_t k, left
     for k in range((n + W - 1) // W):
-        at = start + k * W
-        left = min(<Py_ssize_t> W, start + n - at)
-        x = load_as(of.storage, of.x + at * itemsize, left)
-        e = exp(-absolute(x), 0)
-        if of.function == SIGMOID:
-            result = select(greater(zero, x), e, one) / (one + e)
+        left = n - k * W
+        value = load(x + k * W) if left >= W else load_first(x + k * W, left, broadcast(0))
+        value = logistic_of(function, value)
+        if left >= W:
+            store(out + k * W, value)
         else:
-            result = -(maximum(zero, -x) + log1p(e))
-        store_as(of.storage, of.out + at * itemsize, result, left)
+            store_first(out + k * W, value, left)
+
+
+cdef inline void put_logistic(Logistic function, const Binary* of, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The function of the numbers from one to another; half precision goes through a block."""
+    cdef real block[BLOCK_SIZE]
+    cdef Py_ssize_t itemsize = size_of(of.storage)
+    cdef Py_ssize_t n
+    if of.storage == NATIVE:
+        put_logistic_of_run(function, <const real*> of.x + first, last - first, <real*> of.out + first)
+        return
+    while first < last:
+        n = min(<Py_ssize_t> BLOCK_SIZE, last - first)
+        copy_run(of.storage, <char*> of.x + first * itemsize, block, n, True)
+        put_logistic_of_run(function, block, n, block)
+        copy_run(of.storage, of.out + first * itemsize, block, n, False)
+        first += n
 
 
 cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t last, int part) noexcept nogil:
@@ -295,37 +381,29 @@ cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t la
     cdef double value = 0
     cdef double lost_of_value = 0
     cdef Py_ssize_t n, k
-    if of.function == LOSSES:
-        memset(&inputs, 0, sizeof(Inputs))
-        for k in range(BLOCK_SIZE):
-            inputs.a[k] = inputs.w[k] = 1
-        for k in range(VECTORS * HALVES):
-            total[k] = lost[k] = broadcast_wide(0)
+    if of.function == SIGMOID:  # (literals)
+        put_logistic(SIGMOID, of, first, last)
+        return
+    if of.function == LOG_SIGMOID:
+        put_logistic(LOG_SIGMOID, of, first, last)
+        return
+    memset(&inputs, 0, sizeof(Inputs))
+    for k in range(BLOCK_SIZE):
+        inputs.a[k] = inputs.w[k] = 1
+    for k in range(VECTORS * HALVES):
+        total[k] = lost[k] = broadcast_wide(0)
     while first < last:
         n = min(<Py_ssize_t> BLOCK_SIZE, last - first)
-        if of.function == LOSSES:
-            load_x(of, first, n, &inputs)
-            take_targets(of, first, n, &inputs)
-            if of.gamma != 0:   # (literals, for loops without tests)
-                compute_losses_of_block(True, of, n, &inputs)
-            else:
-                compute_losses_of_block(False, of, n, &inputs)
-            if is_weighted(of):
-                put_block(True, of, first, n, &inputs, total, lost)
-            else:
-                put_block(False, of, first, n, &inputs, total, lost)
-        else:
-            put_logistic(of, first, n)
+        compute_block(of, first, n, &inputs, total, lost)
         first += n
-    if of.function == LOSSES:
-        for k in range(VECTORS * HALVES):
-            store_wide(totals + k * (W // HALVES), total[k])
-            store_wide(lost_of_lane + k * (W // HALVES), lost[k])
-        for k in range(LANES):
-            add_number(totals[k], &value, &lost_of_value)
-            lost_of_value += lost_of_lane[k]
-        of.sums[part] = value + lost_of_value if value - value == 0 else value
-        of.outside[part] = inputs.outside
+    for k in range(VECTORS * HALVES):
+        store_wide(totals + k * (W // HALVES), total[k])
+        store_wide(lost_of_lane + k * (W // HALVES), lost[k])
+    for k in range(LANES):
+        add_number(totals[k], &value, &lost_of_value)
+        lost_of_value += lost_of_lane[k]
+    of.sums[part] = value + lost_of_value if value - value == 0 else value
+    of.outside[part] = inputs.outside
 
 
 cdef inline void compute_part_of_binary(void* job, int seat, int part) noexcept nogil:

@@ -79,12 +79,55 @@ cdef class TwoClasses(AtLevel):
         out = plain_output(out, x, &plain_x, &plain_out)
         if out is None:
             return None
-        memset(&of, 0, sizeof(Binary))
-        of.function, of.storage = LOG_SIGMOID if of_log else SIGMOID, plain_x.storage
-        of.x, of.out, of.size = plain_x.start, plain_out.start, plain_x.size
-        if threads == 1 and of.size < SMALL_SIZE:
-            self.level.run_binary(&of, 1)
-        else:
-            with nogil:
-                self.level.run_binary(&of, threads)
+        begin_binary(LOG_SIGMOID if of_log else SIGMOID, &plain_x, &of)
+        of.out = plain_out.start
+        run_plain_binary(self.level, &of, threads)
         return out
+
+    def plain_binary_cross_entropy(self, x, target, options, out, bint with_grad, bint with_hess, /):
+        """The loss of plain arrays without weights, and its derivatives."""
+        cdef Plain plain_x, plain_target, plain_out
+        cdef Binary of
+        cdef Labels labels
+        if options.ignore_index is not None or not is_plain(x, &plain_x) or plain_x.ndim == 0:
+            return None
+        begin_binary(LOSSES, &plain_x, &of)
+        of.smoothing, of.gamma = options.label_smoothing, options.focal_gamma
+        if options.reduction == "mean":
+            of.divisor = <double> of.size
+        if type(target) is not ndarray:
+            return None
+        dtype = target.dtype
+        plain_target.storage = NATIVE
+        if dtype is real_dtype and of.gamma == 0:
+            if not is_in_c_order(target, &plain_target):
+                return None
+            of.q = <const real*> plain_target.start
+        else:
+            integer = INT64 if dtype is int64 else UINT8 if dtype is boolean else integer_dtypes.get(dtype)
+            if integer is None or not is_in_c_order(target, &plain_target):
+                return None
+            of.labels, of.labels_dtype, of.label_size = plain_target.start, integer, plain_target.itemsize
+        if not has_shape_of(&plain_target, &plain_x):
+            return None
+        grad = hess = losses = None
+        if with_grad:
+            grad = plain_output(out, x, &plain_x, &plain_out)
+            if grad is None or not are_distant(&plain_out, &plain_target):
+                return None
+            of.out = plain_out.start
+        if out is not None and of.labels != NULL:
+            labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
+            labels.dtype, labels.ignoring = of.labels_dtype, False
+            if not self.level.are_in_range(&labels, 1, of.size, 2):
+                return None
+        if with_hess:
+            hess = new_array(x.shape, x.dtype, plain_x.storage, &plain_out)
+            of.hess = plain_out.start
+        if options.reduction == "none":
+            losses = new_array(x.shape, real_dtype, NATIVE, &plain_out)
+            of.losses = <real*> plain_out.start
+        run_plain_binary(self.level, &of, options.threads)
+        if of.outside[0] != 0:
+            return None
+        return real_type(<real> of.sums[0]) if losses is None else losses, grad, hess

@@ -345,3 +345,19 @@ cdef object plain_row_array(x, const Plain* plain_x, dtype, Py_ssize_t count, vo
     out = new_array(shape if count == 0 else (*shape, count), dtype, NATIVE, &plain_out)
     start[0] = plain_out.start
     return out
+
+
+cdef void begin_binary(Logistic function, const Plain* x, Binary* of) noexcept nogil:
+    memset(of, 0, sizeof(Binary))
+    of.function, of.storage, of.x = function, x.storage, x.start
+    of.size = of.columns = x.size
+    of.divisor = 1
+
+
+cdef int run_plain_binary(const Level* level, Binary* of, int threads) except -1:
+    if threads == 1 and of.size < SMALL_SIZE:
+        level.run_binary(of, 1)
+    else:
+        with nogil:
+            level.run_binary(of, threads)
+    return 0

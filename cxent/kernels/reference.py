@@ -352,6 +352,12 @@ def plain_sigmoid(x: object, out: object, threads: int, of_log: bool) -> None:
     return None
 
 
+def plain_binary_cross_entropy(
+    x: object, target: object, options: object, out: object, with_grad: bool, with_hess: bool
+) -> None:
+    return None
+
+
 def plain_logsumexp(x: object, axis: object, threads: int) -> None:
     return None
 
