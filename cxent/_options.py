@@ -336,12 +336,12 @@ def _checked_options(
     )
 
 
-@lru_cache(maxsize=64)
-def _plain_options(axis: int, reduction: Reduction, threads: int) -> LossOptions:
+def _checked_plain_options(axis: int, reduction: Reduction, threads: int) -> LossOptions:
     return _checked_options(axis, reduction, None, threads, 0.0, 0.0, 0.0, None, 1.0)
 
 
 # Cached, since the checks would take a third of a small call. Typed, since False is not 0.0.
+_plain_options: Callable[[int, Reduction, int], LossOptions] = lru_cache(maxsize=64)(_checked_plain_options)
 _known_options: Callable[..., LossOptions] = lru_cache(maxsize=64, typed=True)(_checked_options)
 
 

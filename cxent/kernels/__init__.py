@@ -101,11 +101,13 @@ def load(name: str) -> Kernels:
     return Kernels(name, *(_entry_points(dtype, name) for dtype in ("float32", "float64")))
 
 
-@cache
-def _entry_points(dtype: str, level: str) -> Any:
+def _new_entry_points(dtype: str, level: str) -> Any:
     """Those of a dtype, which compute with the kernels of a level."""
     kernels = import_module(f".{dtype}_{level}", __name__)
     return import_module(f".{dtype}", __name__).EntryPoints(kernels.level)
+
+
+_entry_points: Callable[[str, str], Any] = cache(_new_entry_points)
 
 
 def supported() -> list[str]:

@@ -27,9 +27,14 @@ def token_logprobs(
     logprob, rank = logprob.reshape(ids.shape), rank.reshape(ids.shape)  # (views: memory in C order)
     u, empty = chosen_rows(x, mask)
     hidden = hidden_in(mask) & np.logical_not(empty)
-    m, shifted, lost, _ = capped(np.where(empty, np.nan, u), cap, temperature, hidden)
+    u_or_void = np.where(empty, np.nan, u)
+    top = u_or_void.max(axis=-1, keepdims=True)
+    m, shifted, lost, _ = capped(u_or_void, cap, temperature, hidden)
     e, rest = exponentials(shifted, lost)
-    log_sum = np.log1p(rest) + (m - m)  # NaN for a row without probabilities
+    void = (
+        m - m if cap else top - top
+    )  # NaN for a row without probabilities, and else 0 (m may be too large a quotient)
+    log_sum = np.log1p(rest) + void
     entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
     log_total = m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, limit(u, u.max(axis=-1, keepdims=True)))
     lse[...] = np.where(empty, -np.inf, log_total)[..., 0]
@@ -60,8 +65,8 @@ def token_logprobs(
     if state is not None:
         state[...] = np.concatenate(
             [
-                np.where(empty, np.nan, u).max(axis=-1, keepdims=True),
-                rest + (m - m),
+                top,
+                rest + void,
                 sum_rows(np.where(e == 0, 0, e * shifted)),
             ],
             axis=-1,
