@@ -90,6 +90,15 @@ cdef void set_mask(Call* call, mask) except *:
         call.x.direct = False  # what takes no part is replaced in a tile
 
 
+cdef void begin_backward(Call* call, grad_output, output, mask, out, int threads) except *:
+    begin_with(call, grad_output)
+    call.y = rows_of(&call.batch, output)
+    set_mask(call, mask)
+    call.y.direct = call.y.direct and mask is None
+    call.out = rows_of(&call.batch, out)
+    call.threads = threads
+
+
 cdef void set_temperature(Call* call, temperature) except *:
     """One for all rows, or an array of one for each."""
     if type(temperature) is not float:

@@ -133,12 +133,7 @@ cdef class Logits(AtLevel):
     ):
         """out = p * (g - sum(g * p))."""
         cdef Call call
-        begin_with(&call, grad_output)
-        call.y = rows_of(&call.batch, output)
-        set_mask(&call, mask)
-        call.y.direct = call.y.direct and mask is None
-        call.out = rows_of(&call.batch, out)
-        call.threads = threads
+        begin_backward(&call, grad_output, output, mask, out, threads)
         with nogil:
             self.level.run(&call, self.level.softmax_backward)
 
@@ -153,12 +148,7 @@ cdef class Logits(AtLevel):
     ):
         """out = g - exp(output) * sum(g)."""
         cdef Call call
-        begin_with(&call, grad_output)
-        call.y = rows_of(&call.batch, output)
-        set_mask(&call, mask)
-        call.y.direct = call.y.direct and mask is None
-        call.out = rows_of(&call.batch, out)
-        call.threads = threads
+        begin_backward(&call, grad_output, output, mask, out, threads)
         with nogil:
             self.level.run(&call, self.level.log_softmax_backward)
 
