@@ -1,5 +1,7 @@
 """`where=`: the same answer as from the row without the hidden classes; and the factors and signs of logsumexp."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.special
@@ -368,6 +370,22 @@ def test_a_label_that_is_hidden(name, dtype, classes):
         assert not grad[~mask].any()
 
 
+@pytest.mark.parametrize("classes", [3, 130])
+def test_a_label_that_has_no_share(classes):
+    """Where smoothing takes all, it matters neither that a label is hidden, nor what else is infinite there."""
+    x = np.random.default_rng(0).standard_normal((4, classes))
+    x[:, 0] = -np.inf
+    for mask, target in itertools.product((x[0] != 0.5, x != -np.inf, x[0] != -np.inf), (0, 1)):
+        chosen = np.broadcast_to(mask, x.shape)[0]
+        loss, grad = cxent.cross_entropy_with_grad(x, [target] * 4, where=mask, label_smoothing=1.0, reduction="none")
+        expected = cxent.cross_entropy_with_grad(
+            x[:, chosen], np.ones((4, chosen.sum())) / chosen.sum(), reduction="none"
+        )
+        assert_allclose(loss, expected[0], rtol=1e-13)
+        assert_allclose(grad[:, chosen], expected[1], rtol=1e-12, atol=1e-15)
+        assert not grad[:, ~chosen].any()
+
+
 @pytest.mark.parametrize("classes", [1, 3, 17, 130])
 @pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
 @pytest.mark.parametrize("name", OPTIONS)
@@ -411,8 +429,10 @@ def every_result(x, y, mask, axis=-1, workers=1):
     by_class = np.arange(1, x.shape[axis] + 1) / 8
     yield from cxent.cross_entropy_with_grad(x, y, reduction="none", return_lse=True, **given)
     yield from cxent.cross_entropy_with_grad(x, y, weight=by_class, label_smoothing=0.1, softcap=4.0, **given)
+    for options in ({}, {"softcap": 4.0}, {"temperature": 0.7, "ignore_index": 0}):
+        yield from cxent.cross_entropy_with_grad(x, y, label_smoothing=0.1, **options, **given)
     yield from cxent.cross_entropy_with_hess(x, y, temperature=0.7, focal_gamma=1.5, **given)
-    yield cxent.cross_entropy_hvp(x, y, x, **given)
+    yield cxent.cross_entropy_hvp(x, y, x, label_smoothing=0.1, **given)
     yield from cxent.token_logprobs(x, y, top_k=min(3, x.shape[axis]), temperature=0.5, **given)[:6]
     yield from map(np.float64, cxent.perplexity(x, y, **given))
     for function, forward in (

@@ -11,10 +11,10 @@ from libc.string cimport memcpy
 
 from .batch cimport NATIVE, Batch, Block, Rows, are_adjacent, are_lines, block_of, leave_columns_empty, row_at
 from .formulas cimport (
-    CAP, CAP_SLOPE, COUNTED, DIFFERENCE, DIVIDE, EXPONENTIAL, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS,
+    CAP, CAP_SLOPE, COUNTED, DIVIDE, EXPONENTIAL, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS,
     GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL, HESSIAN_PRODUCT, HIDE, KEEP, LOGARITHM, LOG_RATIO, LOG_SHARE,
-    LOG_SOFTMAX_BACKWARD, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SCALE, SHIFT, SMOOTH, SMOOTH_CHOSEN, SOFTMAX_BACKWARD,
-    WEIGHTED, ZERO, Factors, Formula, Row_factors, evaluate, factors_of, uses_w, uses_y,
+    LOG_SOFTMAX_BACKWARD, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SHIFT, SMOOTH, SMOOTH_CHOSEN, SOFTMAX_BACKWARD,
+    WEIGHTED, Factors, Formula, Row_factors, evaluate, factors_of, uses_w, uses_y,
 )
 from .simd cimport (
     BLOCK, LANES, VECTORS, W, broadcast, flattened, load, load_first, real, store, store_block, store_first,
@@ -193,9 +193,7 @@ cdef inline flattened change_transposed(Formula formula, const Batch* batch, Blo
 cdef inline flattened change_block(Formula formula, const Batch* batch, Block x, Block y, const real* w,
                                    const Row_factors* of, Block out) noexcept nogil:
     """The formula's results to a block: of a tile, or of the array."""
-    if formula == SCALE:
-        apply(SCALE, batch, x, y, w, of, out)
-    elif formula == PROBABILITY:
+    if formula == PROBABILITY:
         apply(PROBABILITY, batch, x, y, w, of, out)
     elif formula == SHIFT:
         apply(SHIFT, batch, x, y, w, of, out)
@@ -231,8 +229,6 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(CAP, batch, x, y, w, of, out)
     elif formula == CAP_SLOPE:
         apply(CAP_SLOPE, batch, x, y, w, of, out)
-    elif formula == DIFFERENCE:
-        apply(DIFFERENCE, batch, x, y, w, of, out)
     elif formula == SOFTMAX_BACKWARD:
         apply(SOFTMAX_BACKWARD, batch, x, y, w, of, out)
     elif formula == LOG_SOFTMAX_BACKWARD:
@@ -241,8 +237,6 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
         apply(LOSS_OF_PROBS, batch, x, y, w, of, out)
     elif formula == HESSIAN_PRODUCT:
         apply(HESSIAN_PRODUCT, batch, x, y, w, of, out)
-    elif formula == ZERO:
-        apply(ZERO, batch, x, y, w, of, out)
     elif formula == EXPONENTIAL:
         apply(EXPONENTIAL, batch, x, y, w, of, out)
     elif formula == LOG_SHARE:
@@ -255,7 +249,7 @@ cdef inline flattened change_block(Formula formula, const Batch* batch, Block x,
 
 cdef inline bint is_rare(Formula formula) noexcept nogil:
     """Whether results are transposed after they are computed: then the formula is not compiled once more."""
-    return (formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT or formula == ZERO
+    return (formula == MULTIPLY or formula == LOSS_OF_PROBS or formula == HESSIAN_PRODUCT
             or formula == HESSIAN_FOCAL)
 
 

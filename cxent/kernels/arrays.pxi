@@ -112,16 +112,16 @@ cdef void set_temperature(Call* call, temperature) except *:
 
 cdef void complete_loss(const Level* level, Call* call) noexcept nogil:
     """What follows from the target, its weights and the options."""
+    cdef Py_ssize_t c
     call.has_losses = True
-    call.loss.by_label = (call.loss.labels.at.origin != NULL
-                          and (call.mask.origin == NULL or call.loss.smoothing == 0))
-    if call.loss.labels.at.origin != NULL and not call.loss.by_label:
-        call.y.origin = call.x.origin  # (a tile alone)
-    if call.loss.w != NULL or call.mask.origin != NULL:
-        call.y.direct = False  # targets are changed in a tile
+    call.loss.by_label = call.loss.labels.at.origin != NULL
     if call.loss.w != NULL:
+        call.y.direct = False  # targets are changed in a tile
         if call.loss.smoothing != 0:
             call.loss.w_sum = level.sum_of_numbers(call.loss.w, call.batch.classes)
+            call.loss.w_is_even = True
+            for c in range(call.batch.classes):
+                call.loss.w_is_even = call.loss.w_is_even and call.loss.w[c] == 1
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         call.x.direct = False  # and logits changed in one
     if call.loss.softcap != 0 and call.out.origin != NULL:

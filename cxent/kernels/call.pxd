@@ -19,7 +19,7 @@ from .values cimport Values
 
 cdef enum:
     STACK_BYTES = 16384     # the memory of a small call is on the stack
-    ROW_ARRAYS = 29         # of reals, in `Row_numbers` and `Row_factors`
+    ROW_ARRAYS = 30         # of reals, in `Row_numbers` and `Row_factors`
 
 cdef struct Call:
     Batch batch
@@ -137,6 +137,7 @@ cdef inline void give_row_arrays(Call* call, char* memory) noexcept nogil:
     call.n.label_weight = next_array(&at, rows)
     call.n.row_weight = next_array(&at, rows)
     call.n.weight = next_array(&at, rows)
+    call.n.classes = next_array(&at, rows)
     call.n.shifted = next_array(&at, rows)
     call.n.lse = next_array(&at, rows)
     call.n.focal = next_array(&at, rows)

@@ -14,9 +14,9 @@ from .exponentials cimport (
     take_terms,
 )
 from .formulas cimport (
-    COUNTED, DIFFERENCE, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL,
-    HESSIAN_PRODUCT, KEEP, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SMOOTH, SMOOTH_CHOSEN, ZERO, Formula,
-    Row_factors, exponential_of,
+    COUNTED, GRADIENT, GRADIENT_CLASSES, GRADIENT_LABELS, GRADIENT_TARGETS, HESSIAN, HESSIAN_FOCAL, HESSIAN_PRODUCT,
+    KEEP, LOGARITHM, LOSS_OF_PROBS, MULTIPLY, PROBABILITY, SHIFT, SMOOTH, SMOOTH_CHOSEN, WEIGHTED, Formula, Row_factors,
+    exponential_of,
 )
 from .labels cimport (
     MOST_COMPARED, Labels, are_compared, bounded, label_at, put_in_array, put_in_block, take_at_labels, take_labels,
@@ -25,8 +25,8 @@ from .losses cimport (
     Exponentials, Loss, Row_numbers, compute_focal_factors, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
-from .masks cimport load_chosen, load_mask, takes_part, void_empty_rows, void_row
-from .math cimport log, log1p
+from .masks cimport is_mask_of_classes, load_chosen, load_mask, takes_part, void_empty_rows, void_row
+from .math cimport NAN, log, log1p
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
@@ -64,6 +64,38 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
             n.label_weight[r] = loss.w[label[r]]
 
 
+cdef inline const real* choose_classes(Call* call, Row_numbers* n) noexcept nogil:
+    """The weights of classes, all 1, where the mask is the same for all rows: 0 for those that it hides."""
+    cdef real* w = call.mask.tile
+    cdef Loss* loss = &call.loss
+    cdef Py_ssize_t c
+    if loss.chosen == 0 or loss.softcap != 0:   # (else they are there from an earlier batch)
+        loss.chosen = 0
+        for c in range(call.batch.classes):
+            w[c] = 1 if call.mask.origin[c * call.mask.class_stride] != 0 else 0
+            loss.chosen += <Py_ssize_t> w[c]
+    fill(&call.batch, <real> loss.chosen, n.weight)
+    fill(&call.batch, <real> max(loss.chosen, 1), n.classes)
+    return w
+
+
+cdef inline void sum_chosen_classes(Call* call, Block x, Block chosen, const real* m, Row_numbers* n,
+                                    Row_factors* factors) noexcept nogil:
+    """sum(t) and c sum(t * (x - m)), where t, which comes to be in `chosen`, are the weights of the classes that the
+    mask leaves of each row, and how many these are."""
+    cdef Batch* batch = &call.batch
+    cdef Py_ssize_t weighing, r
+    load_mask(call)
+    for weighing in range(1 if call.loss.w_is_even else 2):
+        if weighing:
+            fill(batch, 1, factors.a)
+            fill(batch, 0, factors.b)
+            change_block(SMOOTH, batch, chosen, chosen, call.loss.w, factors, chosen)
+        sum_shifted(call, TARGETS, x, chosen, NULL, m, n, n.weight, n.shifted)
+        for r in range(0 if weighing else batch.rows):
+            n.classes[r] = max(n.weight[r], 1)      # (1 for empty rows: nothing is shared there)
+
+
 cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors) noexcept nogil:
     """b = what smoothing gives to each class that the mask leaves of a row."""
     cdef Terms_of_batch of
@@ -76,18 +108,13 @@ cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors
         factors.b[r] = <real> (call.loss.smoothing / factors.b[r])
 
 
-cdef inline Block load_targets(Call* call, const int64_t* label, Row_factors* factors) noexcept nogil:
-    """The target rows, smoothed and weighted; those of labels are one-hot."""
+cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
+    """The target rows, smoothed and weighted."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef Block target = block_of(batch, &call.y)
     cdef Block chosen
-    if loss.labels.at.origin != NULL:
-        change_block(ZERO, batch, target, target, NULL, factors, target)
-        fill(batch, 1, factors.a)
-        put_in_block(batch, target, label, factors.a)
-    else:
-        load_rows(batch, &call.y)
+    load_rows(batch, &call.y)
     if loss.w != NULL:
         fill(batch, 1 - loss.smoothing, factors.a)
         if call.mask.origin != NULL and loss.smoothing != 0:
@@ -100,9 +127,11 @@ cdef inline Block load_targets(Call* call, const int64_t* label, Row_factors* fa
     return target
 
 
-cdef inline void leave_out_hidden(Call* call, Block target, const int64_t* label, const Row_numbers* n,
-                                  Row_factors* factors) noexcept nogil:
-    """No gradient where the mask is not set: not even at a label or a target there, whose loss is infinite."""
+cdef inline Block leave_out_hidden(Call* call, Block target, const int64_t* label, const Row_numbers* n,
+                                   Row_factors* factors) noexcept nogil:
+    """No gradient where the mask is not set: not even at a label or a target there, whose loss is infinite. Returns the
+    targets."""
+    cdef Block chosen
     cdef bint has_hidden_targets = False
     cdef Py_ssize_t r
     for r in range(call.batch.rows):
@@ -112,11 +141,15 @@ cdef inline void leave_out_hidden(Call* call, Block target, const int64_t* label
             if not takes_part(call, r, bounded(label[r], call.batch.classes)):
                 factors.at_label[r] = 0
     if has_hidden_targets:
-        change_block(MULTIPLY, &call.batch, target, load_mask(call), NULL, factors, target)
+        chosen = load_mask(call)
+        change_block(MULTIPLY, &call.batch, target, chosen, NULL, factors, chosen)
+        return chosen
+    return target
 
 
-cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, const int64_t* label,
+cdef inline void put_gradient(Call* call, Block e, Block target, const real* w, bint plain, const int64_t* label,
                               const Row_numbers* n, Row_factors* factors) noexcept nogil:
+    """w are the class weights, or NULL if `target` has them."""
     cdef bint by_label = call.loss.by_label
     cdef real classes[MOST_COMPARED]
     cdef Py_ssize_t group, c
@@ -126,9 +159,12 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
     else:
         weighted_factors(&call.batch, &call.loss, n, factors)
     if call.mask.origin != NULL:
-        leave_out_hidden(call, target, label, n, factors)
+        target = leave_out_hidden(call, target, label, n, factors)
     if by_label:
         formula = GRADIENT if plain else GRADIENT_CLASSES if call.loss.smoothing != 0 else COUNTED
+        if formula == GRADIENT_CLASSES and w == NULL:
+            fill(&call.batch, NAN, factors.c)   # (no number has a formula of its own)
+            formula = GRADIENT_TARGETS
     if by_label and plain and are_compared(&call.batch):
         for c in range(MOST_COMPARED):
             classes[c] = <real> c
@@ -137,18 +173,18 @@ cdef inline void put_gradient(Call* call, Block e, Block target, bint plain, con
         apply_to_array(GRADIENT_LABELS, &call.batch, e, target, classes, factors, &call.out, &call.pending)
         return
     if call.spare.origin != NULL:
-        change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
+        change_block(formula, &call.batch, e, target, w, factors, e)
         if by_label:
             put_in_block(&call.batch, e, label, factors.at_label)
         target = block_of(&call.batch, &call.spare)
         by_label = False
         formula = MULTIPLY
     elif by_label and call.out.streamed:
-        change_block(formula, &call.batch, e, target, call.loss.w, factors, e)
+        change_block(formula, &call.batch, e, target, w, factors, e)
         put_in_block(&call.batch, e, label, factors.at_label)
         store_results(&call.batch, e, &call.out, &call.pending)
         return
-    apply_to_array(formula, &call.batch, e, target, call.loss.w, factors, &call.out, &call.pending)
+    apply_to_array(formula, &call.batch, e, target, w, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(&call.batch, &call.out, label, factors.at_label)
 
@@ -209,6 +245,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef Row_numbers* n = &call.n
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
+    cdef const real* w = loss.w
     cdef Block target, x
     cdef Py_ssize_t group, r
     if plain and by_label and not with_lse and are_alone(call):
@@ -235,16 +272,22 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             r = group * W
             store(n.distance + r, broadcast(0.5) * load(m + r) - broadcast(0.5) * load(n.x_label + r))
     else:
-        target = load_targets(call, label, factors)
-        sum_shifted(call, TARGETS, x, target, m, n, n.weight, n.shifted)
-    if weighted:
-        sum_shifted(call, DIFFERENCES, x, x, m, n, n.shifted, NULL)
-    take_terms(call, x, x, m, &of)
-    sum_exponentials_m1(call, &of, m, n)
-    if weighted:
-        fill(batch, loss.w_sum, n.weight)
+        target = load_targets(call, factors)
+        sum_shifted(call, TARGETS, x, target, NULL, m, n, n.weight, n.shifted)
+    if weighted and call.mask.origin != NULL and not (loss.w_is_even and is_mask_of_classes(call)):
+        target, w = block_of(batch, &call.mask), NULL
+        sum_chosen_classes(call, x, target, m, n, factors)
+    elif weighted:
+        if call.mask.origin != NULL:
+            w = choose_classes(call, n)
+        else:
+            fill(batch, loss.w_sum, n.weight)
+            fill(batch, batch.classes, n.classes)
+        sum_shifted(call, DIFFERENCES, x, x, w, m, n, n.shifted, NULL)
     elif by_label and not plain:
         fill(batch, 0, n.weight)
+    take_terms(call, x, x, m, &of)
+    sum_exponentials_m1(call, &of, m, n)
     if with_lse:
         compute_lse(batch, n)
     if loss.gamma != 0:
@@ -266,7 +309,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
                            &call.hess, &call.pending)
             if loss.gamma != 0:
                 put_in_array(batch, &call.hess, label, factors.at_label)
-        put_gradient(call, of.kept, target, plain, label, n, factors)
+        put_gradient(call, of.kept, target, w, plain, label, n, factors)
 
 
 cdef inline void hessian_product_batch(Call* call) noexcept nogil:
@@ -285,22 +328,22 @@ cdef inline void hessian_product_batch(Call* call) noexcept nogil:
     cdef Terms_of_batch of
     cdef Block x = load_chosen(call, &call.x)
     cdef Block v = load_rows(batch, &call.v)
-    cdef Block p, target
+    cdef Block p
     max_rows(batch, &call.x, x, &call.next, m)
     if call.mask.origin != NULL:
         void_empty_rows(call, x, m, n.limit)
         change_block(KEEP, batch, v, load_mask(call), NULL, factors, v)
     take_rows(call, False, label, n)
-    if loss.by_label:
+    if loss.by_label and call.mask.origin != NULL and loss.smoothing != 0:
+        sum_chosen_classes(call, x, block_of(batch, &call.mask), m, n, factors)
+    elif loss.by_label:
         fill(batch, loss.w_sum, n.weight)
+        fill(batch, batch.classes, n.classes)
     else:
-        target = load_targets(call, label, factors)
-        fill(batch, 1, sums)
-        take_terms(call, target, target, sums, &of)
-        sum_rows(NUMBERS, batch, &of, n.weight, NULL, NULL)
+        sum_shifted(call, TARGETS, x, load_targets(call, factors), NULL, m, n, n.weight, n.shifted)
     find_at_maxima(batch, x, m, v, factors.a)
-    fill(batch, 1, factors.counts)
-    change_block(DIFFERENCE, batch, v, v, NULL, factors, v)
+    fill(batch, 0, factors.b)
+    change_block(SHIFT, batch, v, v, NULL, factors, v)
     if loss.temperature != 1:
         change_logits(call, x, m, n, factors)
     take_terms(call, x, v, m, &of)
@@ -353,7 +396,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
                                                     load(sums + r) * broadcast(loss.divisor)))
             store(sums + r, select(equal(load(n.label_weight + r), zero), zero, log(load(sums + r))))
     else:
-        q = load_targets(call, label, factors)
+        q = load_targets(call, factors)
         log_p = block_of(batch, &call.spare)
         change_block(LOGARITHM, batch, p, q, NULL, factors, log_p)
         take_terms(call, log_p, q, ones, &of)
@@ -371,6 +414,7 @@ cdef inline void from_probs_batch(Call* call) noexcept nogil:
     if call.out.origin == NULL:
         return
     fill(batch, loss.divisor, factors.a)
-    apply_to_array(ZERO if by_label else LOSS_OF_PROBS, batch, q, p, NULL, factors, &call.out, &call.pending)
+    fill(batch, 0, factors.counts)
+    apply_to_array(WEIGHTED if by_label else LOSS_OF_PROBS, batch, q, p, NULL, factors, &call.out, &call.pending)
     if by_label:
         put_in_array(batch, &call.out, label, factors.b)

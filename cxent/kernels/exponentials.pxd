@@ -3,7 +3,7 @@
 from .apply cimport change_block
 from .batch cimport Batch, Block, block_of, is_far, number_at, padded_rows
 from .call cimport Call, find_traffic, next_block
-from .formulas cimport CAP, CAP_SLOPE, DIVIDE, SCALE, Row_factors
+from .formulas cimport CAP, CAP_SLOPE, DIVIDE, WEIGHTED, Row_factors
 from .losses cimport Row_numbers, cap_factors, complete_sumexp_m1
 from .masks cimport hide_again
 from .math cimport NAN, Scaled, scaled
@@ -64,7 +64,8 @@ cdef inline void change_logits(Call* call, Block x, real* m, Row_numbers* n, Row
         rate = scaled(-2 / (call.loss.temperature * call.loss.softcap))
         if rate.power != 1:
             fill(&call.batch, rate.power, factors.a)
-            change_block(SCALE, &call.batch, x, x, NULL, factors, x)
+            fill(&call.batch, 1, factors.counts)
+            change_block(WEIGHTED, &call.batch, x, x, NULL, factors, x)
             for r in range(call.batch.rows):
                 m[r] *= rate.power
         cap_factors(&call.batch, &call.loss, rate.factor, m, factors, n.top)
@@ -112,13 +113,13 @@ cdef inline void find_limits(const Batch* batch, Block x, const real* m, real* l
         limit[r] = limit_of(number_at(batch, x, r, 0), x.step if batch.columns else 1, batch.classes, m[r])
 
 
-cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* m, Row_numbers* n, real* first,
-                             real* second) noexcept nogil:
+cdef inline void sum_shifted(Call* call, Terms terms, Block x, Block y, const real* w, const real* m, Row_numbers* n,
+                             real* first, real* second) noexcept nogil:
     """Sums of terms with c, which is 2^-32 where they are too large otherwise."""
     cdef Terms_of_batch of
     cdef Py_ssize_t r
     take_terms(call, x, y, m, &of)
-    of.w, of.pending = call.loss.w, NULL
+    of.w, of.pending = w, NULL
     of.c = n.c = 0.5
     sum_rows(terms, &call.batch, &of, first, second, NULL)
     for r in range(call.batch.rows):

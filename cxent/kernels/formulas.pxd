@@ -7,7 +7,6 @@ from .sums cimport Sum, divided, two_sum
 from .terms cimport for_strip
 
 cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c, numbers of the row
-    SCALE                   # a x
     PROBABILITY             # (a + b) e,     e the exponentials x, and 0 for the smallest
     SHIFT                   # (x - a) - b
     GRADIENT                # (a + b) e,     e the exponentials x 2^-BIAS, likewise
@@ -26,12 +25,10 @@ cdef enum Formula:          # of x and y, blocks; w, the class weights; a, b, c,
     DIVIDE                  # (x / 2 - b / 2) / a: the whole difference may be too large
     CAP                     # (the difference from the row's largest of softcap * tanh, see `capped`)
     CAP_SLOPE               # (its derivative, see `slope_of_cap`)
-    DIFFERENCE              # x - a, and 0 in rows that do not count
     SOFTMAX_BACKWARD        # y (b x - a) c, c being 1 / b: the difference may be too large, but for that
     LOG_SOFTMAX_BACKWARD    # (b x - exp(y) a) c
     LOSS_OF_PROBS           # -b x / (y a), and 0 where b x is
     HESSIAN_PRODUCT         # b p (y - c) power,   p = a x, and 0 in rows that do not count
-    ZERO                    # 0
     EXPONENTIAL             # b exp((x / 2 - a / 2) c),    and 0 where b is
     LOG_SHARE               # (x / 2 - a / 2) c - b
     LOGARITHM               # log(x),        and 0 where y is
@@ -119,8 +116,6 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     cdef vec zero = broadcast(0)
     cdef vec p, result
     cdef vec e = exponential_of(x)
-    if formula == SCALE:
-        return f.a * x
     if formula == PROBABILITY:
         return divided(flush(x), f.a, f.b)
     if formula == SHIFT:
@@ -162,8 +157,6 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
         return capped(x, f)
     if formula == CAP_SLOPE:
         return slope_of_cap(x, f)
-    if formula == DIFFERENCE:
-        return select(equal(f.counts, zero), zero, x - f.a)
     if formula == SOFTMAX_BACKWARD:
         return (y * fma(f.b, x, -f.a)) * f.c
     if formula == LOG_SOFTMAX_BACKWARD:
@@ -171,8 +164,6 @@ cdef inline vec evaluate(Formula formula, vec x, vec y, vec w, Factors f) noexce
     if formula == LOSS_OF_PROBS:
         result = product(f.b, x)
         return select(equal(result, zero), zero, -result / (y * f.a))
-    if formula == ZERO:
-        return zero
     if formula == EXPONENTIAL:
         p = exp((broadcast(0.5) * x - broadcast(0.5) * f.a) * f.c, 0)
         return select(equal(f.b, zero), zero, limited_product(f.b, p))

@@ -36,6 +36,8 @@ cdef struct Loss:
     bint by_label           # whether nothing but its label is a target row; else it is computed
     const real* w           # class weights; with smoothing always there
     double w_sum
+    bint w_is_even          # all 1
+    Py_ssize_t chosen       # how many a mask leaves that is the same for all rows, once they are counted
     Values row_weights
     double smoothing
     double gamma            # of the focal factor; 0 if there is none
@@ -73,6 +75,7 @@ cdef struct Row_numbers:    # what is known of each row of a batch; t is the tar
     real* label_weight
     real* row_weight
     real* weight                    # sum(t)
+    real* classes                   # how many share what smoothing takes
     real* shifted                   # c sum(t * (x - m))
     real c                          # 1/2, or less, where sums are too large
     real* lse
@@ -93,6 +96,15 @@ cdef inline bint is_plain(const Loss* loss) noexcept nogil:
 cdef inline double reciprocal(double divisor) noexcept nogil:
     """1 / divisor, and 0 of 0: a mean over nothing has no slope."""
     return 1 / divisor if divisor != 0 else 0
+
+
+cdef inline vec shared_by(vec classes, double smoothing, double rest) noexcept nogil:
+    """rest + smoothing / classes, rounded once."""
+    cdef wide halves[HALVES]
+    cdef int k
+    for k in range(HALVES):
+        halves[k] = broadcast_wide(rest) + broadcast_wide(smoothing) / widen(classes, k)
+    return narrow(halves)
 
 
 cdef inline double limited(double x) noexcept nogil:
@@ -196,7 +208,7 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
     cdef double z_scale = limited(loss.z * reciprocal(loss.z_divisor))
     cdef bint with_z = not plain and loss.z != 0
     cdef wide kept = broadcast_wide(1 - loss.smoothing)
-    cdef wide even = broadcast_wide(0.5 / n.c * loss.smoothing / batch.classes)
+    cdef wide smoothing = broadcast_wide(0.5 / n.c * loss.smoothing)
     cdef vec half = broadcast(0.5), zero = broadcast(0)
     cdef vec c = broadcast(n.c)
     cdef vec half_of_c = broadcast(0.5 / n.c)
@@ -221,14 +233,16 @@ cdef inline void compute_losses(const Batch* batch, const Loss* loss, bint plain
             s = load(n.row_weight + r)
             lse = select(equal(s, zero), zero, load(n.lse + r))
             if loss.by_label:
-                q = select(equal(s, zero), zero, load(n.label_weight + r))
+                q = select(equal(s, zero), zero, load(n.label_weight + r)) if loss.smoothing != 1 else zero
                 part = select(equal(q, zero), zero, part) + zero * log_sum  # (NaN, if the row has one)
             part = select(equal(s, zero), zero, part)
             all_classes = select(equal(s, zero), zero, all_classes)
         for number in range(HALVES):
             term = widen(part, number)
             if not plain and loss.by_label:
-                term = (kept * widen(q, number)) * term + even * widen(all_classes, number)
+                term = (kept * widen(q, number)) * term
+                if loss.smoothing != 0:
+                    term = term + smoothing / widen(load(n.classes + r), number) * widen(all_classes, number)
             term = term * broadcast_wide(2 * scale)
             if with_z:
                 square = widen(lse, number) * widen(lse, number)
@@ -302,9 +316,8 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
     cdef double scale = limited(slope * reciprocal(loss.divisor))
     cdef double z_scale = limited(2 * loss.z * slope * reciprocal(loss.z_divisor))
     cdef vec kept = broadcast(1 - loss.smoothing)
-    cdef vec even = broadcast(loss.smoothing / batch.classes)
-    cdef vec kept_and_even = broadcast((1 - loss.smoothing) + loss.smoothing / batch.classes)
     cdef vec one = broadcast(1), zero = broadcast(0)
+    cdef vec even = zero, kept_and_even = kept
     cdef vec s, z, sumexp_m1, p_but_largest, share, focal, q, label_weight, part, e_label, p_label, at_largest
     cdef Exponentials e
     cdef Py_ssize_t group, r
@@ -317,6 +330,9 @@ cdef inline void weighted_factors(const Batch* batch, const Loss* loss, const Ro
         s = load(n.row_weight + r)
         z = load(n.lse + r) if loss.z != 0 else zero
         if loss.by_label:
+            if loss.smoothing != 0:
+                even = shared_by(load(n.classes + r), loss.smoothing, 0)
+                kept_and_even = shared_by(load(n.classes + r), loss.smoothing, 1 - loss.smoothing)
             label_weight = load(n.label_weight + r)
             q = fma(kept, label_weight, even * load(n.weight + r))
             focal = load(n.focal_slope + r) if loss.gamma != 0 else one
@@ -362,8 +378,8 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
     cdef double smallest = 1e-300 if FLOAT64 else 1e-37     # of u: what is multiplied by 1 / u is no larger
     cdef double power = 1.0 if FLOAT64 else 1.2676506002282294e30     # 2^100
     cdef vec kept = broadcast(1 - loss.smoothing)
-    cdef vec even = broadcast(loss.smoothing / batch.classes)
     cdef vec one = broadcast(1)
+    cdef vec even = broadcast(0)
     cdef vec share, focal, q, s, b, e_label, u, curvature
     cdef Exponentials e
     cdef mask large, small
@@ -375,6 +391,8 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         s = load(n.row_weight + r)
         q = load(n.weight + r)
         if loss.by_label:
+            if loss.smoothing != 0:
+                even = shared_by(load(n.classes + r), loss.smoothing, 0)
             q = fma(kept, load(n.label_weight + r), even * q)
         focal = load(n.focal_slope + r) if loss.gamma != 0 else one
         store(f.a + r, share)

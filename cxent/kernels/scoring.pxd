@@ -200,7 +200,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     of.kept = block_of(batch, &call.spare)
     sum_exponentials_m1(call, &of, m, n)
     compute_lse(batch, n)
-    sum_shifted(call, SHIFTED, x, of.kept, m, n, n.shifted, NULL)
+    sum_shifted(call, SHIFTED, x, of.kept, NULL, m, n, n.shifted, NULL)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         sumexp_m1 = load(n.sumexp_m1 + r)
