@@ -247,6 +247,7 @@ def translate(extensions):
     translated = cythonize(
         extensions,
         build_dir="build",
+        cache="CYTHON_CACHE_DIR" in os.environ,  # where one checkout is built many times
         emit_linenums="CXENT_LINE_NUMBERS" in os.environ,  # for tools/coverage.sh
         shared_utility_qualified_name=MEMORYVIEWS,
         module_name=MEMORYVIEWS,  # of the shared module, which would otherwise be imported twice

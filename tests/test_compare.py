@@ -300,10 +300,10 @@ def test_memory_for_a_chunk_alone(dtypes, kernels):
 @pytest.mark.skipif(sys.platform != "linux", reason="limits what a process may allocate, as Linux does")
 @pytest.mark.parametrize("other", [np.float32, np.float64])
 def test_memory_maps_larger_than_memory(kernels, tmp_path, other):
-    """Files of 1 and 2 GB, where a process may have 64 MB beyond what it has."""
+    """Files of 0.5 and 1 GB, where a process may have 64 MB beyond what it has."""
     if kernels.name == "python":
         pytest.skip("the pure-NumPy kernels work on copies")
-    rows, classes = 2000, 128_256
+    rows, classes = 1000, 128_256
     x = np.memmap(tmp_path / "reference", np.float32, "w+", shape=(rows, classes))  # (files without contents)
     y = np.memmap(tmp_path / "other", other, "w+", shape=(rows, classes))
     y[-1, 7] = 5

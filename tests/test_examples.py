@@ -43,12 +43,13 @@ def is_png(path):
 
 
 def test_a_language_model_learns(printed_by, tmp_path):
-    printed = printed_by("train_language_model.py", "--steps", "20")
+    printed = printed_by("train_language_model.py", "--steps", "10")
     (types,) = numbers(r"of ([\d,]+) types", printed)
     assert types >= 20_000
     perplexities = numbers(r"perplexity ([\d.]+)", printed)
     assert len(perplexities) == 11  # the first is that of word frequencies alone
-    assert all(b < a for a, b in pairwise(perplexities))
+    assert all(b <= a for a, b in pairwise(perplexities))
+    assert perplexities[-1] < 0.8 * perplexities[0]
     assert is_png(tmp_path / "language_model.png")
 
 
@@ -118,9 +119,9 @@ def test_given_logits_are_scored(printed_by, tmp_path):
 
 
 def test_quantized_weights_are_compared(printed_by, tmp_path):
-    printed = printed_by("compare_quantized.py", "--steps", "20", "--tokens", "300", "--bits", "4")
+    printed = printed_by("compare_quantized.py", "--steps", "5", "--tokens", "100", "--bits", "4")
     of_float32, of_integers = numbers(r"perplexity ([\d.]+) with", printed)
-    assert 1 < of_float32 < 5000
+    assert 1 < of_float32 < 20_000
     (ratio,) = numbers(r"ratio ([\d.]+)", printed)
     assert ratio == pytest.approx(of_integers / of_float32, abs=1e-4)
     ((largest,), (smallest,)) = (
