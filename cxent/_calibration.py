@@ -530,8 +530,8 @@ def _scores(rows: _Rows, at: _At, temperature: float, top_k: int = 0) -> tuple[A
     """The log-probabilities of the labels of a block, the entropies, the moments, and the top k if there are any."""
     x = rows.x[at[0], :, at[1]]
     shape, dtype = (x.shape[0], x.shape[2]), rows.dtype
-    logprob, rank = np.empty((*shape, 1), dtype), np.empty((*shape, 1), np.int64)
-    entropy, lse, moments = np.empty(shape, dtype), np.empty(shape, dtype), np.empty((*shape, 2), dtype)
+    logprob, entropy, lse = np.empty((*shape, 1), dtype), np.empty(shape, dtype), np.empty(shape, dtype)
+    moments = np.empty((*shape, 2), dtype)
     top = (np.empty((*shape, top_k), np.int64), np.empty((*shape, top_k), dtype)) if top_k else (None, None)
     kernels.serving.of(dtype).token_logprobs(
         x,
@@ -539,7 +539,7 @@ def _scores(rows: _Rows, at: _At, temperature: float, top_k: int = 0) -> tuple[A
         rows.labels[at],
         kernels.ScoreOptions(rows.options.ignore_index, 0.0, temperature),
         logprob,
-        rank,
+        None,
         entropy,
         lse,
         *top,

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._arrays import Arrays, Shape, logits_in_chunks, plain_array
+from ._arrays import Arrays, Shape, logits_and, logits_in_chunks, plain_array
 from ._divergence import kl_divergence
-from ._options import ComparisonOptions, comparison_options
+from ._options import ComparisonOptions, LossOptions, comparison_options
 from ._progress import CHUNK_BYTES, Report, reporter
-from ._scoring import token_logprobs
+from ._scoring import score_rows, scored
 from ._targets import checked_ids, checked_targets
 from ._types import Array, Progress, Real, RowResults
 
@@ -217,23 +217,26 @@ def _of_tokens(arrays: Arrays, counted: Any, options: ComparisonOptions, report:
         of_tokens.kl[rows] = kl_divergence(
             p, q, axis=axis, temperature=scores.temperature, where=where, reduction="none", workers=scores.threads
         )
-        found = [
-            token_logprobs(
-                x, labels, axis=axis, where=where, top_k=1, temperature=scores.temperature,
-                ignore_index=scores.ignore_index, workers=scores.threads,
-            )
-            for x in (p, q)
-        ]  # fmt: skip
-        of_tokens.same_top[rows] = _same_top(*(np.asarray(each.top_ids) for each in found))
+        found = [_logprobs_and_tops(x, labels, where, scores) for x in (p, q)]
+        of_tokens.same_top[rows] = _same_top(*(top for _, top in found))
         if of_tokens.logprobs is not None:
-            for logprobs, each in zip(of_tokens.logprobs, found, strict=True):
-                logprobs[rows] = each.logprob
+            for logprobs, (each, _) in zip(of_tokens.logprobs, found, strict=True):
+                logprobs[rows] = each
         done += labels.size
         if report is not None:
             report(done, shape.row_count)
     if scores.ignore_index is not None:
         of_tokens.kl[~counted], of_tokens.same_top[~counted] = 0, False
     return of_tokens
+
+
+def _logprobs_and_tops(x: Array, ids: Array, where: Array | None, options: LossOptions) -> tuple[Array, Array]:
+    """The log-probability of each id, and the first of the largest logits."""
+    arrays = logits_and("logits", x, options.axis, ids=ids, where=where)
+    candidates, _, mask, _ = checked_ids(arrays, options.ignore_index)
+    rows = score_rows(arrays.dtype, None, 1, ranked=False)
+    logprob, _, _, _, top_ids, _ = scored(arrays, mask, candidates, None, options, rows)
+    return logprob, np.asarray(top_ids)
 
 
 def _dtype(logits: Array) -> np.dtype[Any]:

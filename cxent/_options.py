@@ -192,13 +192,13 @@ def score_options(
 
 def softmax_options(
     axis: Axis, workers: SupportsIndex | None, temperature: Temperature
-) -> tuple[Axes, int, float, ArrayLike | None]:
+) -> tuple[Axes, int, float | ArrayLike]:
     """The checked options of a softmax: the axes, the number of threads, and the temperature, or those of the rows."""
     axes, threads = axes_and_threads(axis, workers)
     if type(temperature) is float and temperature == 1:  # in small calls every check counts
-        return axes, threads, 1.0, None
+        return axes, threads, 1.0
     number, by_row = _number_and_rows(temperature)
-    return axes, threads, checked_temperature(number), by_row
+    return axes, threads, checked_temperature(number) if by_row is None else by_row
 
 
 def _number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._arrays import logits_and
+from ._arrays import Arrays, logits_and
 from ._layout import RowMemory, lay_out
 from ._nucleus import FEWEST, with_nucleus
-from ._options import loss_options, score_options
+from ._options import LossOptions, loss_options, score_options
 from ._results import rows_of
 from ._targets import checked_ids
 from ._types import Array, Real, RowResults, Temperature
@@ -67,11 +67,28 @@ class Perplexity(NamedTuple):
         return self.nll / _LOG_2 / size if size else math.nan
 
 
-def score_rows(dtype: np.dtype[Any], candidates: int | None, top_k: int) -> list[RowMemory]:
-    """Memory for the results of a scoring kernel: per id (one or several for each row), per row, and for the top k."""
+def score_rows(dtype: np.dtype[Any], candidates: int | None, top_k: int, *, ranked: bool = True) -> list[RowMemory]:
+    """Memory for the results of a scoring kernel: per id (one or several for each row), per row, and for the top k.
+    Ranks and entropies are not computed unless `ranked`."""
     of_ids: list[RowMemory] = [dtype, np.int64] if candidates is None else [(dtype, candidates), (np.int64, candidates)]
     top: list[RowMemory] = [(np.int64, top_k), (dtype, top_k)] if top_k else [None, None]
-    return [*of_ids, dtype, dtype, *top]
+    return [*of_ids, dtype, dtype, *top] if ranked else [of_ids[0], None, None, dtype, *top]
+
+
+def scored(
+    arrays: Arrays, mask: Array | None, candidates: Array, temperatures: Array | None, options: LossOptions,
+    rows: list[RowMemory],
+) -> list[Any]:  # fmt: skip
+    """What a scoring kernel finds, of what `rows` is memory for."""
+    laid = lay_out(arrays.shape, [arrays.x, mask], [candidates, temperatures], rows=rows)
+    if arrays.shape.row_count:
+        ids, of_rows = laid.row_inputs
+        given = kernels.ScoreOptions(
+            options.ignore_index, options.softcap, options.temperature if of_rows is None else of_rows
+        )
+        kernel = kernels.serving.of(arrays.dtype).token_logprobs
+        kernel(*laid.inputs, ids, given, *laid.rows, None, None, options.threads)
+    return list(rows_of(laid))
 
 
 def token_logprobs(
@@ -200,23 +217,17 @@ def token_logprobs(
            [ 1, -1]])
     """
     options, k, by_row, share = score_options(axis, top_k, ignore_index, workers, softcap, temperature, top_p)
-    if share is None and by_row is None:
-        found = kernels.for_plain(logits).plain_token_logprobs(logits, ids, where, options, k, options.threads)
+    if share is None:
+        found = kernels.for_plain(logits).plain_token_logprobs(
+            logits, ids, where, options, options.temperature if by_row is None else by_row, k, options.threads
+        )
         if found is not None:
             return TokenLogprobs(*found)
     arrays = logits_and("logits", logits, options.axis, ids=ids, where=where, temperatures=by_row)
-    shape, dtype = arrays.shape, arrays.dtype
     candidates, several, mask, temperatures = checked_ids(arrays, options.ignore_index, top_k=k)
-    largest = k if share is None else min(max(1, shape.classes), max(k, FEWEST))
-    laid = lay_out(shape, [arrays.x, mask], [candidates, temperatures], rows=score_rows(dtype, several, largest))
-    if shape.row_count:
-        of_ids, of_rows = laid.row_inputs
-        given = kernels.ScoreOptions(
-            options.ignore_index, options.softcap, options.temperature if of_rows is None else of_rows
-        )
-        kernel = kernels.serving.of(dtype).token_logprobs
-        kernel(*laid.inputs, of_ids, given, *laid.rows, None, None, options.threads)
-    scores = TokenLogprobs(*rows_of(laid))
+    largest = k if share is None else min(max(1, arrays.shape.classes), max(k, FEWEST))
+    rows = score_rows(arrays.dtype, several, largest)
+    scores = TokenLogprobs(*scored(arrays, mask, candidates, temperatures, options, rows))
     if share is None:
         return scores
     assert scores.top_ids is not None and scores.top_logprobs is not None
@@ -241,7 +252,10 @@ def perplexity(
 ) -> Perplexity:
     r"""The perplexity of a text under a language model, from its logits.
 
-    .. math:: \text{perplexity} = \exp(\text{nll} / \text{tokens}), \quad \text{nll} = -\sum s \log p_y
+    .. math::
+
+        \text{perplexity} &= \exp(\text{nll} / \text{tokens}) \\
+        \text{nll} &= -\sum s \log p_y
 
     where the sum is over the tokens that count, with weights s, which are 1 unless given. Nothing of the size of the
     logits is allocated, so they may be a memory map larger than the memory.

@@ -96,12 +96,11 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    axes, threads, number, by_row = softmax_options(axis, workers, temperature)
-    if by_row is None:
-        result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, number, where, out, threads)
-        if result is not None:
-            return result
-    return _like_logits("softmax", x, axes, number, by_row, where, out, threads)
+    axes, threads, divisor = softmax_options(axis, workers, temperature)
+    result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, divisor, where, out, threads)
+    if result is not None:
+        return result
+    return _like_logits("softmax", x, axes, divisor, where, out, threads)
 
 
 def log_softmax(
@@ -168,12 +167,11 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    axes, threads, number, by_row = softmax_options(axis, workers, temperature)
-    if by_row is None:
-        result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, number, where, out, threads)
-        if result is not None:
-            return result
-    return _like_logits("log_softmax", x, axes, number, by_row, where, out, threads)
+    axes, threads, divisor = softmax_options(axis, workers, temperature)
+    result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, divisor, where, out, threads)
+    if result is not None:
+        return result
+    return _like_logits("log_softmax", x, axes, divisor, where, out, threads)
 
 
 def logsumexp(
@@ -425,13 +423,13 @@ def _like_logits(
     function: str,
     x: ArrayLike,
     axes: Axes,
-    temperature: float,
-    by_row: ArrayLike | None,
+    temperature: float | ArrayLike,
     where: ArrayLike | None,
     out: Out,
     threads: int,
 ) -> Array:
     """The result of a kernel that returns an array of the logits' shape."""
+    by_row = None if isinstance(temperature, float) else temperature
     arrays = logits_and("x", x, axes, temperatures=by_row, where=where, out=out)
     shape = arrays.shape
     mask, temperatures = mask_and_temperatures(arrays)

@@ -9,6 +9,8 @@ from cxent.boosting import logistic_metric, logistic_objective, softmax_metric, 
 
 catboost = pytest.importorskip("catboost", reason="CatBoost is not installed: pip install '.[catboost]'")
 
+pytestmark = [pytest.mark.once, pytest.mark.slow]
+
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((300, 6))
 OF_THREE = (X[:, 0] > 0).astype(int) + (X[:, 1] + 0.5 * RNG.standard_normal(300) > 0.5)

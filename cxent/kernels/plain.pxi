@@ -160,8 +160,29 @@ cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_m
     return True
 
 
-cdef object softmax_of_plain(const Level* level, x, axis, double temperature, where, out, int threads, bint of_log):
-    cdef Plain plain_x, plain_mask, plain_out
+cdef bint set_plain_temperature(Call* call, temperature, const Plain* plain_x, Plain* plain_t) except -1:
+    """Whether it is one number, which is checked, or a plain array of one in range for each row."""
+    cdef Py_ssize_t r
+    cdef real t
+    if type(temperature) is float:
+        call.loss.temperature = temperature
+    elif (type(temperature) is ndarray and temperature.dtype is real_dtype and is_plain(temperature, plain_t)
+            and has_row_shape_of(plain_t, plain_x)):
+        for r in range(plain_t.size):
+            t = (<const real*> plain_t.start)[r]
+            if not <real> 1e-30 <= t <= <real> 1e30:
+                return False
+        call.loss.temperature = 0
+        call.temperatures = values_at(plain_t.start, plain_t.itemsize, plain_t.itemsize)
+    else:
+        return False
+    if call.loss.temperature != 1:
+        call.x.direct = False   # logits are changed in a tile
+    return True
+
+
+cdef object softmax_of_plain(const Level* level, x, axis, temperature, where, out, int threads, bint of_log):
+    cdef Plain plain_x, plain_t, plain_mask, plain_out
     cdef Call call
     if not are_plain_logits(x, axis, &plain_x):
         return None
@@ -171,11 +192,10 @@ cdef object softmax_of_plain(const Level* level, x, axis, double temperature, wh
     begin_plain(&call, &plain_x, threads)
     call.out = plain_rows(&call, &plain_out)
     if (not set_plain_mask(&call, where, &plain_x, &plain_mask)
-            or (where is not None and not are_distant(&plain_mask, &plain_out))):
+            or (where is not None and not are_distant(&plain_mask, &plain_out))
+            or not set_plain_temperature(&call, temperature, &plain_x, &plain_t)
+            or (call.temperatures.origin != NULL and not are_distant(&plain_t, &plain_out))):
         return None
-    call.loss.temperature = temperature
-    if temperature != 1:
-        call.x.direct = False   # logits are changed in a tile
     if of_log:
         if call.batch.columns:
             call.spare.origin = call.x.origin   # (a tile alone)

@@ -1,11 +1,11 @@
 cdef class PlainCalls(AtLevel):
     """The shorter ways of plain arrays, which return None for all other arrays."""
 
-    def plain_softmax(self, x, axis, double temperature, where, out, int threads, /):
+    def plain_softmax(self, x, axis, temperature, where, out, int threads, /):
         """The softmax of a plain array over its last axis."""
         return softmax_of_plain(self.level, x, axis, temperature, where, out, threads, False)
 
-    def plain_log_softmax(self, x, axis, double temperature, where, out, int threads, /):
+    def plain_log_softmax(self, x, axis, temperature, where, out, int threads, /):
         """The log-softmax of a plain array over its last axis."""
         return softmax_of_plain(self.level, x, axis, temperature, where, out, threads, True)
 

@@ -324,11 +324,11 @@ def evaluate(function: str, x: Array, out: Array) -> None:
 # What compiled kernels have for plain arrays, to which the general way is long; here it is not.
 
 
-def plain_softmax(x: object, axis: object, temperature: float, where: object, out: object, threads: int) -> None:
+def plain_softmax(x: object, axis: object, temperature: object, where: object, out: object, threads: int) -> None:
     return None
 
 
-def plain_log_softmax(x: object, axis: object, temperature: float, where: object, out: object, threads: int) -> None:
+def plain_log_softmax(x: object, axis: object, temperature: object, where: object, out: object, threads: int) -> None:
     return None
 
 
@@ -391,5 +391,7 @@ def plain_from_probs(
     return None
 
 
-def plain_token_logprobs(x: object, ids: object, where: object, options: object, top_k: object, threads: int) -> None:
+def plain_token_logprobs(
+    x: object, ids: object, where: object, options: object, temperature: object, top_k: object, threads: int
+) -> None:
     return None

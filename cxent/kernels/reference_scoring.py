@@ -14,8 +14,8 @@ def token_logprobs(
     ids: Array,
     options: tuple[int | None, float, float | Array],
     logprob: Array,
-    rank: Array,
-    entropy: Array,
+    rank: Array | None,
+    entropy: Array | None,
     lse: Array,
     top_id: Array | None,
     top_logprob: Array | None,
@@ -24,7 +24,7 @@ def token_logprobs(
     threads: int,
 ) -> None:
     ignored, cap, temperature = options
-    logprob, rank = logprob.reshape(ids.shape), rank.reshape(ids.shape)  # (views: memory in C order)
+    logprob = logprob.reshape(ids.shape)  # (a view: memory in C order)
     u, empty = chosen_rows(x, mask)
     hidden = hidden_in(mask) & np.logical_not(empty)
     u_or_void = np.where(empty, np.nan, u)
@@ -35,19 +35,22 @@ def token_logprobs(
         m - m if cap else top - top
     )  # NaN for a row without probabilities, and else 0 (m may be too large a quotient)
     log_sum = np.log1p(rest) + void
-    entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
     log_total = m + log_sum if cap else np.where(np.isfinite(m), m + log_sum, limit(u, u.max(axis=-1, keepdims=True)))
     lse[...] = np.where(empty, -np.inf, log_total)[..., 0]
     log_p = (shifted - log_sum).astype(lse.dtype)
     counted = ids != ignored
     id = np.where(counted, ids, 0).astype(np.int64)
     logprob[...] = np.where(counted, np.take_along_axis(log_p, id, axis=-1), 0)
-    for k in range(ids.shape[-1]):
-        rank[..., k] = 1 + np.count_nonzero(u > np.take_along_axis(u, id[..., k : k + 1], axis=-1), axis=-1)
-    chosen = np.take_along_axis(~(hidden | np.zeros_like(u, np.bool_)), id, axis=-1)
-    rank[~counted | ~chosen | np.isnan(logprob)] = np.iinfo(np.int64).max
-    if ids.shape[-1]:
-        entropy[~counted.any(axis=-1)] = 0
+    if rank is not None:
+        rank = rank.reshape(ids.shape)
+        for k in range(ids.shape[-1]):
+            rank[..., k] = 1 + np.count_nonzero(u > np.take_along_axis(u, id[..., k : k + 1], axis=-1), axis=-1)
+        chosen = np.take_along_axis(~(hidden | np.zeros_like(u, np.bool_)), id, axis=-1)
+        rank[~counted | ~chosen | np.isnan(logprob)] = np.iinfo(np.int64).max
+    if entropy is not None:
+        entropy[...] = (log_sum - sum_rows(np.where(e == 0, 0, e * shifted)) / (1 + rest))[..., 0]
+        if ids.shape[-1]:
+            entropy[~counted.any(axis=-1)] = 0
     if top_id is not None and top_logprob is not None:
         order = np.argsort(-u, axis=-1, kind="stable")
         if mask is not None:  # the hidden ones come last, and are none

@@ -9,8 +9,8 @@ cdef class Scores(AtLevel):
         options,            # IN   (ignored, softcap, temperature), as in `cross_entropy`; a temperature may also be
                             #      (outer, inner), one for each row, without a softcap
         logprob,            # OUT  (outer, inner, candidates), as all results of several numbers a row in C order
-        rank,               # OUT  (outer, inner, candidates) of int64
-        entropy,            # OUT  (outer, inner)
+        rank,               # OUT  (outer, inner, candidates) of int64, or None
+        entropy,            # OUT  (outer, inner), or None
         lse,                # OUT  (outer, inner)
         top_id,             # OUT  (outer, inner, top_k) of int64, or None
         top_logprob,        # OUT  (outer, inner, top_k), or None
@@ -36,7 +36,9 @@ cdef class Scores(AtLevel):
         call.scores.candidates = ids.shape[2]
         if call.scores.candidates > 0:
             call.scores.ids, call.scores.id_stride = labels_of(ids, ignored), ids.strides[2]
-            call.scores.logprob, call.scores.rank = <real*> start_of(logprob), <int64_t*> start_of(rank)
+            call.scores.logprob = <real*> start_of(logprob)
+            if rank is not None:
+                call.scores.rank = <int64_t*> start_of(rank)
         call.values = values_of(entropy)
         call.loss.lse = values_of(lse)
         if top_id is not None:
@@ -105,9 +107,9 @@ cdef class Scores(AtLevel):
             else:
                 self.level.run(&call, self.level.part_of_softmax)
 
-    def plain_token_logprobs(self, x, ids, where, options, top_k, int threads, /):
+    def plain_token_logprobs(self, x, ids, where, options, temperature, top_k, int threads, /):
         """The same of plain arrays with the classes last and one id for each row, past the checks and views."""
-        cdef Plain plain_x, plain_ids, plain_mask
+        cdef Plain plain_x, plain_t, plain_ids, plain_mask
         cdef Call call
         if not are_plain_logits(x, options.axis, &plain_x) or type(top_k) is not int:
             return None
@@ -115,9 +117,10 @@ cdef class Scores(AtLevel):
         set_plain_options(&call, options)
         if (not 0 <= top_k <= call.batch.classes
                 or not set_plain_target(self.level, &call, ids, options, x, &plain_x, &plain_ids)
-                or call.y.origin != NULL or not set_plain_mask(&call, where, &plain_x, &plain_mask)):
+                or call.y.origin != NULL or not set_plain_mask(&call, where, &plain_x, &plain_mask)
+                or not set_plain_temperature(&call, temperature, &plain_x, &plain_t)):
             return None
-        if call.loss.softcap != 0 or call.loss.temperature != 1:
+        if call.loss.softcap != 0:
             call.x.direct = False
         call.spare.origin = call.x.origin
         call.scores.ids, call.scores.candidates, call.scores.top_k = call.loss.labels, 1, top_k

@@ -5,7 +5,9 @@ from libc.stdlib cimport free
 
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
-from .exponentials cimport change_logits, find_limits, sum_exponentials_m1, sum_shifted, take_terms
+from .exponentials cimport (
+    change_logits, find_limits, sum_exponentials_m1, sum_shifted, take_terms, take_terms_keeping_x,
+)
 from .formulas cimport Row_factors
 from .labels cimport Labels, bounded, copy_labels, take_labels
 from .losses cimport Row_numbers, Scores, compute_lse
@@ -61,6 +63,8 @@ cdef inline void rank_candidates(Call* call, Block x) noexcept nogil:
     cdef Scores* scores = &call.scores
     cdef Ordered of
     cdef Py_ssize_t k, r
+    if scores.rank == NULL:
+        return
     if scores.candidates > RANKED_ALONE and allocate(&of, scores.candidates):
         rank_in_order(call, x, &of)
         free(of.value)
@@ -111,13 +115,14 @@ cdef inline void put_logprobs(Call* call, Block x, const real* m, const real* lo
             at = (call.batch.first + r) * scores.candidates + k
             scores.logprob[at] = (number[r] - m[r]) - log_sum[r]
             if id[r] < 0:
-                scores.logprob[at], scores.rank[at] = 0, NO_RANK
-                continue
-            counts[r] = True
-            if scores.logprob[at] != scores.logprob[at] or not takes_part(call, r, id[r]):
+                scores.logprob[at] = 0
+            counts[r] = counts[r] or id[r] >= 0
+            if scores.rank != NULL and (id[r] < 0 or scores.logprob[at] != scores.logprob[at]
+                                        or not takes_part(call, r, id[r])):
                 scores.rank[at] = NO_RANK
     for r in range(call.batch.rows):
-        entropy[r] = entropy[r] if counts[r] else 0
+        if not counts[r]:
+            entropy[r] = 0
 
 
 cdef inline void put_top(Call* call, Block x, const real* m, const real* log_sum) noexcept nogil:
@@ -168,7 +173,10 @@ cdef inline void put_state(Call* call, int number, const real* x, real scale) no
 
 
 cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
-    """With r = sumexp_m1 and p = exp(x - m) / (1 + r): the entropy -sum(p log(p)) is log1p(r) - sum(p (x - m))."""
+    """With r = sumexp_m1 and p = exp(x - m) / (1 + r): the entropy -sum(p log(p)) is log1p(r) - sum(p (x - m)).
+
+    What is not wanted is not computed.
+    """
     cdef Batch* batch = &call.batch
     cdef Scores* scores = &call.scores
     cdef real m[MOST_ROWS]
@@ -178,6 +186,7 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     cdef Row_factors* factors = &call.factors
     cdef Terms_of_batch of
     cdef Block x = load_chosen(call, &call.x)
+    cdef bint with_entropy = call.values.origin != NULL or scores.moments != NULL or scores.state != NULL
     cdef vec sumexp_m1
     cdef Py_ssize_t group, r
     max_rows(batch, &call.x, x, &call.next, m)
@@ -196,22 +205,26 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         change_logits(call, x, m, n, factors)
-    take_terms(call, x, x, m, &of)
-    of.kept = block_of(batch, &call.spare)
+    take_terms_keeping_x(call, x, x, m, &of)
+    if with_entropy:
+        of.kept = block_of(batch, &call.spare)
     sum_exponentials_m1(call, &of, m, n)
     compute_lse(batch, n)
-    sum_shifted(call, SHIFTED, x, of.kept, NULL, m, n, n.shifted, NULL)
+    if with_entropy:
+        sum_shifted(call, SHIFTED, x, of.kept, NULL, m, n, n.shifted, NULL)
     for group in range((batch.rows + W - 1) // W):
         r = group * W
         sumexp_m1 = load(n.sumexp_m1 + r)
-        store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
         store(log_sum + r, log1p(sumexp_m1))
-        store(entropy + r, log1p(sumexp_m1) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + sumexp_m1)))
+        if with_entropy:
+            store(n.shifted + r, load(n.shifted + r) / load(n.scales.largest + r))
+            store(entropy + r, log1p(sumexp_m1) - load(n.shifted + r) / (broadcast(n.c) * (broadcast(1) + sumexp_m1)))
     if scores.moments != NULL:
         put_moments(call, x, of.kept, m)
     put_logprobs(call, x, m, log_sum, entropy)
     put_top(call, x, m, log_sum)
-    put_values(batch, &call.values, entropy)
+    if call.values.origin != NULL:
+        put_values(batch, &call.values, entropy)
     put_values(batch, &call.loss.lse, n.lse)
     put_state(call, 1, n.sumexp_m1, 1)
     put_state(call, 2, n.shifted, 1 / n.c)
