@@ -42,7 +42,7 @@ ENTRY_FLAGS += ["--param=early-inlining-insns=0"]
 COMMON_FLAGS = ["-g0", "-Wno-attributes"]  # (Cython declares functions inline that must not be inlined)
 if sys.platform == "linux":
     COMMON_FLAGS += ["-fno-asynchronous-unwind-tables"]  # saves a thirtieth: no exception passes through C
-LINK_FLAGS = ["-Wl,--strip-all"] if sys.platform == "linux" else []
+LINK_FLAGS = ["-Wl,--strip-all", "-Wl,--build-id=none"] if sys.platform == "linux" else []
 
 # For each level, its flags. v3 and v4 require their first flag.
 LEVELS = {"baseline": []}

@@ -454,12 +454,12 @@ def test_what_catboost_asks_of_an_objective_of_several_classes(options):
         objective = softmax_objective(convention, **options)
         whole = objective(LABELLED, SCORED, np.full(120, 1.5))
         is_convex = []
-        for row, label, grad, diagonal in zip(SCORED, LABELLED, *whole, strict=True):
+        for k, (row, label, grad, diagonal) in enumerate(zip(SCORED, LABELLED, *whole, strict=True)):
             first, second = objective.calc_ders_multi(row, float(label), 1.5)  # one row, of floats
             assert_array_equal(-first, grad)
             assert_allclose(np.diag(-second), diagonal, rtol=1e-9, atol=1e-12)
             is_convex.append(np.linalg.eigvalsh(-second).min() > -1e-9)
-            if convention == "exact" or (is_convex[-1] and not exact.focal_gamma):
+            if k % 4 == 0 and (convention == "exact" or (is_convex[-1] and not exact.focal_gamma)):
                 by_differences = central_differences(lambda x, y=label: exact([y], x[np.newaxis], [1.5])[0][0], row)
                 assert_allclose(-second, by_differences, atol=1e-7)
         assert all(is_convex) == (convention == "catboost" or not exact.focal_gamma)

@@ -17,14 +17,14 @@ columns, is brought to a block first.
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from .batch cimport NATIVE, Storage, size_of
+from .batch cimport CACHED_BYTES, NATIVE, Storage, size_of
 from .conversion cimport copy_run
-from .labels cimport Integer, copy_labels
+from .labels cimport Integer, copy_labels, find_outside
 from .losses cimport reciprocal
 from .math cimport INFINITY, exp, log1p, power, product
 from .simd cimport (
     FLOAT64, HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, fma, greater, load,
-    load_first, load_labels, mask, maximum, narrow, real, select, store, store_first, store_wide, vec, wide, widen,
+    load_first, load_labels, mask, maximum, narrow, prefetch, real, select, store, store_first, store_wide, vec, wide, widen,
 )
 from .sums cimport add_number, add_wide, divided
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
@@ -61,7 +61,7 @@ cdef struct Binary:
     char* hess              # or NULL
     int parts
     double sums[MOST_PARTS]     # of the losses
-    uint64_t outside[MOST_PARTS]    # not 0 if a label was neither 0, 1 nor ignored
+    bint outside[MOST_PARTS]    # whether a label was neither 0, 1 nor ignored
 
 cdef struct Inputs:         # of a block; what is computed takes the place of what is no longer needed
     real x[BLOCK_SIZE]      # then the Hessian
@@ -71,7 +71,7 @@ cdef struct Inputs:         # of a block; what is computed takes the place of wh
     real a[BLOCK_SIZE]
     real w[BLOCK_SIZE]
     int64_t label[BLOCK_SIZE]
-    uint64_t outside        # not 0 if a label was neither 0, 1 nor ignored
+    uint64_t outside        # with the sign bit, if a label was neither 0, 1 nor ignored
 
 cdef struct Outputs:        # for a vector
     vec loss
@@ -105,21 +105,6 @@ cdef struct Run:            # where the numbers of a block are: in the arrays, o
     real* hess
 
 
-cdef inline uint64_t bits_of_labels(const int64_t* label, Py_ssize_t n) noexcept nogil:
-    """Those that are set in any of them."""
-    cdef uint64_t seen[4]
-    cdef Py_ssize_t k
-    seen[0] = seen[1] = seen[2] = seen[3] = 0
-    for k in range(n // 4):     # (one after the other would wait for itself)
-        seen[0] |= <uint64_t> label[4 * k]
-        seen[1] |= <uint64_t> label[4 * k + 1]
-        seen[2] |= <uint64_t> label[4 * k + 2]
-        seen[3] |= <uint64_t> label[4 * k + 3]
-    for k in range(n // 4 * 4, n):
-        seen[0] |= <uint64_t> label[k]
-    return (seen[0] | seen[1]) | (seen[2] | seen[3])
-
-
 cdef inline const int64_t* take_labels_of_block(const Binary* of, Py_ssize_t start, Py_ssize_t n,
                                                 Inputs* inputs) noexcept nogil:
     """The labels as int64; what does not count has label 0 and weight 0."""
@@ -147,20 +132,29 @@ cdef inline const real* take_targets(const Binary* of, Py_ssize_t start, Py_ssiz
         memcpy(inputs.q, of.q + start, n * sizeof(real))
         return inputs.q
     label = take_labels_of_block(of, start, n, inputs)
-    inputs.outside |= bits_of_labels(label, n) & ~<uint64_t> 1
+    find_outside(label, n, 1, &inputs.outside)
     for k in range((n + W - 1) // W):
         store(inputs.q + k * W, load_labels(label + k * W))
     return inputs.q
 
 
 cdef inline Run run_of_block(const Binary* of, Py_ssize_t start, Py_ssize_t n, Inputs* inputs) noexcept nogil:
-    """Whole blocks of this dtype are read and written where they are."""
+    """Whole blocks of this dtype are read and written where they are. The next block of large arrays is prefetched."""
     cdef Run run = Run(&inputs.x[0], take_targets(of, start, n, inputs), NULL, NULL)
     cdef bint direct = of.storage == NATIVE and n == BLOCK_SIZE
+    cdef Py_ssize_t itemsize = size_of(of.storage)
+    cdef const char* next_x = of.x + (start + n) * itemsize
+    cdef const char* next_labels = of.labels + (start + n) * of.label_size
+    cdef Py_ssize_t k
+    if of.size * itemsize > CACHED_BYTES:
+        for k in range(BLOCK_SIZE * itemsize // 64):
+            prefetch(next_x + 64 * k)
+        for k in range(BLOCK_SIZE * of.label_size // 64):
+            prefetch(next_labels + 64 * k)
     if direct:
         run.x = <const real*> of.x + start
     else:
-        copy_run(of.storage, <char*> of.x + start * size_of(of.storage), inputs.x, n, True)
+        copy_run(of.storage, <char*> of.x + start * itemsize, inputs.x, n, True)
     if of.out != NULL:
         run.grad = <real*> of.out + start if direct else &inputs.e[0]
     if of.hess != NULL:
@@ -403,7 +397,7 @@ cdef inline flattened compute_binary(Binary* of, Py_ssize_t first, Py_ssize_t la
         add_number(totals[k], &value, &lost_of_value)
         lost_of_value += lost_of_lane[k]
     of.sums[part] = value + lost_of_value if value - value == 0 else value
-    of.outside[part] = inputs.outside
+    of.outside[part] = inputs.outside >> 63 != 0
 
 
 cdef inline void compute_part_of_binary(void* job, int seat, int part) noexcept nogil:
@@ -422,5 +416,5 @@ cdef inline int run_binary(Binary* of, int threads) except -1 nogil:
     if of.function == LOSSES:
         of.sums[0] = sum_of_parts(of.sums, of.parts)
         for part in range(1, of.parts):
-            of.outside[0] |= of.outside[part]
+            of.outside[0] = of.outside[0] or of.outside[part]
     return 0

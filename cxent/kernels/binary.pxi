@@ -68,7 +68,7 @@ cdef class TwoClasses(AtLevel):
             of.hess = <char*> start_of(hess)
         with nogil:
             self.level.run_binary(&of, threads)
-        return of.sums[0] if of.outside[0] == 0 else None
+        return None if of.outside[0] else of.sums[0]
 
     def plain_sigmoid(self, x, out, int threads, bint of_log, /):
         """The sigmoid of a plain array, or its logarithm."""
@@ -128,6 +128,6 @@ cdef class TwoClasses(AtLevel):
             losses = new_array(x.shape, real_dtype, NATIVE, &plain_out)
             of.losses = <real*> plain_out.start
         run_plain_binary(self.level, &of, options.threads)
-        if of.outside[0] != 0:
+        if of.outside[0]:
             return None
         return real_type(<real> of.sums[0]) if losses is None else losses, grad, hess

@@ -31,6 +31,21 @@ CXENT_INLINE cxent_vec cxent_load_labels(const int64_t* p) {
     return CXENT_CONVERT(CXENT_CONVERT(labels, cxent_truths), cxent_vec);
 }
 
+/* As many labels as fit a vector, and the bits that are set in any of these. */
+CXENT_INLINE cxent_longs cxent_load_longs(const int64_t* p) {
+    cxent_longs labels;
+    memcpy(&labels, p, sizeof labels);
+    return labels;
+}
+
+CXENT_INLINE uint64_t cxent_any_of(cxent_longs labels) {
+    uint64_t lane[sizeof labels / sizeof(uint64_t)], any = 0;
+    memcpy(lane, &labels, sizeof labels);
+    for (unsigned k = 0; k < sizeof lane / sizeof *lane; k++)
+        any |= lane[k];
+    return any;
+}
+
 #if !CXENT_FLOAT64
 CXENT_INLINE cxent_vec cxent_load_bfloat16(const void* p) {
     cxent_halfwords h;

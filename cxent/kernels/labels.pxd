@@ -5,7 +5,10 @@ from libc.string cimport memcpy
 
 from .batch cimport MOST_ROWS, NATIVE, Batch, Block, Rows, number_at, row_at
 from .conversion cimport store_as
-from .simd cimport W, broadcast, equal, flattened, load, load_labels, real, select, store, vec
+from .simd cimport (
+    HALVES, W, any_of, broadcast, broadcast_longs, equal, flattened, load, load_labels, load_longs, longs, real, select,
+    store, vec,
+)
 from .values cimport Values, distance_of, value_at
 
 cdef enum:
@@ -142,11 +145,23 @@ cdef inline void put_in_array(const Batch* batch, const Rows* rows, const int64_
             store_as(rows.storage, p, broadcast(x[r]), 1)
 
 
+cdef inline flattened find_outside(const int64_t* label, Py_ssize_t n, uint64_t last, uint64_t* outside) noexcept nogil:
+    """Set the sign bit of `outside` if one of the labels is not in 0..last."""
+    cdef longs limit = broadcast_longs(last)
+    cdef longs seen = broadcast_longs(0)
+    cdef Py_ssize_t vectors = n // (W // HALVES)
+    cdef Py_ssize_t k
+    for k in range(vectors):    # one of the two has the sign bit
+        seen |= load_longs(label + k * (W // HALVES)) | (limit - load_longs(label + k * (W // HALVES)))
+    for k in range(vectors * (W // HALVES), n):
+        outside[0] |= <uint64_t> label[k] | (last - <uint64_t> label[k])
+    outside[0] |= any_of(seen)
+
+
 cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t inner,
                               Py_ssize_t classes) noexcept nogil:
     """Whether every label but the ignored is in 0..classes-1."""
     cdef int64_t label[MOST_ROWS]
-    cdef uint64_t last = classes - 1
     cdef uint64_t outside = 0
     cdef Py_ssize_t run_stride = labels.at.outer_stride
     cdef Py_ssize_t stride = labels.at.inner_stride
@@ -159,6 +174,5 @@ cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t
             copy_labels(labels.dtype, labels.at.origin + i * run_stride + k * stride, stride, label, n)
             for r in range(n if labels.ignoring else 0):
                 label[r] = 0 if label[r] == labels.ignored else label[r]
-            for r in range(n):  # one of the two has the sign bit
-                outside |= <uint64_t> label[r] | (last - <uint64_t> label[r])
+            find_outside(label, n, classes - 1, &outside)
     return outside >> 63 == 0

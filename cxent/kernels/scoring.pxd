@@ -5,9 +5,7 @@ from libc.stdlib cimport free
 
 from .batch cimport MOST_ROWS, Batch, Block, block_of, number_at
 from .call cimport Call
-from .exponentials cimport (
-    change_logits, find_limits, sum_exponentials_m1, sum_shifted, take_terms, take_terms_keeping_x,
-)
+from .exponentials cimport change_logits, find_limits, sum_exponentials_m1, sum_shifted, take_terms
 from .formulas cimport Row_factors
 from .labels cimport Labels, bounded, copy_labels, take_labels
 from .losses cimport Row_numbers, Scores, compute_lse
@@ -205,9 +203,8 @@ cdef inline void token_logprobs_batch(Call* call) noexcept nogil:
     put_state(call, 0, m, 1)
     if call.loss.softcap != 0 or call.loss.temperature != 1:
         change_logits(call, x, m, n, factors)
-    take_terms_keeping_x(call, x, x, m, &of)
-    if with_entropy:
-        of.kept = block_of(batch, &call.spare)
+    take_terms(call, x, x, m, &of)
+    of.kept = block_of(batch, &call.spare) if with_entropy or batch.columns else Block(NULL, 0, 0)
     sum_exponentials_m1(call, &of, m, n)
     compute_lse(batch, n)
     if with_entropy:

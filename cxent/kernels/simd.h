@@ -73,6 +73,7 @@ CXENT_VECTOR(double, CXENT_VECTOR_BYTES) cxent_wide;
 CXENT_VECTOR(uint8_t, CXENT_W) cxent_bytes;
 CXENT_VECTOR(uint16_t, CXENT_W * 2) cxent_halfwords;
 CXENT_VECTOR(int64_t, CXENT_W * 8) cxent_labels;
+CXENT_VECTOR(uint64_t, CXENT_VECTOR_BYTES) cxent_longs;
 CXENT_VECTOR(cxent_signed_word, CXENT_VECTOR_BYTES) cxent_truths;
 #define CXENT_CONVERT(x, type) __builtin_convertvector(x, type)
 #define CXENT_CHOOSE(truth, a, b) (((cxent_bits) (truth) & (a)) | (~(cxent_bits) (truth) & (b)))
@@ -83,6 +84,7 @@ typedef double cxent_wide;
 typedef uint8_t cxent_bytes;
 typedef uint16_t cxent_halfwords;
 typedef int64_t cxent_labels;
+typedef uint64_t cxent_longs;
 typedef int cxent_truths;
 #define CXENT_CONVERT(x, type) ((type) (x))
 #define CXENT_CHOOSE(truth, a, b) ((truth) ? (a) : (b))
@@ -136,6 +138,7 @@ typedef cxent_truths cxent_mask;
 
 CXENT_INLINE cxent_vec cxent_broadcast(cxent_real x) { return CXENT_EVERY(x, cxent_vec); }
 CXENT_INLINE cxent_wide cxent_broadcast_wide(double x) { return CXENT_EVERY(x, cxent_wide); }
+CXENT_INLINE cxent_longs cxent_broadcast_longs(uint64_t x) { return CXENT_EVERY(x, cxent_longs); }
 CXENT_INLINE cxent_bits cxent_broadcast_bits(cxent_word x) { return CXENT_EVERY(x, cxent_bits); }
 
 CXENT_INLINE cxent_bits cxent_bits_of(cxent_vec x) {

@@ -4,12 +4,13 @@ So ``a * b - c`` over vectors is that expression in C. Comparisons and condition
 `select`), numbers become vectors by name (`broadcast`), and a mask can only be passed on.
 """
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "simd.h" nogil:
     ctypedef float real "cxent_real"            # the dtype of this module: float or double
     ctypedef float vec "cxent_vec"              # W of them
     ctypedef double wide "cxent_wide"           # as many numbers of float64 as fit a vector
+    ctypedef uint64_t longs "cxent_longs"       # as many labels as fit a vector
     ctypedef uint32_t word "cxent_word"         # the bits of one number
     ctypedef uint32_t bits "cxent_bits"         # those of a vector
     ctypedef int mask "cxent_mask"
@@ -67,6 +68,9 @@ cdef extern from "simd.h" nogil:
     vec load_booleans "cxent_load_booleans"(const void* p) noexcept
     mask load_truths "cxent_load_truths"(const void* p) noexcept
     vec load_labels "cxent_load_labels"(const int64_t* p) noexcept
+    longs load_longs "cxent_load_longs"(const int64_t* p) noexcept
+    longs broadcast_longs "cxent_broadcast_longs"(uint64_t x) noexcept
+    uint64_t any_of "cxent_any_of"(longs labels) noexcept
     vec load_float16 "cxent_load_float16"(const void* p) noexcept
     vec load_bfloat16 "cxent_load_bfloat16"(const void* p) noexcept
     void store_float16 "cxent_store_float16"(void* p, vec x) noexcept
