@@ -217,11 +217,10 @@ def _of_tokens(arrays: Arrays, counted: Any, options: ComparisonOptions, report:
         of_tokens.kl[rows] = kl_divergence(
             p, q, axis=axis, temperature=scores.temperature, where=where, reduction="none", workers=scores.threads
         )
-        found = [_logprobs_and_tops(x, labels, where, scores) for x in (p, q)]
-        of_tokens.same_top[rows] = _same_top(*(top for _, top in found))
+        (of_p, p_top), (of_q, q_top) = (_logprobs_and_tops(x, labels, where, scores) for x in (p, q))
+        of_tokens.same_top[rows] = ((p_top == q_top) & (p_top >= 0))[..., 0]  # (-1 in rows without probabilities)
         if of_tokens.logprobs is not None:
-            for logprobs, (each, _) in zip(of_tokens.logprobs, found, strict=True):
-                logprobs[rows] = each
+            of_tokens.logprobs[0][rows], of_tokens.logprobs[1][rows] = of_p, of_q
         done += labels.size
         if report is not None:
             report(done, shape.row_count)
@@ -242,11 +241,6 @@ def _logprobs_and_tops(x: Array, ids: Array, where: Array | None, options: LossO
 def _dtype(logits: Array) -> np.dtype[Any]:
     """That of scores of these logits."""
     return np.dtype(np.float64 if logits.dtype.kind in "iub" or logits.dtype.itemsize == 8 else np.float32)
-
-
-def _same_top(p: Array, q: Array) -> Array:
-    """Whether the first of the top ids are the same; that of a row without probabilities is -1."""
-    return np.asarray((p == q) & (p >= 0))[..., 0]
 
 
 def _blocks(shape: Shape, both: Sequence[Array], most: int) -> Iterator[tuple[slice, ...]]:
