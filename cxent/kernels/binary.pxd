@@ -24,7 +24,8 @@ from .losses cimport reciprocal
 from .math cimport INFINITY, exp, log1p, power, product
 from .simd cimport (
     FLOAT64, HALVES, LANES, VECTORS, W, absolute, broadcast, broadcast_wide, equal, flattened, fma, greater, load,
-    load_first, load_labels, mask, maximum, narrow, prefetch, real, select, store, store_first, store_wide, vec, wide, widen,
+    load_first, load_labels, mask, maximum, narrow, prefetch, real, select, store, store_first, store_wide, vec, wide,
+    widen,
 )
 from .sums cimport add_number, add_wide, divided
 from .threads cimport MOST_PARTS, parts_of, share, threads_for
@@ -146,7 +147,7 @@ cdef inline Run run_of_block(const Binary* of, Py_ssize_t start, Py_ssize_t n, I
     cdef const char* next_x = of.x + (start + n) * itemsize
     cdef const char* next_labels = of.labels + (start + n) * of.label_size
     cdef Py_ssize_t k
-    if of.size * itemsize > CACHED_BYTES:
+    if of.size * itemsize > CACHED_BYTES:   # (GCC takes a function of prefetches alone for one without effects)
         for k in range(BLOCK_SIZE * itemsize // 64):
             prefetch(next_x + 64 * k)
         for k in range(BLOCK_SIZE * of.label_size // 64):

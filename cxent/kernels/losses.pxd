@@ -132,8 +132,8 @@ cdef inline Reciprocal share_of(Exponentials e, vec divisor) noexcept nogil:
     cdef vec largest = unbiased(e.largest) * e.maxima
     cdef Sum sum = two_sum(largest, unbiased(e.smaller))
     cdef vec lost = unbiased(e.lost) + sum.lost
-    cdef vec product = divisor * sum.total
-    return reciprocal_of(product, fma(divisor, sum.total, -product) + divisor * lost)
+    cdef vec whole = divisor * sum.total
+    return reciprocal_of(whole, fma(divisor, sum.total, -whole) + divisor * lost)
 
 
 cdef inline vec total_share_of(Exponentials e) noexcept nogil:
@@ -376,7 +376,7 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
     cdef Row_factors f = factors[0]
     cdef double scale = limited(reciprocal(loss.divisor) / loss.temperature / loss.temperature)
     cdef double smallest = 1e-300 if FLOAT64 else 1e-37     # of u: what is multiplied by 1 / u is no larger
-    cdef double power = 1.0 if FLOAT64 else 1.2676506002282294e30     # 2^100
+    cdef double step = 1.0 if FLOAT64 else 1.2676506002282294e30     # 2^100
     cdef vec kept = broadcast(1 - loss.smoothing)
     cdef vec one = broadcast(1)
     cdef vec even = broadcast(0)
@@ -397,11 +397,11 @@ cdef inline void hessian_factors(const Batch* batch, const Loss* loss, const Row
         focal = load(n.focal_slope + r) if loss.gamma != 0 else one
         store(f.a + r, share)
         b = times_weights(focal, q, s, scale, one, 0)
-        large = greater(absolute(b), broadcast(power))
-        small = greater(broadcast(1 / power), absolute(b))
-        b = select(large, times_weights(focal, q, s, scale / power, one, 0), b)
-        store(f.b + r, select(small, times_weights(focal, q, s, scale * power, one, 0), b))
-        store(f.power + r, select(large, broadcast(power), select(small, broadcast(1 / power), one)))
+        large = greater(absolute(b), broadcast(step))
+        small = greater(broadcast(1 / step), absolute(b))
+        b = select(large, times_weights(focal, q, s, scale / step, one, 0), b)
+        store(f.b + r, select(small, times_weights(focal, q, s, scale * step, one, 0), b))
+        store(f.power + r, select(large, broadcast(step), select(small, broadcast(1 / step), one)))
         store(f.c + r, sum_but_largest(e) * share)
         store(f.d + r, load(n.scales.largest + r))
         store(f.counts + r, load(n.row_weight + r))

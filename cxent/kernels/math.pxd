@@ -281,16 +281,16 @@ cdef inline vec product(vec a, vec b) noexcept nogil:
 
 cdef inline int exponent_to_one(double x) noexcept nogil:
     """k, so that x * 2^k is from 1 to 2; below that for the smallest x, and 0 for 0."""
-    cdef uint64_t bits
-    memcpy(&bits, &x, sizeof(bits))
-    return 1023 - max(<int> (bits >> 52 & 0x7FF), 1) if x != 0 else 0
+    cdef uint64_t pattern
+    memcpy(&pattern, &x, sizeof(pattern))
+    return 1023 - max(<int> (pattern >> 52 & 0x7FF), 1) if x != 0 else 0
 
 
 cdef inline double power_of_two(int k) noexcept nogil:
     """2^k for k from -1023 to 1023."""
-    cdef uint64_t bits = <uint64_t> (k + 1023) << 52 if k > -1023 else <uint64_t> 1 << 51
+    cdef uint64_t pattern = <uint64_t> (k + 1023) << 52 if k > -1023 else <uint64_t> 1 << 51
     cdef double x
-    memcpy(&x, &bits, sizeof(x))
+    memcpy(&x, &pattern, sizeof(x))
     return x
 
 
