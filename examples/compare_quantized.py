@@ -6,7 +6,7 @@ cxent.compare_logits reads in parts.
 
 Prints the statistics that llama.cpp's llama-perplexity prints, and saves quantized.png: a histogram of the divergence
 by token, the change of the probability of the right word, and the words that lose most. It takes about a minute
-on two cores, and less with --steps 50.
+and a half on two cores, and less with --steps 50.
 """
 
 import argparse
