@@ -55,13 +55,13 @@ def expected() -> dict[str, dict[str, str]]:
         name: {
             f"{classes} {group}": digest
             for group, digests in groups.items()
-            for classes, digest in zip(CLASSES, in_threes(digests), strict=False)
+            for classes, digest in zip(CLASSES, split_line(digests), strict=False)
         }
         for name, groups in stored.items()
     }
 
 
-def in_threes(digests: str) -> list[str]:
+def split_line(digests: str) -> list[str]:
     """The hashes of a line, in the order of `CLASSES`. (The Jacobian is hashed for few of these.)"""
     return [digests[k : k + DIGITS] for k in range(0, len(digests), DIGITS)]
 

@@ -58,6 +58,15 @@ def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
         assert_same_bits(short[name], expected, name)
 
 
+def test_results_in_the_memory_of_the_temperatures():
+    x = np.random.default_rng(0).standard_normal((2000, 3)).astype(np.float32)  # several batches
+    for function in (cxent.softmax, cxent.log_softmax):
+        memory = np.linspace(0.5, 2, x.size, dtype=np.float32)
+        temperatures = memory[2000:4000]
+        expected = function(x, temperature=temperatures.copy())
+        assert_same_bits(function(x, temperature=temperatures, out=memory.reshape(x.shape)), expected)
+
+
 OPTIONS = {
     "none": {},
     "reduction": {"reduction": "none"},
