@@ -1,5 +1,7 @@
 """The shorter way of plain arrays gives what the general way gives, and leaves to that all that is not plain."""
 
+import math
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -10,51 +12,63 @@ from cxent._options import loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
 SHAPES += [(2, 3, 4), (2, 1, 5, 7), (700, 100)]
+LAYOUTS = [(shape, -1, "C") for shape in SHAPES] + [((17, 10), 1, "C"), ((2, 3, 4), 2, "C")]  # and class axes
+LAYOUTS += [((17, 10), 0, "C"), ((64, 64), 0, "C"), ((300, 3), 0, "C"), ((2, 3, 4), 1, "C"), ((2, 140, 3, 7), 1, "C")]
+LAYOUTS += [((17, 10), -1, "F"), ((64, 64), 1, "F"), ((10, 17), 0, "F"), ((3, 300), -1, "F"), ((700, 100), -1, "F")]
 TOO_MANY = 1 << 23  # numbers of float32
 
 
-def softmax_results(x):
+def rows_of(shape, axis):
+    """The shape of the rows of logits."""
+    return tuple(np.delete(shape, axis))
+
+
+def softmax_results(x, axis):
     """What the softmax functions give, by its name."""
-    by_row = np.linspace(0.5, 2, x[..., 0].size).reshape(x.shape[:-1])
+    rows = rows_of(x.shape, axis)
+    by_row = np.linspace(0.5, 2, math.prod(rows)).reshape(rows)
     by_row = by_row.astype(np.float64 if x.dtype == np.float64 else np.float32)
+    of_last_axis = np.arange(x.shape[-1]) % 5 != 1
     for function in (cxent.softmax, cxent.log_softmax):
-        yield f"{function.__name__}, out", function(x, out=np.empty_like(x))
-        for axis in (-1, x.ndim - 1):
-            yield f"{function.__name__}, axis {axis}", function(x, axis)
-            yield f"{function.__name__}, axis {axis}, masked", function(x, axis, where=x > 0)
-            yield f"{function.__name__}, axis {axis}, divided", function(x, axis, temperature=0.7)
-            yield f"{function.__name__}, axis {axis}, both", function(x, axis, temperature=3.0, where=x > 0)
-            yield f"{function.__name__}, axis {axis}, by row", function(x, axis, temperature=by_row)
-    for axis in (-1, x.ndim - 1):
-        yield f"logsumexp, axis {axis}", cxent.logsumexp(x, axis)
+        yield f"{function.__name__}, out", function(x, axis, out=np.empty_like(x))
+        yield f"{function.__name__}", function(x, axis)
+        yield f"{function.__name__}, masked", function(x, axis, where=x > 0)
+        yield f"{function.__name__}, last axis masked", function(x, axis, where=of_last_axis)
+        yield f"{function.__name__}, divided", function(x, axis, temperature=0.7)
+        yield f"{function.__name__}, both", function(x, axis, temperature=3.0, where=x > 0)
+        yield f"{function.__name__}, by row", function(x, axis, temperature=by_row)
+    yield "logsumexp", cxent.logsumexp(x, axis)
 
 
-def loss_results(x, labels, q):
+def loss_results(x, labels, q, axis):
     """What the losses give, by its name."""
-    loss, grad = cxent.cross_entropy_with_grad(x, labels, out=np.empty_like(x))
+    loss, grad = cxent.cross_entropy_with_grad(x, labels, axis=axis, out=np.empty_like(x))
     yield "loss, out", loss
     yield "gradient, out", grad
-    for axis in (-1, x.ndim - 1):
-        for target_name, target in (("indices", labels), ("probabilities", q)):
-            for reduction in ("mean", "sum"):
-                name = f"{target_name}, {reduction}, axis {axis}"
-                yield f"loss alone, {name}", cxent.cross_entropy(x, target, axis=axis, reduction=reduction)
-                loss, grad = cxent.cross_entropy_with_grad(x, target, axis=axis, reduction=reduction)
-                yield f"loss, {name}", loss
-                yield f"gradient, {name}", grad
+    for target_name, target in (("indices", labels), ("probabilities", q)):
+        for reduction in ("mean", "sum", "none"):
+            name = f"{target_name}, {reduction}"
+            yield f"loss alone, {name}", cxent.cross_entropy(x, target, axis=axis, reduction=reduction)
+            loss, grad = cxent.cross_entropy_with_grad(x, target, axis=axis, reduction=reduction)
+            yield f"loss, {name}", loss
+            yield f"gradient, {name}", grad
+    scores = cxent.token_logprobs(x, labels, axis=axis, top_k=min(3, x.shape[axis]))
+    yield from ((f"scores, {k}", of_rows) for k, of_rows in enumerate(scores) if of_rows is not None)
 
 
 @pytest.mark.parametrize("dtype", [*HALVES, *FLOATS])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_same_results_as_the_general_way(shape, dtype, close_the_short_way):
+@pytest.mark.parametrize("shape, axis, order", LAYOUTS, ids=str)
+def test_same_results_as_the_general_way(shape, axis, order, dtype, close_the_short_way):
     rng = np.random.default_rng(0)
-    x = (3 * rng.standard_normal(shape)).astype(dtype)
-    labels = np.array(rng.integers(0, shape[-1], shape[:-1]))
-    q = rng.random(shape).astype(dtype)
-    short = dict([*softmax_results(x), *loss_results(x, labels, q)])
+    x = np.array(3 * rng.standard_normal(shape), dtype, order=order)
+    labels = np.array(rng.integers(0, shape[axis], rows_of(shape, axis)))
+    q = np.array(rng.random(shape), dtype, order=order)
+    short = dict([*softmax_results(x, axis), *loss_results(x, labels, q, axis)])
     close_the_short_way()
-    for name, expected in [*softmax_results(x), *loss_results(x, labels, q)]:
+    for name, expected in [*softmax_results(x, axis), *loss_results(x, labels, q, axis)]:
         assert type(short[name]) is type(expected), name
+        assert np.shape(short[name]) == np.shape(expected), name
+        assert getattr(short[name], "strides", ()) == getattr(expected, "strides", ()), name
         assert_same_bits(short[name], expected, name)
 
 
@@ -91,12 +105,12 @@ OPTIONS = {
 }
 
 
-def option_results(x, target, options):
+def option_results(x, target, axis, options):
     """What the losses give with options, by its name."""
     rng = np.random.default_rng(1)
     dtype = np.float64 if x.dtype == np.float64 else np.float32
-    sizes = {"weight": x.shape[-1], "sample_weight": x.shape[:-1]}
-    options = {
+    sizes = {"weight": x.shape[axis], "sample_weight": rows_of(x.shape, axis)}
+    options = {"axis": axis} | {
         name: rng.standard_normal(sizes[name]).astype(dtype) if name in sizes else value
         for name, value in options.items()
     }
@@ -107,7 +121,7 @@ def option_results(x, target, options):
     if not {"z_loss", "softcap"} & set(options):
         yield "loss, gradient, Hessian", cxent.cross_entropy_with_hess(x, target, **options)
     if not {"z_loss", "softcap", "temperature", "label_smoothing"} & set(options):
-        p = cxent.softmax(x)
+        p = cxent.softmax(x, axis)
         yield "of probabilities", [cxent.cross_entropy_from_probs(p, target, **options)]
         yield "of probabilities, gradient", cxent.cross_entropy_from_probs_with_grad(p, target, **options, out=p)
 
@@ -115,18 +129,19 @@ def option_results(x, target, options):
 @pytest.mark.parametrize("target", ["int64", "int32", "uint64", "uint8", "probs"])
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("shape", [(17, 5), (7, 300)], ids=str)
-def test_same_results_as_the_general_way_with_options(shape, options, dtype, target, close_the_short_way):
-    x = (3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+@pytest.mark.parametrize("shape, axis, order", [((17, 5), 1, "C"), ((300, 7), 0, "C"), ((17, 5), 1, "F")], ids=str)
+def test_same_results_as_the_general_way_with_options(shape, axis, order, options, dtype, target, close_the_short_way):
+    x = np.array(3 * np.random.default_rng(0).standard_normal(shape), dtype, order=order)
     if target == "probs":
         options = {name: value for name, value in options.items() if name != "ignore_index"}
-        labels = cxent.softmax(-x)
+        labels = cxent.softmax(-x, axis)
     else:
-        labels = np.arange(len(x)).astype(target) % 5
-    short = dict(option_results(x, labels, options))
-    strided = dict(option_results(np.repeat(x, 2, axis=0)[::2], labels, options))
+        labels = np.arange(rows_of(shape, axis)[0]).astype(target) % 5
+    short = dict(option_results(x, labels, axis, options))
+    twice = np.repeat(x, 2, axis=0)
+    strided = dict(option_results(np.asarray(twice, order=order)[::2], labels, axis, options))
     close_the_short_way()
-    for name, general in option_results(x, labels, options):
+    for name, general in option_results(x, labels, axis, options):
         for given, of_strided, expected in zip(short[name], strided[name], general, strict=True):
             assert type(given) is type(expected), name
             assert_same_bits(given, expected, name)
@@ -134,13 +149,14 @@ def test_same_results_as_the_general_way_with_options(shape, options, dtype, tar
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("axis, order", [(1, "C"), (0, "C"), (1, "F")], ids=str)
 @pytest.mark.parametrize("function", [cxent.softmax_backward, cxent.log_softmax_backward])
-def test_same_gradients_through_the_softmax_as_the_general_way(function, dtype, close_the_short_way):
-    g, p = np.random.default_rng(0).random((2, 17, 5)).astype(dtype)
-    short = function(g, p), function(g, p.copy(), 1, out=g.copy())
+def test_same_gradients_through_the_softmax_as_the_general_way(function, axis, order, dtype, close_the_short_way):
+    g, p = (np.array(a, dtype, order=order) for a in np.random.default_rng(0).random((2, 17, 5)))
+    short = function(g, p, axis), function(g, p.copy(order), axis, out=g.copy(order))
     close_the_short_way()
     for given in short:
-        assert_same_bits(given, function(g, p))
+        assert_same_bits(given, function(g, p, axis))
 
 
 @pytest.mark.parametrize("way", ["short", "general"])
@@ -185,7 +201,7 @@ NOT_PLAIN = {
     "no rows": PLAIN[:0],
     "no classes": PLAIN[:, :0],
     "strided": PLAIN[:, ::2],
-    "F order": np.asfortranarray(PLAIN),
+    "three axes in F order": np.ones((2, 4, 10), np.float32, order="F"),
     "byte-swapped": PLAIN.astype(PLAIN.dtype.newbyteorder()),
     "misaligned": np.zeros(161, np.uint8)[1:].view(np.float32).reshape(4, 10),
     "integers": np.ones((4, 10), np.int64),
@@ -207,7 +223,7 @@ def test_what_is_not_plain_goes_the_general_way(kernels, x):
     assert short(kernels, PLAIN.copy(), np.zeros(4, int), out=x)[0] is None
 
 
-@pytest.mark.parametrize("axis", [0, -2, 2, None, (1,), 1.0, True, np.int64(1), "last"], ids=str)
+@pytest.mark.parametrize("axis", [-2, 2, 2**70, None, (1,), 1.0, True, np.int64(1), "last"], ids=str)
 def test_other_axes_go_the_general_way(kernels, axis):
     assert not any(short(kernels, PLAIN, axis=axis)) and not any(short(kernels, PLAIN, np.zeros(4, int), axis=axis))
 
@@ -224,6 +240,7 @@ TARGETS = {
     "integers in the shape of probabilities": np.ones((4, 10), int),
     "another dtype": np.ones((4, 10)),
     "another shape": np.ones((10, 4), np.float32),
+    "another order": np.asfortranarray(PLAIN),
     "a list": [0, 0, 0, 0],
 }
 
@@ -294,6 +311,7 @@ OTHER_OUTPUTS = {
     "the same memory in another shape": MEMORY[:40],
     "another dtype": np.ones((4, 10)),
     "another shape": np.ones((10, 4), np.float32),
+    "another order": np.asfortranarray(PLAIN),
 }
 
 
@@ -338,6 +356,7 @@ PLAIN_ARRAYS = {
     "bfloat16": PLAIN.astype(ml_dtypes.bfloat16),
     "some of the rows": PLAIN[1:3],
     "one row": PLAIN[0],
+    "F order": np.asfortranarray(PLAIN),
     "four axes": PLAIN.reshape(2, 1, 2, 10),
     "the largest": np.ones((1023, TOO_MANY // 1024), np.float32),
     "read-only": read_only(PLAIN),
@@ -356,7 +375,10 @@ def test_plain_arrays_go_the_short_way(kernels, x):
     out = np.empty_like(x)
     for where in (None, x > 0):
         assert all(result is out for result in short(kernels, x, out=out, where=where))
-    in_place = x.copy()
+    if x.ndim == 2:
+        (loss, grad), _ = short(kernels, x, np.zeros(x.shape[1], int), axis=0)
+        assert np.isfinite(loss) and grad.strides == x.strides
+    in_place = x.copy("K")
     assert all(result is in_place for result in short(kernels, in_place, out=in_place))
 
 
@@ -408,10 +430,12 @@ def two_class_results(x, target, options):
 @pytest.mark.parametrize("target", ["bool", "int64", "uint8", "float"])
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"focal_gamma": 2.0}], ids=str)
-@pytest.mark.parametrize("shape", [(1,), (700,), (40, 33), (2, 3, 5)], ids=str)
-def test_same_two_class_losses_as_the_general_way(shape, options, dtype, target, close_the_short_way):
+@pytest.mark.parametrize(
+    "shape, order", [((1,), "C"), ((700,), "C"), ((40, 33), "C"), ((40, 33), "F"), ((2, 3, 5), "C")], ids=str
+)
+def test_same_two_class_losses_as_the_general_way(shape, order, options, dtype, target, close_the_short_way):
     rng = np.random.default_rng(0)
-    x = (3 * rng.standard_normal(shape)).astype(dtype)
+    x = np.array(3 * rng.standard_normal(shape), dtype, order=order)
     if target == "float" and "focal_gamma" in options:
         pytest.skip("a focal loss is one of labels")
     labels = rng.random(shape) if target == "float" else rng.integers(0, 2, shape)

@@ -79,7 +79,8 @@ def stored(array: Any) -> Any:
 
 def for_plain(x: Any) -> Any:
     """Those whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
-    and return None for what is none. (An array is plain if it is in C order, of few axes, and smaller than the caches.)
+    and return None for what is none. (An array is plain if it is in C order, or of two axes in F order, and smaller
+    than the caches.)
     """
     return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
 

@@ -89,7 +89,7 @@ cdef class TwoClasses(AtLevel):
         cdef Plain plain_x, plain_target, plain_out
         cdef Binary of
         cdef Labels labels
-        if options.ignore_index is not None or not is_plain(x, &plain_x) or plain_x.ndim == 0:
+        if options.ignore_index is not None or not is_plain(x, &plain_x) or plain_x.ndim == 0 or plain_x.in_f_order:
             return None
         begin_binary(LOSSES, &plain_x, &of)
         of.smoothing, of.gamma = options.label_smoothing, options.focal_gamma
@@ -100,12 +100,12 @@ cdef class TwoClasses(AtLevel):
         dtype = target.dtype
         plain_target.storage = NATIVE
         if dtype is real_dtype and of.gamma == 0:
-            if not is_in_c_order(target, &plain_target):
+            if not is_in_order(target, &plain_target):
                 return None
             of.q = <const real*> plain_target.start
         else:
             integer = INT64 if dtype is int64 else UINT8 if dtype is boolean else integer_dtypes.get(dtype)
-            if integer is None or not is_in_c_order(target, &plain_target):
+            if integer is None or not is_in_order(target, &plain_target):
                 return None
             of.labels, of.labels_dtype, of.label_size = plain_target.start, integer, plain_target.itemsize
         if not has_shape_of(&plain_target, &plain_x):

@@ -1,9 +1,9 @@
 """Plain arrays, past the checks and views.
 
 The checks and views of a call take 15 microseconds, as long as the arithmetic of 40,000 numbers. These functions are a
-shorter way, of one or two, for what most calls bring, plain arrays: in C order with the classes last, and no larger
-than the caches. For all else they return None, and the general way is taken. (Included, since a `.pxd` cannot hold what
-they keep of NumPy.)
+shorter way, of one or two, for what most calls bring, plain arrays: in C order, or of two axes in F order, and no
+larger than the caches. For all else they return None, and the general way is taken. (Included, since a `.pxd` cannot
+hold what they keep of NumPy.)
 """
 
 cdef enum:
@@ -28,7 +28,8 @@ cdef struct Plain:
     Py_ssize_t ndim
     Py_ssize_t[MOST_AXES] shape
     Py_ssize_t size
-    Py_ssize_t classes      # of the last axis
+    Py_ssize_t class_axis   # of logits
+    bint in_f_order         # and not in C order
     bint read_only
 
 
@@ -46,8 +47,8 @@ cdef int storage_of(dtype) except -2:
     return storage
 
 
-cdef bint is_in_c_order(array, Plain* plain) except -1:
-    """Whether an array is in C order, of few axes, aligned, not empty, and not too large."""
+cdef bint is_in_order(array, Plain* plain) except -1:
+    """Whether an array is in C order, or of two axes in F order; of few axes, aligned, not empty, and not too large."""
     cdef Py_buffer memory
     cdef bint accepted
     cdef Py_ssize_t a
@@ -58,19 +59,23 @@ cdef bint is_in_c_order(array, Plain* plain) except -1:
     for a in range(min(memory.ndim, MOST_AXES)):
         plain.shape[a] = memory.shape[a]
     plain.size = memory.len // memory.itemsize
-    plain.classes = memory.shape[memory.ndim - 1] if memory.ndim > 0 else 1
     plain.read_only = memory.readonly
-    accepted = (memory.ndim <= MOST_AXES and 0 < memory.len <= PLAIN_BYTES and PyBuffer_IsContiguous(&memory, b"C")
+    plain.in_f_order = not PyBuffer_IsContiguous(&memory, b"C")
+    accepted = (memory.ndim <= MOST_AXES and 0 < memory.len <= PLAIN_BYTES
+                and (not plain.in_f_order or (memory.ndim == 2 and PyBuffer_IsContiguous(&memory, b"F")))
                 and <size_t> memory.buf % <size_t> memory.itemsize == 0)
     PyBuffer_Release(&memory)  # whoever calls holds the array
     return accepted
 
 
 cdef object new_array(shape, dtype, Storage storage, Plain* plain):
-    """Such an array, and what it is."""
-    array = empty(shape, dtype)
+    """Such an array in C order, and what it is."""
+    return described(empty(shape, dtype), storage, plain)
+
+
+cdef object described(array, Storage storage, Plain* plain):
     plain.storage = storage
-    is_in_c_order(array, plain)
+    is_in_order(array, plain)
     return array
 
 
@@ -83,16 +88,31 @@ cdef bint is_plain(array, Plain* plain) except -1:
     if storage < 0:
         return False
     plain.storage = <Storage> storage
-    return is_in_c_order(array, plain)
+    return is_in_order(array, plain)
 
 
 cdef bint are_plain_logits(array, axis, Plain* plain) except -1:
-    """Whether it is such an array of numbers, with its last axis as the class axis."""
-    return (type(axis) is int and is_plain(array, plain) and plain.ndim > 0 and (axis == -1 or axis == plain.ndim - 1))
+    """Whether it is such an array of numbers that has this class axis."""
+    if type(axis) is not int or not is_plain(array, plain):
+        return False
+    if axis == -1:
+        plain.class_axis = plain.ndim - 1
+    elif 0 <= axis < plain.ndim:
+        plain.class_axis = axis
+    else:
+        return False
+    return plain.ndim > 0
 
 
 cdef inline void begin_plain(Call* call, const Plain* x, int threads) noexcept nogil:
-    begin(call, x.size // x.classes, x.classes, 1)
+    """The rows of x. (Two axes in F order are those of its transpose.)"""
+    cdef Py_ssize_t a, classes = x.shape[x.class_axis], inner = 1
+    if x.in_f_order:
+        inner = x.shape[0] if x.class_axis == 1 else 1
+    else:
+        for a in range(x.class_axis + 1, x.ndim):
+            inner *= x.shape[a]
+    begin(call, x.size // (classes * inner), classes, inner)
     call.x = plain_rows(call, x)
     call.threads = threads
 
@@ -108,24 +128,31 @@ cdef int run_plain(const Level* level, Call* call, Compute compute) except -1:
 
 
 cdef inline Rows plain_rows(const Call* call, const Plain* x) noexcept nogil:
-    return rows_at(&call.batch, x.start, x.classes * x.itemsize, x.itemsize, x.itemsize, x.storage)
+    cdef Py_ssize_t class_stride = call.batch.inner * x.itemsize
+    return rows_at(&call.batch, x.start, call.batch.classes * class_stride, class_stride, x.itemsize, x.storage)
 
 
-cdef inline bint has_first_axes_of(const Plain* a, const Plain* b) noexcept nogil:
-    cdef Py_ssize_t k
-    for k in range(a.ndim):
-        if a.shape[k] != b.shape[k]:
-            return False
-    return True
+cdef inline Values plain_values(const Call* call, const Plain* values) noexcept nogil:
+    """Numbers of the rows."""
+    return values_at(values.start, call.batch.inner * values.itemsize, values.itemsize)
 
 
 cdef inline bint has_shape_of(const Plain* a, const Plain* b) noexcept nogil:
-    return a.ndim == b.ndim and has_first_axes_of(a, b)
+    """Whether `a` has the shape and the order of `b`."""
+    cdef Py_ssize_t k
+    for k in range(min(a.ndim, b.ndim)):
+        if a.shape[k] != b.shape[k]:
+            return False
+    return a.ndim == b.ndim and a.in_f_order == b.in_f_order
 
 
 cdef inline bint has_row_shape_of(const Plain* a, const Plain* b) noexcept nogil:
-    """Whether `a` has a number for each row of `b`."""
-    return a.ndim == b.ndim - 1 and has_first_axes_of(a, b)
+    """Whether `a` has a number for each row of `b`, in C order."""
+    cdef Py_ssize_t k
+    for k in range(min(a.ndim, b.ndim - 1)):
+        if a.shape[k] != b.shape[k if k < b.class_axis else k + 1]:
+            return False
+    return a.ndim == b.ndim - 1 and not a.in_f_order
 
 
 cdef inline bint are_distant(const Plain* a, const Plain* b) noexcept nogil:
@@ -135,7 +162,7 @@ cdef inline bint are_distant(const Plain* a, const Plain* b) noexcept nogil:
 cdef object plain_output(out, x, const Plain* plain_x, Plain* plain_out):
     """Memory for a result like x: `out`, if it is that; None if that is not plain or overlaps x in part."""
     if out is None:
-        out = new_array(x.shape, x.dtype, plain_x.storage, plain_out)
+        out = described(empty(x.shape, x.dtype, "F" if plain_x.in_f_order else "C"), plain_x.storage, plain_out)
     elif not (is_plain(out, plain_out) and out.dtype is x.dtype and has_shape_of(plain_out, plain_x)
               and not plain_out.read_only
               and (plain_out.start == plain_x.start or are_distant(plain_out, plain_x))):
@@ -150,12 +177,15 @@ cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_m
     if type(where) is not ndarray or where.dtype is not boolean:
         return False
     plain_mask.storage = BOOLEAN
-    if not is_in_c_order(where, plain_mask) or not (has_shape_of(plain_mask, plain_x)
-                                                    or (plain_mask.ndim == 1 and plain_mask.size == plain_x.classes)):
+    if not is_in_order(where, plain_mask):
         return False
-    call.mask = plain_rows(call, plain_mask)
-    if plain_mask.ndim == 1:
-        call.mask.outer_stride = 0
+    if has_shape_of(plain_mask, plain_x):
+        call.mask = plain_rows(call, plain_mask)
+    elif (plain_mask.ndim == 1 and plain_mask.size == call.batch.classes
+            and plain_x.class_axis == plain_x.ndim - 1):
+        call.mask = rows_at(&call.batch, plain_mask.start, 0, 1, 0, BOOLEAN)
+    else:
+        return False
     call.x.direct = False
     return True
 
@@ -173,7 +203,7 @@ cdef bint set_plain_temperature(Call* call, temperature, const Plain* plain_x, P
             if not <real> 1e-30 <= t <= <real> 1e30:
                 return False
         call.loss.temperature = 0
-        call.temperatures = values_at(plain_t.start, plain_t.itemsize, plain_t.itemsize)
+        call.temperatures = plain_values(call, plain_t)
     else:
         return False
     if call.loss.temperature != 1:
@@ -226,11 +256,17 @@ cdef object backward_of_plain(const Level* level, Compute compute, grad_output, 
     return out
 
 
-cdef object plain_row_results(x, const Plain* plain_x, Values* values):
+cdef object shape_of_rows(x, const Plain* plain_x):
+    cdef Py_ssize_t axis = plain_x.class_axis
+    shape = x.shape
+    return shape[:axis] if axis == plain_x.ndim - 1 else shape[:axis] + shape[axis + 1:]
+
+
+cdef object plain_row_results(const Call* call, x, const Plain* plain_x, Values* values):
     """Memory for a number of each row."""
     cdef Plain plain_out
-    out = new_array(x.shape[:plain_x.ndim - 1], real_dtype, NATIVE, &plain_out)
-    values[0] = values_at(plain_out.start, plain_out.itemsize, plain_out.itemsize)
+    out = new_array(shape_of_rows(x, plain_x), real_dtype, NATIVE, &plain_out)
+    values[0] = plain_values(call, &plain_out)
     return out
 
 
@@ -257,12 +293,12 @@ cdef bint set_plain_target(const Level* level, Call* call, target, options, x, c
     if integer is None:
         return False
     plain_target.storage = NATIVE
-    if not is_in_c_order(target, plain_target) or not has_row_shape_of(plain_target, plain_x):
+    if not is_in_order(target, plain_target) or not has_row_shape_of(plain_target, plain_x):
         return False
-    labels.at = values_at(plain_target.start, plain_target.itemsize, plain_target.itemsize)
+    labels.at = plain_values(call, plain_target)
     labels.dtype = integer
     set_ignored(&labels, options.ignore_index)
-    if not level.are_in_range(&labels, call.batch.total, 1, call.batch.classes):
+    if not level.are_in_range(&labels, call.batch.total // call.batch.inner, call.batch.inner, call.batch.classes):
         return False
     call.loss.labels = labels
     return True
@@ -292,7 +328,8 @@ cdef bint set_divisors(const Level* level, Call* call) noexcept nogil:
     memset(&weights, 0, sizeof(Weights))
     weights.labels, weights.row_weights = call.loss.labels, call.loss.row_weights
     weights.w = call.loss.w if call.loss.labels.at.origin != NULL else NULL
-    weights.classes, weights.outer, weights.inner = call.batch.classes, call.batch.total, 1
+    weights.classes, weights.inner = call.batch.classes, call.batch.inner
+    weights.outer = call.batch.total // call.batch.inner
     if weights.w == NULL and weights.row_weights.origin == NULL and not weights.labels.ignoring:
         call.loss.divisor = call.loss.z_divisor = <double> call.batch.total
         return True
@@ -303,7 +340,7 @@ cdef bint set_divisors(const Level* level, Call* call) noexcept nogil:
 
 cdef object loss_of_plain(const Level* level, Compute compute, x, target, where, weight, row_weight, options, out,
                           int threads, bint with_lse, bint with_grad, bint with_hess):
-    """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+    """The loss of plain arrays; the gradient, the Hessian and the logsumexp, or None."""
     cdef Plain plain_x, plain_target, plain_mask, plain_w, plain_s, plain_grad, plain_hess
     cdef Call call
     cdef Py_ssize_t c
@@ -325,7 +362,7 @@ cdef object loss_of_plain(const Level* level, Compute compute, x, target, where,
     if row_weight is not None:
         if not are_plain_weights(level, row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
             return None
-        call.loss.row_weights = values_at(plain_s.start, plain_s.itemsize, plain_s.itemsize)
+        call.loss.row_weights = plain_values(&call, &plain_s)
     reduction = options.reduction
     if reduction == "mean" and not set_divisors(level, &call):
         return None
@@ -347,9 +384,9 @@ cdef object loss_of_plain(const Level* level, Compute compute, x, target, where,
         hess = plain_output(None, x, &plain_x, &plain_hess)
         call.hess = plain_rows(&call, &plain_hess)
     if reduction == "none":
-        losses = plain_row_results(x, &plain_x, &call.loss.losses)
+        losses = plain_row_results(&call, x, &plain_x, &call.loss.losses)
     if with_lse:
-        lse = plain_row_results(x, &plain_x, &call.loss.lse)
+        lse = plain_row_results(&call, x, &plain_x, &call.loss.lse)
     complete_loss(level, &call)
     if compute == level.from_probs:
         call.spare.origin = call.y.origin   # (a tile alone)
@@ -361,7 +398,7 @@ cdef object loss_of_plain(const Level* level, Compute compute, x, target, where,
 cdef object plain_row_array(x, const Plain* plain_x, dtype, Py_ssize_t count, void** start):
     """Memory for `count` numbers of each row; for one, if it is 0."""
     cdef Plain plain_out
-    shape = x.shape[:plain_x.ndim - 1]
+    shape = shape_of_rows(x, plain_x)
     out = new_array(shape if count == 0 else (*shape, count), dtype, NATIVE, &plain_out)
     start[0] = plain_out.start
     return out

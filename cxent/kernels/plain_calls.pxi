@@ -2,15 +2,15 @@ cdef class PlainCalls(AtLevel):
     """The shorter ways of plain arrays, which return None for all other arrays."""
 
     def plain_softmax(self, x, axis, temperature, where, out, int threads, /):
-        """The softmax of a plain array over its last axis."""
+        """The softmax of a plain array."""
         return softmax_of_plain(self.level, x, axis, temperature, where, out, threads, False)
 
     def plain_log_softmax(self, x, axis, temperature, where, out, int threads, /):
-        """The log-softmax of a plain array over its last axis."""
+        """The log-softmax of a plain array."""
         return softmax_of_plain(self.level, x, axis, temperature, where, out, threads, True)
 
     def plain_softmax_backward(self, grad_output, output, axis, where, out, int threads, /):
-        """The gradient through the softmax of a plain array over its last axis."""
+        """The gradient through the softmax of a plain array."""
         return backward_of_plain(self.level, self.level.softmax_backward, grad_output, output, axis, where, out,
                                  threads)
 
@@ -20,16 +20,18 @@ cdef class PlainCalls(AtLevel):
                                  threads)
 
     def plain_softmax_jacobian(self, p, axis, /):
-        """The Jacobian of the softmax of a plain array over its last axis."""
+        """The Jacobian of the softmax of a plain array in C order over its last axis."""
         cdef Plain plain_p, plain_out
         cdef const real* row
         cdef real* line
         cdef real one = 1
         cdef Py_ssize_t n, r, i, j
         if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
-                or plain_p.ndim == MOST_AXES or plain_p.size * plain_p.classes * plain_p.itemsize > PLAIN_BYTES):
+                or plain_p.class_axis != plain_p.ndim - 1 or plain_p.in_f_order or plain_p.ndim == MOST_AXES):
             return None
-        n = plain_p.classes
+        n = plain_p.shape[plain_p.class_axis]
+        if plain_p.size * n * plain_p.itemsize > PLAIN_BYTES:
+            return None
         out = new_array((*p.shape, n), real_dtype, NATIVE, &plain_out)
         line = <real*> plain_out.start
         for r in range(plain_p.size // n):
@@ -42,19 +44,19 @@ cdef class PlainCalls(AtLevel):
         return out
 
     def plain_logsumexp(self, x, axis, int threads, /):
-        """The logsumexp of a plain array over its last axis."""
+        """The logsumexp of a plain array."""
         cdef Plain plain_x
         cdef Call call
         if not are_plain_logits(x, axis, &plain_x):
             return None
         begin_plain(&call, &plain_x, threads)
-        out = plain_row_results(x, &plain_x, &call.values)
+        out = plain_row_results(&call, x, &plain_x, &call.values)
         run_plain(self.level, &call, self.level.logsumexp)
         return row_results(out)
 
     def plain_cross_entropy(self, logits, target, where, weight, row_weight, options, out, int threads, bint with_lse,
                             bint with_grad, bint with_hess, /):
-        """The loss of plain arrays with the classes last; the gradient, the Hessian and the logsumexp, or None."""
+        """The loss of plain arrays; the gradient, the Hessian and the logsumexp, or None."""
         return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options,
                              out, threads, with_lse, with_grad, with_hess)
 

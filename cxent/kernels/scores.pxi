@@ -108,7 +108,7 @@ cdef class Scores(AtLevel):
                 self.level.run(&call, self.level.part_of_softmax)
 
     def plain_token_logprobs(self, x, ids, where, options, temperature, top_k, int threads, /):
-        """The same of plain arrays with the classes last and one id for each row, past the checks and views."""
+        """The same of plain arrays with one id for each row, past the checks and views."""
         cdef Plain plain_x, plain_t, plain_ids, plain_mask
         cdef Call call
         if not are_plain_logits(x, options.axis, &plain_x) or type(top_k) is not int:
@@ -126,8 +126,8 @@ cdef class Scores(AtLevel):
         call.scores.ids, call.scores.candidates, call.scores.top_k = call.loss.labels, 1, top_k
         logprob = plain_row_array(x, &plain_x, real_dtype, 0, <void**> &call.scores.logprob)
         rank = plain_row_array(x, &plain_x, int64, 0, <void**> &call.scores.rank)
-        entropy = plain_row_results(x, &plain_x, &call.values)
-        lse = plain_row_results(x, &plain_x, &call.loss.lse)
+        entropy = plain_row_results(&call, x, &plain_x, &call.values)
+        lse = plain_row_results(&call, x, &plain_x, &call.loss.lse)
         top_id = top_logprob = None
         if top_k > 0:
             top_id = plain_row_array(x, &plain_x, int64, top_k, <void**> &call.scores.top_id)
