@@ -258,6 +258,7 @@ def translate(extensions):
             "cdivision": True,
             "initializedcheck": False,
             "freethreading_compatible": True,
+            "auto_pickle": False,  # (nobody pickles kernels)
             "binding": False,  # (functions of C, not those of Cython: an eighth of the entry points' size)
         },
     )

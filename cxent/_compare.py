@@ -326,10 +326,11 @@ def _quantiles_of(numbers: Array, fractions: Array) -> Array:
     """As `numpy.quantile` has them, but for infinite numbers, between which it finds NaN."""
     if numbers.size == 0 or np.isnan(numbers).any():
         return np.full(fractions.shape, math.nan)
-    ordered = np.sort(numbers, axis=None)
     places = fractions * (numbers.size - 1)
     below = places.astype(np.int64)
-    low, high = (ordered[k].astype(np.float64) for k in (below, np.minimum(below + 1, numbers.size - 1)))
+    above = np.minimum(below + 1, numbers.size - 1)
+    ordered = np.partition(numbers, np.union1d(below, above), axis=None)  # twice as fast as to sort
+    low, high = (ordered[k].astype(np.float64) for k in (below, above))
     part = places - below
     return np.where((part == 0) | (low == high), low, low + part * (high - low))
 

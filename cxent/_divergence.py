@@ -340,6 +340,11 @@ def _divergence(
     with_grad: bool = False,
 ) -> tuple[RowResults, Any]:
     """The divergence, and its gradient, if requested."""
+    plain: tuple[RowResults, Any] | None = kernels.for_plain(logits_q).plain_divergence(
+        logits_p, logits_q, where, sample_weight, options, out, with_grad
+    )
+    if plain is not None:
+        return plain
     arrays = logits_of_two(logits_p, logits_q, options.loss.axis, sample_weight, where, out)
     shape, dtype = arrays.shape, arrays.dtype
     *_, by_row, where = checked_targets(arrays, None)

@@ -81,7 +81,8 @@ def test_show_config(capsys):
 
 
 def test_kernel_modules_are_interchangeable():
-    """The same functions in every one, each with as many parameters."""
+    """The same functions in every one, each with as many parameters. (The shorter ways of plain arrays, which the
+    reference has not, take any.)"""
 
     def parameters(function):
         with pytest.raises(TypeError) as caught:
@@ -93,7 +94,7 @@ def test_kernel_modules_are_interchangeable():
     def signatures(kernels):
         functions = {name: getattr(kernels, name) for name in dir(kernels) if name.islower() and name[0] != "_"}
         return {
-            name: parameters(f)
+            name: None if name.startswith("plain_") else parameters(f)
             for name, f in functions.items()
             if callable(f) and not (inspect.isfunction(f) and f.__module__.endswith("reference_rows"))
         }

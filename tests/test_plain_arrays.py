@@ -8,7 +8,7 @@ import pytest
 from helpers import FLOATS, HALVES, assert_same_bits
 
 import cxent
-from cxent._options import loss_options
+from cxent._options import kl_options, loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
 SHAPES += [(2, 3, 4), (2, 1, 5, 7), (700, 100)]
@@ -157,6 +157,65 @@ def test_same_gradients_through_the_softmax_as_the_general_way(function, axis, o
     close_the_short_way()
     for given in short:
         assert_same_bits(given, function(g, p, axis))
+
+
+def divergence_results(q, p, axis, mask, weights):
+    """What the divergences give, by name."""
+    options = [{}, {"temperature": 2.0}, {"where": mask}, {"sample_weight": weights}]
+    options += [{"reduction": reduction, "sample_weight": weights, "where": mask} for reduction in ("sum", "none")]
+    for direction in ("forward", "reverse"):
+        for given in options:
+            given = {"axis": axis, "direction": direction} | given
+            yield f"loss, {given}", (cxent.kl_divergence(p, q, **given),)
+            yield f"gradient, {given}", cxent.kl_divergence_with_grad(p, q, **given, out=np.empty_like(q))
+            for name in "pq":
+                of = {"p": p.copy("K"), "q": q.copy("K")}
+                yield f"in the place of {name}, {given}", cxent.kl_divergence_with_grad(*of.values(), **given, out=of[name])
+    yield "Jensen-Shannon", (cxent.js_divergence(p, q, axis=axis),)
+    yield "gradient, Jensen-Shannon", cxent.js_divergence_with_grad(p, q, axis=axis, beta=0.3, reduction="sum")
+
+
+@pytest.mark.parametrize("dtype", ["float16", *FLOATS])
+@pytest.mark.parametrize("shape, axis, order", LAYOUTS[1::3], ids=str)
+def test_same_divergences_as_the_general_way(shape, axis, order, dtype, close_the_short_way):
+    rng = np.random.default_rng(0)
+    q, p = (np.array(rng.standard_normal(shape), dtype, order=order) for _ in "qp")
+    mask = np.array(rng.random(shape) < 0.7, order=order)
+    weights = rng.random(rows_of(shape, axis)).astype(np.float64 if q.itemsize == 8 else np.float32)
+    short = dict(divergence_results(q, p, axis, mask, weights))
+    close_the_short_way()
+    for name, general in divergence_results(q, p, axis, mask, weights):
+        for given, expected in zip(short[name], general, strict=True):
+            assert type(given) is type(expected), name
+            assert_same_bits(given, expected, name)
+
+
+def short_divergence(kernels, p, q, where=None, weights=None, out=None):
+    options = kl_options("forward", -1, "mean", 1.0, 1)
+    return kernels.of(q.dtype).plain_divergence(p, q, where, weights, options, out, out is not None)
+
+
+def test_plain_divergences_go_the_short_way(kernels):
+    if kernels.name == "python":
+        pytest.skip("the pure kernels have no shorter way")
+    out = np.empty_like(PLAIN)
+    assert short_divergence(kernels, PLAIN, PLAIN, PLAIN > 0, WEIGHTS[:4], out)[1] is out
+    p, q = PLAIN.copy(), PLAIN.copy()
+    assert short_divergence(kernels, p, q, out=p)[1] is p
+    assert short_divergence(kernels, p, q, out=q)[1] is q
+    for others in (
+        {"p": PLAIN.astype(np.float64)},
+        {"p": PLAIN[1:]},
+        {"p": np.asfortranarray(PLAIN)},
+        {"p": PLAIN.tolist()},
+        {"p": MEMORY[4:44].reshape(4, 10), "out": MEMORY[:40].reshape(4, 10)},
+        {"where": np.ones((4, 10), np.uint8)},
+        {"where": (memory := np.ones((4, 10), np.float32)).view(bool).reshape(-1)[:40].reshape(4, 10), "out": memory},
+        {"weights": WEIGHTS[:3]},
+        {"weights": memory[0, :4], "out": memory},
+        {"weights": np.zeros(4, np.float32)},
+    ):
+        assert short_divergence(kernels, **{"p": PLAIN, "q": PLAIN} | others) is None
 
 
 @pytest.mark.parametrize("way", ["short", "general"])

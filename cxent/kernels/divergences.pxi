@@ -1,3 +1,15 @@
+cdef void set_divergence(Call* call, comparison, double beta, double temperature) except *:
+    """The options of a divergence, and what follows from them and from its arrays."""
+    call.comparison = {"forward": FORWARD, "reverse": REVERSE, "jensen-shannon": JENSEN_SHANNON}[comparison]
+    call.beta = beta
+    call.loss.temperature = temperature
+    call.x.direct = call.y.direct = call.mask.direct = False  # all are changed in tiles
+    call.spare.origin = call.x.origin  # (a tile alone)
+    if call.out.origin != NULL and call.comparison != FORWARD:
+        call.v.origin = call.x.origin  # (another)
+    call.has_losses = True
+
+
 cdef class Divergences(AtLevel):
     """The entry point of divergences."""
 
@@ -21,20 +33,14 @@ cdef class Divergences(AtLevel):
         """
         cdef Call call
         begin_with(&call, x)
-        call.comparison = {"forward": FORWARD, "reverse": REVERSE, "jensen-shannon": JENSEN_SHANNON}[comparison]
-        call.beta = beta
         call.y = rows_of(&call.batch, y)
         call.mask = rows_of(&call.batch, mask)
-        call.x.direct = call.y.direct = call.mask.direct = False  # all are changed in tiles
-        call.spare.origin = call.x.origin  # (a tile alone)
-        if grad is not None and call.comparison != FORWARD:
-            call.v.origin = call.x.origin  # (another)
         call.loss.row_weights = values_of(row_weights)
-        call.loss.temperature, call.loss.divisor = temperature, divisor
+        call.loss.divisor = divisor
         call.loss.losses = values_of(losses)
         call.out = rows_of(&call.batch, grad)
         call.threads = threads
-        call.has_losses = True
+        set_divergence(&call, comparison, beta, temperature)
         with nogil:
             self.level.run(&call, self.level.divergence)
         return call.sum

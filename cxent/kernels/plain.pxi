@@ -321,6 +321,16 @@ cdef bint are_plain_weights(const Level* level, weight, Plain* plain) except -1:
             and level.are_finite(<const real*> plain.start, plain.size))
 
 
+cdef bint set_plain_row_weights(const Level* level, Call* call, weight, const Plain* plain_x, Plain* plain) except -1:
+    """Whether there are none, or one for each row of x."""
+    if weight is None:
+        return True
+    if not are_plain_weights(level, weight, plain) or not has_row_shape_of(plain, plain_x):
+        return False
+    call.loss.row_weights = plain_values(call, plain)
+    return True
+
+
 cdef bint set_divisors(const Level* level, Call* call) noexcept nogil:
     """What a mean is divided by; returns whether it can be."""
     cdef Weights weights
@@ -359,12 +369,9 @@ cdef object loss_of_plain(const Level* level, Compute compute, x, target, where,
         if ((call.loss.smoothing != 0 or call.loss.labels.at.origin == NULL)
                 and level.exponent_for_products(call.loss.w, plain_w.size) != 0):
             return None
-    if row_weight is not None:
-        if not are_plain_weights(level, row_weight, &plain_s) or not has_row_shape_of(&plain_s, &plain_x):
-            return None
-        call.loss.row_weights = plain_values(&call, &plain_s)
     reduction = options.reduction
-    if reduction == "mean" and not set_divisors(level, &call):
+    if (not set_plain_row_weights(level, &call, row_weight, &plain_x, &plain_s)
+            or (reduction == "mean" and not set_divisors(level, &call))):
         return None
     if weight is None and call.loss.smoothing != 0:
         weight = new_array(call.batch.classes, real_dtype, NATIVE, &plain_w)

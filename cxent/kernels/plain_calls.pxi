@@ -60,6 +60,34 @@ cdef class PlainCalls(AtLevel):
         return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options,
                              out, threads, with_lse, with_grad, with_hess)
 
+    def plain_divergence(self, p, q, where, row_weight, options, out, bint with_grad, /):
+        """The divergence of plain logits, and its gradient, or None."""
+        cdef Plain plain_p, plain_q, plain_mask, plain_s, plain_grad
+        cdef Call call
+        of_loss = options.loss
+        if (not are_plain_logits(q, of_loss.axis, &plain_q) or type(p) is not ndarray or p.dtype is not q.dtype
+                or not is_plain(p, &plain_p) or not has_shape_of(&plain_p, &plain_q)):
+            return None
+        begin_plain(&call, &plain_q, of_loss.threads)
+        if (not set_plain_mask(&call, where, &plain_q, &plain_mask)
+                or not set_plain_row_weights(self.level, &call, row_weight, &plain_q, &plain_s)
+                or (of_loss.reduction == "mean" and not set_divisors(self.level, &call))):
+            return None
+        call.x, call.y = plain_rows(&call, &plain_p), call.x
+        grad = losses = None
+        if with_grad:
+            grad = plain_output(out, q, &plain_q, &plain_grad)
+            if (grad is None or (plain_grad.start != plain_p.start and not are_distant(&plain_grad, &plain_p))
+                    or (where is not None and not are_distant(&plain_grad, &plain_mask))
+                    or (row_weight is not None and not are_distant(&plain_grad, &plain_s))):
+                return None
+            call.out = plain_rows(&call, &plain_grad)
+        if of_loss.reduction == "none":
+            losses = plain_row_results(&call, q, &plain_q, &call.loss.losses)
+        set_divergence(&call, options.comparison, options.beta, of_loss.temperature)
+        run_plain(self.level, &call, self.level.divergence)
+        return real_type(<real> call.sum) if losses is None else row_results(losses), grad
+
     def plain_from_probs(self, probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
         """The same of predicted probabilities."""
         if type(probs) is not ndarray or probs.dtype is not real_dtype:

@@ -321,77 +321,11 @@ def evaluate(function: str, x: Array, out: Array) -> None:
     out[...] = functions.get(function, np.exp)(x.astype(np.float64))
 
 
-# What compiled kernels have for plain arrays, to which the general way is long; here it is not.
+def _no_shorter_way(*_: object) -> None:
+    """What compiled kernels have for plain arrays, to which the general way is long; here it is not."""
 
 
-def plain_softmax(x: object, axis: object, temperature: object, where: object, out: object, threads: int) -> None:
-    return None
-
-
-def plain_log_softmax(x: object, axis: object, temperature: object, where: object, out: object, threads: int) -> None:
-    return None
-
-
-def plain_softmax_backward(
-    grad_output: object, output: object, axis: object, where: object, out: object, threads: int
-) -> None:
-    return None
-
-
-def plain_log_softmax_backward(
-    grad_output: object, output: object, axis: object, where: object, out: object, threads: int
-) -> None:
-    return None
-
-
-def plain_softmax_jacobian(p: object, axis: object) -> None:
-    return None
-
-
-def plain_sigmoid(x: object, out: object, threads: int, of_log: bool) -> None:
-    return None
-
-
-def plain_binary_cross_entropy(
-    x: object, target: object, options: object, out: object, with_grad: bool, with_hess: bool
-) -> None:
-    return None
-
-
-def plain_logsumexp(x: object, axis: object, threads: int) -> None:
-    return None
-
-
-def plain_cross_entropy(
-    logits: object,
-    target: object,
-    where: object,
-    weight: object,
-    row_weight: object,
-    options: object,
-    out: object,
-    threads: int,
-    with_lse: bool,
-    with_grad: bool,
-    with_hess: bool,
-) -> None:
-    return None
-
-
-def plain_from_probs(
-    probs: object,
-    target: object,
-    weight: object,
-    row_weight: object,
-    options: object,
-    out: object,
-    threads: int,
-    with_grad: bool,
-) -> None:
-    return None
-
-
-def plain_token_logprobs(
-    x: object, ids: object, where: object, options: object, temperature: object, top_k: object, threads: int
-) -> None:
-    return None
+plain_softmax = plain_log_softmax = plain_logsumexp = plain_softmax_jacobian = _no_shorter_way
+plain_softmax_backward = plain_log_softmax_backward = _no_shorter_way
+plain_cross_entropy = plain_from_probs = plain_divergence = plain_token_logprobs = _no_shorter_way
+plain_sigmoid = plain_binary_cross_entropy = _no_shorter_way
