@@ -169,8 +169,9 @@ def divergence_results(q, p, axis, mask, weights):
             yield f"loss, {given}", (cxent.kl_divergence(p, q, **given),)
             yield f"gradient, {given}", cxent.kl_divergence_with_grad(p, q, **given, out=np.empty_like(q))
             for name in "pq":
-                of = {"p": p.copy("K"), "q": q.copy("K")}
-                yield f"in the place of {name}, {given}", cxent.kl_divergence_with_grad(*of.values(), **given, out=of[name])
+                copies = {"p": p.copy("K"), "q": q.copy("K")}
+                in_place = cxent.kl_divergence_with_grad(*copies.values(), **given, out=copies[name])
+                yield f"in the place of {name}, {given}", in_place
     yield "Jensen-Shannon", (cxent.js_divergence(p, q, axis=axis),)
     yield "gradient, Jensen-Shannon", cxent.js_divergence_with_grad(p, q, axis=axis, beta=0.3, reduction="sum")
 
