@@ -31,13 +31,14 @@ from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
 from .simd cimport (
-    HALVES, LANES, W, broadcast, equal, flattened, load, load_labels, narrow, real, scalar, select, store, vec, wide,
-    widen,
+    HALVES, LANES, W, broadcast, equal, flattened, load, load_labels, narrow, prefetch, real, scalar, select, store, vec,
+    wide, widen,
 )
 from .sums cimport Reciprocal, divided
 from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
 from .tiles cimport load_rows
 from .totals cimport add_loss, add_losses
+from .traffic cimport Prefetch, find_prefetch
 from .values cimport fill, put_values, take_values, value_at
 
 
@@ -109,12 +110,21 @@ cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors
 
 
 cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
-    """The target rows, smoothed and weighted."""
+    """The target rows, smoothed and weighted. In columns, those of the next batch are prefetched: all at once, since the
+    exponentials have company enough."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef Block target = block_of(batch, &call.y)
     cdef Block chosen
+    cdef Prefetch following
+    cdef Py_ssize_t c, strip
     load_rows(batch, &call.y)
+    following.start = NULL
+    if batch.columns:
+        find_prefetch(batch, &call.y, &following)
+    for c in range(batch.classes if following.start != NULL else 0):
+        for strip in range(batch.strips):
+            prefetch(following.start + c * following.run + strip * following.line)
     if loss.w != NULL:
         fill(batch, 1 - loss.smoothing, factors.a)
         if call.mask.origin != NULL and loss.smoothing != 0:
