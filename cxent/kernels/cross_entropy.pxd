@@ -31,8 +31,8 @@ from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
 from .reduce cimport sum_rows
 from .simd cimport (
-    HALVES, LANES, W, broadcast, equal, flattened, load, load_labels, narrow, prefetch, real, scalar, select, store, vec,
-    wide, widen,
+    HALVES, LANES, W, broadcast, equal, flattened, load, load_labels, narrow, prefetch, real, scalar, select, store,
+    vec, wide, widen,
 )
 from .sums cimport Reciprocal, divided
 from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
@@ -110,8 +110,8 @@ cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors
 
 
 cdef inline Block load_targets(Call* call, Row_factors* factors) noexcept nogil:
-    """The target rows, smoothed and weighted. In columns, those of the next batch are prefetched: all at once, since the
-    exponentials have company enough."""
+    """The target rows, smoothed and weighted. In columns, those of the next batch are prefetched: all at once, since
+    the exponentials have company enough."""
     cdef Batch* batch = &call.batch
     cdef Loss* loss = &call.loss
     cdef Block target = block_of(batch, &call.y)
