@@ -190,19 +190,18 @@ def score_options(
     return options, k, by_row, _real(top_p, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
 
 
-def softmax_options(
-    axis: Axis, workers: SupportsIndex | None, temperature: Temperature
-) -> tuple[Axes, int, float | ArrayLike]:
-    """The checked options of a softmax: the axes, the number of threads, and the temperature, or those of the rows."""
-    axes, threads = axes_and_threads(axis, workers)
+def one_temperature_or_rows(temperature: Temperature) -> float | ArrayLike:
+    """The checked temperature of a softmax, or those of its rows."""
     if type(temperature) is float and temperature == 1:  # in small calls every check counts
-        return axes, threads, 1.0
+        return temperature
     number, by_row = _number_and_rows(temperature)
-    return axes, threads, checked_temperature(number) if by_row is None else by_row
+    return checked_temperature(number) if by_row is None else by_row
 
 
 def _number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:
     """One temperature for all rows, and None; or 1, and what is to be one for each row."""
+    if type(temperature) is float:
+        return temperature, None
     is_array = hasattr(temperature, "__array__") and not isinstance(temperature, np.generic)
     if not (is_array or isinstance(temperature, list | tuple)):
         return cast(Real, temperature), None
