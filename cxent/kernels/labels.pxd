@@ -161,18 +161,27 @@ cdef inline flattened find_outside(const int64_t* label, Py_ssize_t n, uint64_t 
 cdef inline bint are_in_range(const Labels* labels, Py_ssize_t outer, Py_ssize_t inner,
                               Py_ssize_t classes) noexcept nogil:
     """Whether every label but the ignored is in 0..classes-1."""
-    cdef int64_t label[MOST_ROWS]
+    cdef int64_t copy[MOST_ROWS]
+    cdef const int64_t* label = copy
+    cdef const char* start
     cdef uint64_t outside = 0
     cdef Py_ssize_t run_stride = labels.at.outer_stride
     cdef Py_ssize_t stride = labels.at.inner_stride
     cdef Py_ssize_t i, k, r, n
+    cdef bint is_direct
     if outer > inner:   # the longer ones are the runs
         outer, inner, run_stride, stride = inner, outer, stride, run_stride
+    is_direct = (labels.dtype == INT64 and stride == sizeof(int64_t) and not labels.ignoring
+                 and (<size_t> labels.at.origin | <size_t> run_stride) % sizeof(int64_t) == 0)
     for i in range(outer):
         for k in range(0, inner, 256):  # MOST_ROWS
             n = min(inner - k, <Py_ssize_t> MOST_ROWS)
-            copy_labels(labels.dtype, labels.at.origin + i * run_stride + k * stride, stride, label, n)
+            start = labels.at.origin + i * run_stride + k * stride
+            if is_direct:
+                label = <const int64_t*> start
+            else:
+                copy_labels(labels.dtype, start, stride, copy, n)
             for r in range(n if labels.ignoring else 0):
-                label[r] = 0 if label[r] == labels.ignored else label[r]
+                copy[r] = 0 if copy[r] == labels.ignored else copy[r]
             find_outside(label, n, classes - 1, &outside)
     return outside >> 63 == 0
