@@ -38,6 +38,10 @@ cdef dict integer_dtypes = {
 }
 
 
+cdef inline Py_ssize_t size_of_integer(Integer dtype) noexcept nogil:
+    return 1 << <int> dtype % 4     # (four are signed, and four unsigned)
+
+
 cdef list integer_ranges = [numpy.iinfo(dtype) for dtype in integer_dtypes]
 cdef list lowest_integers = [int(of.min) for of in integer_ranges]      # in the order of `Integer`
 cdef list largest_integers = [int(of.max) for of in integer_ranges]

@@ -100,12 +100,12 @@ cdef class TwoClasses(AtLevel):
         dtype = target.dtype
         plain_target.storage = NATIVE
         if dtype is real_dtype and of.gamma == 0:
-            if not is_in_order(target, &plain_target):
+            if not is_in_order(target, sizeof(real), &plain_target):
                 return None
             of.q = <const real*> plain_target.start
         else:
             integer = INT64 if dtype is int64 else UINT8 if dtype is boolean else integer_dtypes.get(dtype)
-            if integer is None or not is_in_order(target, &plain_target):
+            if integer is None or not is_in_order(target, size_of_integer(integer), &plain_target):
                 return None
             of.labels, of.labels_dtype, of.label_size = plain_target.start, integer, plain_target.itemsize
         if not has_shape_of(&plain_target, &plain_x):

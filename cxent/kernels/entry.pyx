@@ -11,20 +11,18 @@ an `EntryPoints` is given.
 
 import numpy
 
-from cpython.buffer cimport (
-    PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBuffer_IsContiguous, PyBuffer_Release, PyObject_GetBuffer,
-)
+from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
 
 from cxent.kernels.batch cimport (
-    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, Storage, batch_of, no_rows, rows_at,
+    BFLOAT16, BOOLEAN, FLOAT16, NATIVE, Batch, Rows, Storage, batch_of, no_rows, rows_at, size_of,
 )
 from cxent.kernels.binary cimport LOG_SIGMOID, LOSSES, SIGMOID, Binary, Logistic
 from cxent.kernels.call cimport Call, Compute
 from cxent.kernels.divergence cimport FORWARD, JENSEN_SHANNON, REVERSE
-from cxent.kernels.labels cimport INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Labels
+from cxent.kernels.labels cimport INT8, INT16, INT32, INT64, UINT8, UINT16, UINT32, UINT64, Integer, Labels
 from cxent.kernels.level cimport EXP, EXP_ANY, EXPM1, EXPONENTIAL, LOG, LOG1P, Function, Level
 from cxent.kernels.math cimport exponent_to_one, power_of_two
 from cxent.kernels.simd cimport real
