@@ -532,7 +532,7 @@ def _scores(rows: _Rows, at: _At, temperature: float, top_k: int = 0) -> tuple[A
     shape, dtype = (x.shape[0], x.shape[2]), rows.dtype
     logprob, entropy, lse = np.empty((*shape, 1), dtype), np.empty(shape, dtype), np.empty(shape, dtype)
     moments = np.empty((*shape, 2), dtype)
-    top = (np.empty((*shape, top_k), np.int64), np.empty((*shape, top_k), dtype)) if top_k else (None, None)
+    top_ids, top_logprobs = (np.empty((*shape, top_k), of) if top_k else None for of in (np.int64, dtype))
     kernels.serving.of(dtype).token_logprobs(
         x,
         None if rows.mask is None else rows.mask[at[0], :, at[1]],
@@ -542,12 +542,13 @@ def _scores(rows: _Rows, at: _At, temperature: float, top_k: int = 0) -> tuple[A
         None,
         entropy,
         lse,
-        *top,
+        top_ids,
+        top_logprobs,
         moments,
         None,
         rows.options.threads,
     )
-    return logprob[..., 0], entropy, moments, *top
+    return logprob[..., 0], entropy, moments, top_ids, top_logprobs
 
 
 def _least(evaluate: _Evaluate, rounded: Callable[[float], float], low: float, high: float) -> TemperatureFit:

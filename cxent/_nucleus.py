@@ -103,7 +103,7 @@ def _largest(
         None if a is None else kernels.stored(_rows(a, arrays, chosen))[..., np.newaxis] for a in (arrays.x, mask)
     )
     of_rows = _temperatures(temperature, chosen)
-    of_rows = of_rows if isinstance(of_rows, float) else of_rows[:, np.newaxis]
+    of_rows = of_rows[:, np.newaxis] if isinstance(of_rows, np.ndarray) else of_rows
     ids, logprobs = np.empty((n, 1, k), np.int64), np.empty((n, 1, k), dtype)
     kernels.serving.of(dtype).token_logprobs(
         x, takes_part, np.empty((n, 1, 0), np.int64), kernels.ScoreOptions(None, softcap, of_rows),
@@ -141,4 +141,4 @@ def _rows(array: Array, arrays: Arrays, chosen: Array) -> Array:
 
 def _temperatures(temperature: float | Array, chosen: Array) -> float | Array:
     """The temperature, or those of some rows."""
-    return temperature if isinstance(temperature, float) else temperature.reshape(-1)[chosen]
+    return temperature.reshape(-1)[chosen] if isinstance(temperature, np.ndarray) else temperature

@@ -174,7 +174,7 @@ def cross_entropy(
         weight = weight + at_label
 
     factor = focal_slope = np.ones_like(weight)
-    curvature = np.zeros_like(weight)
+    curvature = not_p_label = np.zeros_like(weight)
     not_p = np.where(shifted == 0, rest, 1 + (rest - e)) * share
     if gamma:
         not_p_label, p_label = (np.take_along_axis(a, label, axis=-1) for a in (not_p, share * e))
