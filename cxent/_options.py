@@ -190,12 +190,18 @@ def score_options(
     return options, k, by_row, _real(top_p, "top_p", "a number above 0 and up to 1, or None", lambda p: 0 < p <= 1)
 
 
-def one_temperature_or_rows(temperature: Temperature) -> float | ArrayLike:
-    """The checked temperature of a softmax, or those of its rows."""
-    if type(temperature) is float and temperature == 1:  # in small calls every check counts
-        return temperature
+def softmax_options(
+    axis: Axis, workers: SupportsIndex | None, temperature: Temperature
+) -> tuple[Axes, int, float | ArrayLike]:
+    """The checked options of a softmax: the axes, the number of threads, and the temperature, or those of the rows."""
+    if workers is None:
+        workers = _default_workers()
+    if (  # in small calls every check counts
+        type(axis) is int and type(workers) is int and workers == 1 and type(temperature) is float and temperature == 1
+    ):
+        return axis, 1, 1.0
     number, by_row = _number_and_rows(temperature)
-    return checked_temperature(number) if by_row is None else by_row
+    return _axes(axis), thread_count(workers), checked_temperature(number) if by_row is None else by_row
 
 
 def _number_and_rows(temperature: Temperature, softcap: Real | None = None) -> tuple[Real, ArrayLike | None]:

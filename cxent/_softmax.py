@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from . import kernels
 from ._arrays import Arrays, exponents_and_factors, gradients_and_results, logits_and
 from ._layout import lay_out
-from ._options import Axes, axes_and_threads, one_temperature_or_rows, single_axis
+from ._options import Axes, axes_and_threads, single_axis, softmax_options
 from ._results import result_of, rows_of
 from ._targets import checked_mask, mask_and_temperatures
 from ._types import Array, Axis, Out, RowResults, Temperature
@@ -96,11 +96,11 @@ def softmax(
     >>> softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([0.26894142, 0.73105858, 0.        ])
     """
-    axes, threads = axes_and_threads(axis, workers)
-    result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, temperature, where, out, threads)
+    axes, threads, divisor = softmax_options(axis, workers, temperature)
+    result: Array | None = kernels.for_plain(x).plain_softmax(x, axes, divisor, where, out, threads)
     if result is not None:
         return result
-    return _like_logits("softmax", x, axes, one_temperature_or_rows(temperature), where, out, threads)
+    return _like_logits("softmax", x, axes, divisor, where, out, threads)
 
 
 def log_softmax(
@@ -167,11 +167,11 @@ def log_softmax(
     >>> log_softmax([1.0, 2.0, 3.0], where=[True, True, False])
     array([-1.31326169, -0.31326169,        -inf])
     """
-    axes, threads = axes_and_threads(axis, workers)
-    result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, temperature, where, out, threads)
+    axes, threads, divisor = softmax_options(axis, workers, temperature)
+    result: Array | None = kernels.for_plain(x).plain_log_softmax(x, axes, divisor, where, out, threads)
     if result is not None:
         return result
-    return _like_logits("log_softmax", x, axes, one_temperature_or_rows(temperature), where, out, threads)
+    return _like_logits("log_softmax", x, axes, divisor, where, out, threads)
 
 
 def logsumexp(
