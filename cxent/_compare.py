@@ -329,7 +329,7 @@ def _quantiles_of(numbers: Array, fractions: Array) -> Array:
     places = fractions * (numbers.size - 1)
     below = places.astype(np.int64)
     above = np.minimum(below + 1, numbers.size - 1)
-    ordered = np.partition(numbers, np.union1d(below, above), axis=None)  # twice as fast as to sort
+    ordered = np.partition(numbers, np.union1d(below, above), axis=None)  # twice as fast as a sort
     low, high = (ordered[k].astype(np.float64) for k in (below, above))
     part = places - below
     return np.where((part == 0) | (low == high), low, low + part * (high - low))

@@ -210,13 +210,11 @@ cdef bint set_plain_mask(Call* call, where, const Plain* plain_x, Plain* plain_m
 
 
 cdef bint set_plain_temperature(Call* call, temperature, const Plain* plain_x, Plain* plain_t) except -1:
-    """Whether it is one number in range, or a plain array of one for each row."""
+    """Whether it is one number, which is checked, or a plain array of one in range for each row."""
     cdef Py_ssize_t r
     cdef real t
     if type(temperature) is float:
         call.loss.temperature = temperature
-        if not 1e-30 <= call.loss.temperature <= 1e30:
-            return False
     elif (type(temperature) is ndarray and temperature.dtype is real_dtype and is_plain(temperature, plain_t)
             and has_row_shape_of(plain_t, plain_x)):
         for r in range(plain_t.size):
