@@ -26,6 +26,7 @@ cdef struct Call:
     Rows x              # the first input
     Rows y              # the second: a target, the logits of q; or none
     Rows mask           # what takes part, or none
+    Py_ssize_t present  # how many numbers of this batch it leaves, or -1 if they were not counted
     Rows v              # the third: a vector; or none
     Rows out            # the result that has x's shape, or none
     Rows hess           # the second such result, or none

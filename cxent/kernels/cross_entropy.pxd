@@ -25,7 +25,10 @@ from .losses cimport (
     Exponentials, Loss, Row_numbers, compute_focal_factors, compute_losses, compute_lse, hessian_factors, is_plain,
     narrow_losses, plain_factors, reciprocal, share_of, sum_but_label, sumexp_m1_of, weighted_factors,
 )
-from .masks cimport is_mask_of_classes, load_chosen, load_mask, takes_part, void_empty_rows, void_row
+from .masks cimport (
+    can_clear_results, choose_classes, clear_results, is_mask_of_classes, load_chosen, load_mask, some_are_lowest,
+    takes_part, void_empty_rows, void_row,
+)
 from .math cimport NAN, log, log1p
 from .maxima cimport max_rows
 from .one_row cimport Row, are_alone, begin_rows, exponential_in, next_row, sum_m1_of_row, sum_of_row
@@ -35,7 +38,7 @@ from .simd cimport (
     vec, wide, widen,
 )
 from .sums cimport Reciprocal, divided
-from .terms cimport DIFFERENCES, NUMBERS, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
+from .terms cimport DIFFERENCES, NUMBERS, PRESENT, PRODUCTS, SUMEXP_M1, TARGETS, Terms_of_batch
 from .tiles cimport load_rows
 from .totals cimport add_loss, add_losses
 from .traffic cimport Prefetch, find_prefetch
@@ -65,21 +68,6 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
             n.label_weight[r] = loss.w[label[r]]
 
 
-cdef inline const real* choose_classes(Call* call, Row_numbers* n) noexcept nogil:
-    """The weights of classes, all 1, where the mask is the same for all rows: 0 for those that it hides."""
-    cdef real* w = call.mask.tile
-    cdef Loss* loss = &call.loss
-    cdef Py_ssize_t c
-    if loss.chosen == 0 or loss.softcap != 0:   # (else they are there from an earlier batch)
-        loss.chosen = 0
-        for c in range(call.batch.classes):
-            w[c] = 1 if call.mask.origin[c * call.mask.class_stride] != 0 else 0
-            loss.chosen += <Py_ssize_t> w[c]
-    fill(&call.batch, <real> loss.chosen, n.weight)
-    fill(&call.batch, <real> max(loss.chosen, 1), n.classes)
-    return w
-
-
 cdef inline void sum_chosen_classes(Call* call, Block x, Block chosen, const real* m, Row_numbers* n,
                                     Row_factors* factors) noexcept nogil:
     """sum(t) and c sum(t * (x - m)), where t, which comes to be in `chosen`, are the weights of the classes that the
@@ -95,6 +83,23 @@ cdef inline void sum_chosen_classes(Call* call, Block x, Block chosen, const rea
         sum_shifted(call, TARGETS, x, chosen, NULL, m, n, n.weight, n.shifted)
         for r in range(0 if weighing else batch.rows):
             n.classes[r] = max(n.weight[r], 1)      # (1 for empty rows: nothing is shared there)
+
+
+cdef inline bint sum_present_classes(Call* call, Block x, const real* m, Row_numbers* n) noexcept nogil:
+    """The same, of weights that are all 1, from the logits alone; False if some are -inf or NaN that are not hidden,
+    or if a row is empty."""
+    cdef Py_ssize_t present = 0
+    cdef Py_ssize_t r
+    if (call.present < 0 or not call.loss.w_is_even or call.batch.classes > 1 << 24     # (then counts are rounded)
+            or (call.out.origin != NULL and not can_clear_results(call))):
+        return False
+    sum_shifted(call, PRESENT, x, x, NULL, m, n, n.shifted, n.weight)
+    for r in range(call.batch.rows):
+        if n.weight[r] == 0:
+            return False
+        present += <Py_ssize_t> n.weight[r]
+        n.classes[r] = n.weight[r]
+    return present == call.present
 
 
 cdef inline void divide_smoothing(Call* call, Block chosen, Row_factors* factors) noexcept nogil:
@@ -144,6 +149,8 @@ cdef inline Block leave_out_hidden(Call* call, Block target, const int64_t* labe
     cdef Block chosen
     cdef bint has_hidden_targets = False
     cdef Py_ssize_t r
+    if call.loss.by_label and not some_are_lowest(&call.batch, n.x_label):
+        return target
     for r in range(call.batch.rows):
         if not call.loss.by_label:
             has_hidden_targets = has_hidden_targets or n.shifted[r] - n.shifted[r] != 0
@@ -250,6 +257,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     cdef bint with_grad = call.out.origin != NULL
     cdef bint with_lse = loss.lse.origin != NULL or loss.z != 0
     cdef bint weighted = by_label and loss.smoothing != 0
+    cdef bint leaves_hidden = False     # the gradient has numbers where the mask is not set
     cdef int64_t label[MOST_ROWS]
     cdef real m[MOST_ROWS]
     cdef Row_numbers* n = &call.n
@@ -285,8 +293,10 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
         target = load_targets(call, factors)
         sum_shifted(call, TARGETS, x, target, NULL, m, n, n.weight, n.shifted)
     if weighted and call.mask.origin != NULL and not (loss.w_is_even and is_mask_of_classes(call)):
-        target, w = block_of(batch, &call.mask), NULL
-        sum_chosen_classes(call, x, target, m, n, factors)
+        leaves_hidden = sum_present_classes(call, x, m, n)
+        if not leaves_hidden:
+            target, w = block_of(batch, &call.mask), NULL
+            sum_chosen_classes(call, x, target, m, n, factors)
     elif weighted:
         if call.mask.origin != NULL:
             w = choose_classes(call, n)
@@ -320,6 +330,8 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
             if loss.gamma != 0:
                 put_in_array(batch, &call.hess, label, factors.at_label)
         put_gradient(call, of.kept, target, w, plain, label, n, factors)
+        if leaves_hidden:
+            clear_results(call)
 
 
 cdef inline void hessian_product_batch(Call* call) noexcept nogil:

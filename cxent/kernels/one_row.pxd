@@ -73,7 +73,8 @@ cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
 
 cdef inline void hide_row(Call* call, Row* row) noexcept nogil:
     """The row in the tile, -inf where the mask is not set. Of an empty one m is 0: so its exponentials are 0."""
-    row.m = max_of_lanes(hide_run(row.x, row_at(&call.batch, &call.mask, row.number), call.batch.classes, call.x.tile))
+    row.m = max_of_lanes(hide_run(row.x, row_at(&call.batch, &call.mask, row.number), call.batch.classes, call.x.tile,
+                                  &call.present))
     row.x = call.x.tile
     row.is_empty = scalar(row.m) == -INFINITY and is_empty(call, row.number - call.batch.first)
     if row.is_empty:

@@ -15,13 +15,14 @@ from .batch cimport MOST_IN_ROWS, SHORT, Batch, Block
 from .columns cimport take_exponentials_of_columns
 from .math cimport INFINITY, Scale, exponential, exponential_of_remainder, number_of, remainder_of
 from .simd cimport (
-    BLOCK, LANES, VECTORS, W, bits, broadcast, broadcast_bits, equal, flattened, load, load_block, load_first, maximum,
-    prefetch, prefetch_to_write, real, scalar, store, store_first, unless, vec,
+    BLOCK, LANES, VECTORS, W, WRITTEN_OUT, bits, broadcast, broadcast_bits, equal, flattened, load, load_block,
+    load_first, maximum, prefetch, prefetch_to_write, real, scalar, store, store_first, unless, vec,
 )
 from .sums cimport Sum, add, add_sum, add_to, fold_maxima, fold_sums, sum_of_lanes, value_of
 from .terms cimport (
-    DIFFERENCES, EXPONENTIALS, FACTORS, MOMENTS, NUMBERS, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms, Terms_of_batch,
-    compute_terms, count_of, for_step, for_strip, has_exponentials, has_y, scale_for_strip,
+    DIFFERENCES, EXPONENTIALS, FACTORS, MOMENTS, NUMBERS, PRESENT, PRODUCTS, SHIFTED, SUMEXP_M1, TARGETS, Terms,
+    Terms_of_batch, compute_terms, count_of, for_step, for_strip, has_exponentials, has_y, is_counting,
+    scale_for_strip,
 )
 from .traffic cimport DISTANCE, stream_all
 
@@ -46,7 +47,7 @@ cdef struct Numbers:            # what terms are of: those of a row, or of LANES
 
 cdef struct Lanes:              # of one row, or of LANES columns
     Sum sums[2 * VECTORS]       # of the term i in the vector v: i * VECTORS + v
-    bits maxima[VECTORS]        # the second terms of SUMEXP_M1, which are counted
+    bits counted[VECTORS]       # the second terms, where these are counted
     vec largest[VECTORS]        # of the next row
 
 
@@ -75,7 +76,7 @@ cdef inline void exponentials_of_steps(Numbers of, Py_ssize_t steps, Py_ssize_t 
 
 cdef inline Py_ssize_t added_of(Terms terms) noexcept nogil:
     """How many of the terms are added up, and not counted."""
-    return 1 if terms == SUMEXP_M1 else count_of(terms)
+    return 1 if is_counting(terms) else count_of(terms)
 
 
 cdef inline void terms_of_steps(Terms terms, bint columns, Numbers of, Py_ssize_t steps, Py_ssize_t v, vec n,
@@ -91,7 +92,7 @@ cdef inline void terms_of_steps(Terms terms, bint columns, Numbers of, Py_ssize_
         compute_terms(terms, x[j],
                       load(of.y + j * of.y_step + v * W) if has_y(terms) else broadcast(0),
                       for_step(of.w, columns, j, v) if terms == DIFFERENCES else broadcast(0),
-                      n, broadcast(of.c), t + 2 * j, &lanes.maxima[v])
+                      n, broadcast(of.c), t + 2 * j, &lanes.counted[v])
 
 
 cdef inline void add_quad(Terms terms, bint columns, Numbers of, Py_ssize_t v, const vec* n,
@@ -139,15 +140,16 @@ cdef inline void add_terms(Terms terms, bint columns, Numbers of, Py_ssize_t ste
     """Add the terms of whole steps."""
     cdef Py_ssize_t _quad, v
     for v in range(VECTORS):
-        lanes.maxima[v] = broadcast_bits(0)
+        lanes.counted[v] = broadcast_bits(0)
     for _quad in range(steps // 4):
-        add_quad(terms, columns, of, 0, n, lanes)
-        if VECTORS > 1:     # (not a loop, which compilers store_results as it is where it is long: 0.5 of the speed)
+        if WRITTEN_OUT > 0:     # (Compilers leave a loop as it is where it is long: 0.5 of the speed.)
+            add_quad(terms, columns, of, 0, n, lanes)
+        if WRITTEN_OUT > 0 and VECTORS > 1:
             add_quad(terms, columns, of, 1, n, lanes)
-        if VECTORS > 2:
+        if WRITTEN_OUT > 0 and VECTORS > 2:
             add_quad(terms, columns, of, 2, n, lanes)
             add_quad(terms, columns, of, 3, n, lanes)
-        for v in range(4, VECTORS):
+        for v in range(WRITTEN_OUT, VECTORS):
             add_quad(terms, columns, of, v, n, lanes)
         if has_exponentials(terms) and not columns and of.far:
             prefetch_quad(of)
@@ -159,8 +161,8 @@ cdef inline void add_terms(Terms terms, bint columns, Numbers of, Py_ssize_t ste
         of.next += 4 * LANES
     for v in range(VECTORS if steps % 4 != 0 else 0):
         add_steps(terms, columns, of, steps % 4, v, n, lanes)
-    for v in range(VECTORS if terms == SUMEXP_M1 else 0):
-        add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
+    for v in range(VECTORS if is_counting(terms) else 0):
+        add(&lanes.sums[VECTORS + v], number_of(lanes.counted[v]))
 
 
 # --- rows ----------------------------------------------------------------------------------------------------------
@@ -174,7 +176,7 @@ cdef inline void add_tail(Terms terms, const Batch* batch, Numbers of, const vec
     for v in range(VECTORS):
         left = batch.tail - v * W
         if left > 0:
-            x = load_first(of.x + v * W, left, lowest if has_exponentials(terms) else zero)
+            x = load_first(of.x + v * W, left, lowest if has_exponentials(terms) or terms == PRESENT else zero)
             if has_exponentials(terms):
                 lanes.largest[v] = maximum(load_first(of.next + v * W, left, lowest), lanes.largest[v])
                 e = exponential(x, of.lowest, of.magic)
@@ -185,12 +187,12 @@ cdef inline void add_tail(Terms terms, const Batch* batch, Numbers of, const vec
                 y = load_first(of.y + v * W, left, zero)
             if terms == DIFFERENCES:
                 w = load_first(of.w + v * W, left, zero)
-            lanes.maxima[v] = broadcast_bits(0)
-            compute_terms(terms, x, y, w, n[v], broadcast(of.c), t, &lanes.maxima[v])
+            lanes.counted[v] = broadcast_bits(0)
+            compute_terms(terms, x, y, w, n[v], broadcast(of.c), t, &lanes.counted[v])
             for i in range(added_of(terms)):
                 add(&lanes.sums[i * VECTORS + v], t[i])
-            if terms == SUMEXP_M1:
-                add(&lanes.sums[VECTORS + v], number_of(lanes.maxima[v]))
+            if is_counting(terms):
+                add(&lanes.sums[VECTORS + v], number_of(lanes.counted[v]))
 
 
 cdef inline flattened move_sums(Sum* sums, Py_ssize_t count, Sum* whole) noexcept nogil:
@@ -302,7 +304,7 @@ cdef inline void sum_as_rows(Terms terms, const Batch* batch, Terms_of_batch* of
     # (After all rows: the additions of a fold wait for one another, but not for those of other rows.)
     for row in range(batch.rows):
         put_sum(fold_sums(&lanes[row].sums[0]), results[0] + row, lost + row if lost != NULL else NULL)
-        if terms == SUMEXP_M1:
+        if is_counting(terms):
             results[1][row] = scalar(fold_counts(batch, &lanes[row]))
         elif count_of(terms) == 2:
             put_sum(fold_sums(&lanes[row].sums[VECTORS]), results[1] + row, NULL)
@@ -387,6 +389,8 @@ cdef inline flattened sum_chosen(Terms terms, const Batch* batch, Terms_of_batch
         sum_in_form(FACTORS, batch, of, results, NULL)
     elif terms == DIFFERENCES:
         sum_in_form(DIFFERENCES, batch, of, results, NULL)
+    elif terms == PRESENT:
+        sum_in_form(PRESENT, batch, of, results, NULL)
 
 
 cdef inline void sum_rows(Terms terms, const Batch* batch, Terms_of_batch* of, real* first, real* second,

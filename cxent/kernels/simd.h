@@ -57,6 +57,11 @@ typedef int32_t cxent_signed_word;
 #define CXENT_W (CXENT_VECTOR_BYTES * 8 / CXENT_REAL_BITS) /* numbers in a vector */
 #define CXENT_LANES (512 / CXENT_REAL_BITS)                /* lanes of a sum: numbers in 64 bytes, on every machine */
 #define CXENT_VECTORS (CXENT_LANES / CXENT_W)              /* vectors that hold the lanes */
+#ifdef __OPTIMIZE_SIZE__
+#define CXENT_WRITTEN_OUT 0 /* vectors of a loop over these that is written out */
+#else
+#define CXENT_WRITTEN_OUT 4
+#endif
 #define CXENT_HALVES (CXENT_REAL_BITS == 32 && CXENT_W > 1 ? 2 : 1) /* vectors of double that hold one of cxent_real */
 
 #if CXENT_W > 1 ? defined(__FMA__) || defined(CXENT_NEON) : defined(__FP_FAST_FMA)

@@ -24,6 +24,7 @@ cdef extern from "simd.h" nogil:
         BLOCK "CXENT_BLOCK"                     # numbers in 16 bytes, of which W lines are transposed at once
         LANES "CXENT_LANES"                     # lanes of a sum, on every machine
         VECTORS "CXENT_VECTORS"                 # vectors that hold the lanes
+        WRITTEN_OUT "CXENT_WRITTEN_OUT"         # of these in a loop that is written out where code may be large
         HALVES "CXENT_HALVES"                   # vectors of float64 that hold a vector
 
     vec broadcast "cxent_broadcast"(real x) noexcept

@@ -4,10 +4,11 @@ These are kept times 2^BIAS: then thousands of them, each too small to be a numb
 """
 
 from .batch cimport Batch, Block
-from .math cimport Scale, exponential, flush, product, scale_of, shift_of, unbiased
+from .math cimport INFINITY, Scale, exponential, flush, product, scale_of, shift_of, unbiased
 from .maxima cimport Next_maxima
 from .simd cimport (
-    LANES, W, absolute, bits, broadcast, count, equal, load, mask, maximum, real, scalar, select, store, unless, vec,
+    LANES, W, absolute, bits, broadcast, count, equal, greater, load, mask, maximum, real, scalar, select, store,
+    unless, vec,
 )
 from .sums cimport max_of_lanes
 from .traffic cimport Pending, Traffic
@@ -22,6 +23,7 @@ cdef enum Terms:
     NUMBERS             # x n
     FACTORS             # y where x is n, the largest exponential, and x y elsewhere
     DIFFERENCES         # w (x - n) c, w the class weights
+    PRESENT             # (x - n) c where x is a number above -inf; and 1 for each of these
 
 cdef struct Scales:             # the scales of a batch's exponentials, and what they make of its largest numbers
     real* shift
@@ -45,8 +47,13 @@ cdef struct Terms_of_batch:     # what a sum reads and writes
     Traffic traffic
 
 
+cdef inline bint is_counting(Terms terms) noexcept nogil:
+    """Whether the second term is 1 or 0."""
+    return terms == SUMEXP_M1 or terms == PRESENT
+
+
 cdef inline Py_ssize_t count_of(Terms terms) noexcept nogil:
-    return 2 if terms == SUMEXP_M1 or terms == TARGETS or terms == FACTORS or terms == MOMENTS else 1
+    return 2 if is_counting(terms) or terms == TARGETS or terms == FACTORS or terms == MOMENTS else 1
 
 
 cdef inline bint has_exponentials(Terms terms) noexcept nogil:
@@ -103,16 +110,16 @@ cdef inline Scale scale_for_strip(const Scales* of, const Batch* batch, Py_ssize
                  for_strip(of.magic, batch, strip, v))
 
 
-cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, vec* t, bits* maxima) noexcept nogil:
-    """The terms, and one more for each maximum; x are the exponentials e, if there are any."""
+cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, vec* t, bits* counted) noexcept nogil:
+    """The terms, and one more for each that is counted; x are the exponentials e, if there are any."""
     cdef vec zero = broadcast(0)
-    cdef mask at_top
+    cdef mask at_top, here
     if terms == EXPONENTIALS:
         t[0] = x
     elif terms == SUMEXP_M1:
         at_top = equal(x, n)
         t[0] = unless(at_top, x)
-        maxima[0] = count(maxima[0], at_top)
+        counted[0] = count(counted[0], at_top)
     elif terms == TARGETS:
         t[0] = y
         t[1] = product(y, c * x - c * n)
@@ -129,5 +136,9 @@ cdef inline void compute_terms(Terms terms, vec x, vec y, vec w, vec n, vec c, v
         at_top = equal(x, n)
         t[0] = select(at_top, y, zero)
         t[1] = unless(at_top, product(y, unbiased(flush(x))))
+    elif terms == PRESENT:
+        here = greater(x, broadcast(-INFINITY))
+        t[0] = select(here, c * x - c * n, zero)
+        counted[0] = count(counted[0], here)
     else:
         t[0] = product(w, c * x - c * n)

@@ -1,5 +1,5 @@
 """Rows of an array to a tile, and back: transposed, copied where rows lie side by side, number by number where strides
-store_results nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
+allow nothing better. Half precision and booleans are widened on the way, and results narrowed on the way back.
 """
 
 from libc.string cimport memset
