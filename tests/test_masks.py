@@ -460,6 +460,31 @@ def test_masks_that_broadcast(shape, axis, dtype):
             assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("classes", [3, 17, 40, 130, 600])
+@pytest.mark.parametrize("dtype", [*FLOATS, *HALVES])
+@pytest.mark.parametrize("number", [0.0, -np.inf, np.inf, np.nan], ids=str)
+def test_masks_in_any_order_beside_special_numbers(number, dtype, classes):
+    """Hidden or not, in an empty row or not, at the label or not."""
+    rng = np.random.default_rng(classes)
+    rows = 40
+    x = rng.standard_normal((rows, classes)).astype(dtype)
+    y = rng.integers(0, classes, rows)
+    mask = rng.random((rows, classes)) < 0.7
+    mask[5] = mask[-1] = False
+    x[np.arange(rows), rng.integers(0, classes, rows)] = np.where(np.arange(rows) % 3, x[:, 0], dtype(number))
+    columns = np.asfortranarray(mask)
+    for options in ({}, {"softcap": 4.0}, {"temperature": 0.7, "ignore_index": 0}, {"z_loss": 1e38}):
+        given = {"label_smoothing": 0.1, "reduction": "none", **options}
+        spread = np.empty((rows, 2 * classes), dtype)[:, ::2]
+        expected = cxent.cross_entropy_with_grad(x, y, where=columns, **given)
+        for out in (None, spread, x.copy()):
+            found = cxent.cross_entropy_with_grad(x, y, where=mask, out=out, **given)
+            for a, b in zip(found, expected, strict=True):
+                assert_same_bits(a, b)
+        assert_same_bits(cxent.cross_entropy(x, y, where=mask, **given), expected[0])
+        assert_same_bits(cxent.cross_entropy_with_grad(x.copy(), y, where=mask, **given)[1], expected[1])
+
+
 @pytest.mark.parametrize("classes", [3, 40, 200])
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_plain_arrays_with_masks_and_workers(dtype, classes, close_the_short_way, share_small_calls):

@@ -153,15 +153,19 @@ cdef inline Block load_chosen(Call* call, const Rows* rows) noexcept nogil:
     return block
 
 
+cdef inline vec cleared(truths present, vec x) noexcept nogil:
+    """0 where the mask is not set, but NaN if x is not finite."""
+    return select(present, x, x - x)
+
+
 cdef inline void clear_run(const char* mask, Py_ssize_t n, real* out) noexcept nogil:
-    """0 where the mask is not set."""
     cdef Py_ssize_t whole = n // W
     cdef Py_ssize_t k
     for k in range(whole):
-        store(out + k * W, select(load_truths(mask + k * W), load(out + k * W), broadcast(0)))
+        store(out + k * W, cleared(load_truths(mask + k * W), load(out + k * W)))
     n, out, mask = n % W, out + whole * W, mask + whole * W
     if n > 0:
-        store_first(out, select(first_truths(mask, n), load_first(out, n, broadcast(0)), broadcast(0)), n)
+        store_first(out, cleared(first_truths(mask, n), load_first(out, n, broadcast(0))), n)
 
 
 cdef inline bint can_clear_results(const Call* call) noexcept nogil:
@@ -169,7 +173,7 @@ cdef inline bint can_clear_results(const Call* call) noexcept nogil:
 
 
 cdef inline void clear_results(Call* call) noexcept nogil:
-    """0 in the results of a batch where the mask is not set."""
+    """0 in the results of a batch where the mask is not set; NaN in rows that are NaN."""
     cdef Batch* batch = &call.batch
     cdef char* out = row_at(batch, &call.out, batch.first)
     cdef const char* mask = row_at(batch, &call.mask, batch.first)
