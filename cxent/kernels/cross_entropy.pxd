@@ -68,6 +68,12 @@ cdef inline void take_rows(Call* call, bint plain, int64_t* label, Row_numbers* 
             n.label_weight[r] = loss.w[label[r]]
 
 
+cdef inline bint is_mask_of_weights(const Call* call) noexcept nogil:
+    """Whether classes are hidden by weights of 0. (The loss of rows alone is sooner summed without weights.)"""
+    return (call.loss.w_is_even and is_mask_of_classes(call)
+            and (call.batch.columns or call.out.origin != NULL))
+
+
 cdef inline void sum_chosen_classes(Call* call, Block x, Block chosen, const real* m, Row_numbers* n,
                                     Row_factors* factors) noexcept nogil:
     """sum(t) and c sum(t * (x - m)), where t, which comes to be in `chosen`, are the weights of the classes that the
@@ -292,7 +298,7 @@ cdef inline void cross_entropy_batch(Call* call) noexcept nogil:
     else:
         target = load_targets(call, factors)
         sum_shifted(call, TARGETS, x, target, NULL, m, n, n.weight, n.shifted)
-    if weighted and call.mask.origin != NULL and not (loss.w_is_even and is_mask_of_classes(call)):
+    if weighted and call.mask.origin != NULL and not is_mask_of_weights(call):
         leaves_hidden = sum_present_classes(call, x, m, n)
         if not leaves_hidden:
             target, w = block_of(batch, &call.mask), NULL

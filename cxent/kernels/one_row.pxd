@@ -53,7 +53,7 @@ cdef inline bint are_alone(const Call* call) noexcept nogil:
             and (call.out.origin == NULL or are_native_rows(&call.batch, &call.out)))
 
 
-cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
+cdef inline flattened begin_rows(Call* call, Row* row) noexcept nogil:
     """Take all rows that are left of this part."""
     call.batch.rows = call.batch.end - call.batch.first
     row.form = call.batch
@@ -63,6 +63,7 @@ cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
     row.is_far = is_far(&call.batch, &call.x)
     row.out = NULL
     row.is_empty = False
+    call.present = -1
     row.next_m = broadcast(0)
     row.number = call.batch.first - 1
     if call.next.found > 0 and call.next.first == call.batch.first:
@@ -73,8 +74,10 @@ cdef inline void begin_rows(Call* call, Row* row) noexcept nogil:
 
 cdef inline void hide_row(Call* call, Row* row) noexcept nogil:
     """The row in the tile, -inf where the mask is not set. Of an empty one m is 0: so its exponentials are 0."""
-    row.m = max_of_lanes(hide_run(row.x, row_at(&call.batch, &call.mask, row.number), call.batch.classes, call.x.tile,
-                                  &call.present))
+    cdef vec largest
+    hide_run(row.x, row_at(&call.batch, &call.mask, row.number), call.batch.classes, call.x.tile, &largest,
+             &call.present)
+    row.m = max_of_lanes(largest)
     row.x = call.x.tile
     row.is_empty = scalar(row.m) == -INFINITY and is_empty(call, row.number - call.batch.first)
     if row.is_empty:
