@@ -62,6 +62,7 @@ class Arrays:
     row_weights: Array | None = field(default=None, init=False)  # in `dtype`
     where: Array | None = field(default=None, init=False)
     temperatures: Array | None = field(default=None, init=False)  # of rows, in `dtype`
+    are_converted: bool = field(default=False, init=False)  # not all of them are as they were given
 
 
 class Layer(NamedTuple):
@@ -121,6 +122,14 @@ def logits_and(
         arrays.temperatures = _temperatures(temperatures, dtype)
     if out is not None:
         _check_out(out, given.shape, result_dtype)
+    arrays.are_converted = not (
+        array is x
+        and (arrays.target is target or arrays.target is ids or arrays.target is None)
+        and arrays.where is where
+        and arrays.class_weights is weight
+        and arrays.row_weights is sample_weight
+        and arrays.temperatures is temperatures
+    )
     return arrays
 
 
@@ -139,6 +148,7 @@ def gradients_and_results(
     arrays.beside = _converted(g, dtype)
     if where is not None:
         arrays.where = plain_array(where, "where")
+    arrays.are_converted = not (arrays.x is output and arrays.beside is grad_output and arrays.where is where)
     return arrays
 
 
@@ -164,6 +174,9 @@ def logits_of_two(
         arrays.where = plain_array(where, "where")
     if out is not None:
         _check_out(out, q.shape, q.dtype)
+    arrays.are_converted = not (
+        q is logits_q and p is logits_p and arrays.row_weights is sample_weight and arrays.where is where
+    )
     return arrays
 
 

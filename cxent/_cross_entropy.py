@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from . import kernels
-from ._arrays import logits_and
+from ._arrays import Arrays, logits_and
 from ._layout import Laid, lay_out
 from ._loss import weighted
 from ._options import LossOptions, loss_options
@@ -539,10 +539,17 @@ def _of_logits(
     )
     if found is not None:
         return found
-    computed = _computed(
-        logits, target, where, weight, sample_weight, options, return_lse=return_lse, with_grad=with_grad,
-        with_hess=with_hess, out=out,
-    )  # fmt: skip
+    arrays = logits_and(
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, where=where, out=out
+    )
+    if arrays.are_converted:
+        found = kernels.for_plain(arrays.x).plain_cross_entropy(
+            arrays.x, arrays.target, arrays.where, arrays.class_weights, arrays.row_weights, options, out,
+            options.threads, return_lse, with_grad, with_hess,
+        )  # fmt: skip
+        if found is not None:
+            return found
+    computed = _computed(arrays, options, return_lse=return_lse, with_grad=with_grad, with_hess=with_hess, out=out)
     (loss, lse), (grad, hess) = loss_of(*computed)
     return loss, grad, hess, lse
 
@@ -560,17 +567,16 @@ def loss_of_part(
 ) -> tuple[RowResults, Array | None]:
     """The loss of some of the rows, as a float64 sum divided by the divisors of a mean over more rows, or one per row
     with ``reduction="none"``; and the gradient, if requested."""
-    laid, total, *_ = _computed(logits, target, where, weight, sample_weight, options, divisors, with_grad=with_grad)
+    arrays = logits_and(
+        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, where=where
+    )
+    laid, total, *_ = _computed(arrays, options, divisors, with_grad=with_grad)
     (loss, _), (grad, _) = loss_of(laid, total, 1.0, np.dtype(np.float64))
     return loss, grad
 
 
 def _computed(
-    logits: ArrayLike,
-    target: ArrayLike,
-    where: ArrayLike | None,
-    weight: ArrayLike | None,
-    sample_weight: ArrayLike | None,
+    arrays: Arrays,
     options: LossOptions,
     divisors: tuple[float, float] | None = None,
     *,
@@ -580,9 +586,6 @@ def _computed(
     out: Out = None,
 ) -> tuple[Laid, float, float, np.dtype[Any]]:
     """The arrays of a call after its kernel has run, the sum of the losses, the divisor of that sum, and its dtype."""
-    arrays = logits_and(
-        "logits", logits, options.axis, target=target, weight=weight, sample_weight=sample_weight, where=where, out=out
-    )
     shape, dtype = arrays.shape, arrays.dtype
     labels, probabilities, by_class, by_row, mask = checked_targets(
         arrays, options.ignore_index, focal_gamma=options.focal_gamma

@@ -346,6 +346,12 @@ def _divergence(
     if plain is not None:
         return plain
     arrays = logits_of_two(logits_p, logits_q, options.loss.axis, sample_weight, where, out)
+    if arrays.are_converted:
+        plain = kernels.for_plain(arrays.x).plain_divergence(
+            arrays.beside, arrays.x, arrays.where, arrays.row_weights, options, out, with_grad
+        )
+        if plain is not None:
+            return plain
     shape, dtype = arrays.shape, arrays.dtype
     *_, by_row, where = checked_targets(arrays, None)
     laid = lay_out(

@@ -169,6 +169,12 @@ def _of_probs(
     arrays = logits_and(
         "probs", probs, options.axis, target=target, weight=weight, sample_weight=sample_weight, out=out, widened=True
     )
+    if arrays.are_converted and arrays.dtype == arrays.result_dtype:
+        found = kernels.for_plain(arrays.x).plain_from_probs(
+            arrays.x, arrays.target, arrays.class_weights, arrays.row_weights, options, out, options.threads, with_grad
+        )
+        if found is not None:
+            return found[:2]
     shape, dtype = arrays.shape, arrays.dtype
     labels, probabilities, by_class, by_row, _ = checked_targets(arrays, options.ignore_index)
     laid = lay_out(

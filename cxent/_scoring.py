@@ -224,6 +224,13 @@ def token_logprobs(
         if found is not None:
             return TokenLogprobs(*found)
     arrays = logits_and("logits", logits, options.axis, ids=ids, where=where, temperatures=by_row)
+    if share is None and arrays.are_converted:
+        divisor = options.temperature if by_row is None else arrays.temperatures
+        found = kernels.for_plain(arrays.x).plain_token_logprobs(
+            arrays.x, arrays.target, arrays.where, options, divisor, k, options.threads
+        )
+        if found is not None:
+            return TokenLogprobs(*found)
     candidates, several, mask, temperatures = checked_ids(arrays, options.ignore_index, top_k=k)
     largest = k if share is None else min(max(1, arrays.shape.classes), max(k, FEWEST))
     rows = score_rows(arrays.dtype, several, largest)
@@ -308,8 +315,17 @@ def perplexity(
     (8.0, 4.0)
     """
     options = loss_options(axis, "sum", ignore_index, workers, softcap=softcap, temperature=temperature)
+    ignored = options.ignore_index
+    if sample_weight is None:
+        total = kernels.for_plain(logits).plain_nll(logits, ids, where, options, options.threads)
+        if total is not None:
+            return _perplexity(total, _counted(ids, ignored))
     arrays = logits_and("logits", logits, options.axis, ids=ids, sample_weight=sample_weight, where=where)
-    shape, ignored = arrays.shape, options.ignore_index
+    if sample_weight is None and arrays.are_converted:
+        total = kernels.for_plain(arrays.x).plain_nll(arrays.x, arrays.target, arrays.where, options, options.threads)
+        if total is not None:
+            return _perplexity(total, _counted(arrays.target, ignored))
+    shape = arrays.shape
     labels, _, mask, weights = checked_ids(arrays, ignored, several=False)
     laid = lay_out(shape, [arrays.x, mask], [labels[..., 0], weights])
     nll = 0.0
@@ -324,6 +340,15 @@ def perplexity(
         counted = weights if ignored is None else np.where(labels[..., 0] == ignored, 0, weights)
         tokens = kernels.serving.float64.total_of(np.array(counted, np.float64).reshape(-1)) if counted.size else 0.0
     else:
-        tokens = labels.size if ignored is None else int(np.count_nonzero(labels != ignored))
+        tokens = _counted(labels, ignored)
+    return _perplexity(nll, tokens)
+
+
+def _counted(labels: Any, ignored: int | None) -> int:
+    """How many labels are not ignored."""
+    return np.size(labels) if ignored is None else int(np.count_nonzero(labels != ignored))
+
+
+def _perplexity(nll: float, tokens: float) -> Perplexity:
     mean = np.float64(nll / tokens if tokens else math.nan)
     return Perplexity(nll, tokens, float(kernels.serving.evaluate("exp_any", mean)))

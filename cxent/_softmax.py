@@ -240,11 +240,16 @@ def logsumexp(
     1.54132485 -1.0
     """
     axes, threads = axes_and_threads(axis, workers)
-    if b is None and where is None and not keepdims and not return_sign:
+    are_alone = b is None and where is None and not keepdims and not return_sign
+    if are_alone:
         result: RowResults | None = kernels.for_plain(x).plain_logsumexp(x, axes, threads)
         if result is not None:
             return result
     arrays = logits_and("x", x, axes, where=where) if b is None else exponents_and_factors(x, b, axes, where)
+    if are_alone and arrays.are_converted:
+        result = kernels.for_plain(arrays.x).plain_logsumexp(arrays.x, axes, threads)
+        if result is not None:
+            return result
     mask = None if where is None else checked_mask(arrays.where, arrays.x.shape)
     lse, sign = _logsumexp(arrays, mask, threads) if b is None else _logsumexp_with_factors(arrays, mask, threads)
     if sign is not None and not return_sign:
@@ -431,6 +436,12 @@ def _like_logits(
     """The result of a kernel that returns an array of the logits' shape."""
     by_row = None if isinstance(temperature, float) else temperature
     arrays = logits_and("x", x, axes, temperatures=by_row, where=where, out=out)
+    if arrays.are_converted:
+        divisor = temperature if by_row is None else arrays.temperatures
+        shorter = getattr(kernels.for_plain(arrays.x), f"plain_{function}")
+        result: Array | None = shorter(arrays.x, axes, divisor, arrays.where, out, threads)
+        if result is not None:
+            return result
     shape = arrays.shape
     mask, temperatures = mask_and_temperatures(arrays)
     laid = lay_out(
@@ -484,6 +495,11 @@ def _backward(
 ) -> Array:
     """The gradient that a backward kernel computes; for half precision, from float32 copies."""
     arrays = gradients_and_results(grad_output, output, axes, where, out)
+    if arrays.are_converted and arrays.dtype == arrays.result_dtype:
+        shorter = getattr(kernels.for_plain(arrays.x), f"plain_{function}")
+        result: Array | None = shorter(arrays.beside, arrays.x, axes, arrays.where, out, threads)
+        if result is not None:
+            return result
     shape = arrays.shape
     laid = lay_out(
         shape, [arrays.x, arrays.beside, checked_mask(arrays.where, shape.whole)],

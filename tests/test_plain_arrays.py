@@ -1,5 +1,6 @@
 """The shorter way of plain arrays gives what the general way gives, and leaves to that all that is not plain."""
 
+import itertools
 import math
 
 import ml_dtypes
@@ -8,6 +9,7 @@ import pytest
 from helpers import FLOATS, HALVES, assert_same_bits
 
 import cxent
+from cxent import _cross_entropy, _divergence, _from_probs, _scoring, _softmax
 from cxent._options import kl_options, loss_options
 
 SHAPES = [(1,), (10,), (1, 10), (3, 1), (2, 3), (17, 10), (64, 48), (65, 7), (4, 49), (3, 300), (1, 5000), (30, 1000)]
@@ -15,12 +17,49 @@ SHAPES += [(2, 3, 4), (2, 1, 5, 7), (700, 100)]
 LAYOUTS = [(shape, -1, "C") for shape in SHAPES] + [((17, 10), 1, "C"), ((2, 3, 4), 2, "C")]  # and class axes
 LAYOUTS += [((17, 10), 0, "C"), ((64, 64), 0, "C"), ((300, 3), 0, "C"), ((2, 3, 4), 1, "C"), ((2, 140, 3, 7), 1, "C")]
 LAYOUTS += [((17, 10), -1, "F"), ((64, 64), 1, "F"), ((10, 17), 0, "F"), ((3, 300), -1, "F"), ((700, 100), -1, "F")]
+LAYOUTS += [((17, 10), 1, "every other"), ((300, 3), 0, "every other"), ((3, 300), -1, "every other")]
+LAYOUTS += [((10,), 0, "every other"), ((5000,), 0, "reversed"), ((17, 10), 1, "reversed"), ((64, 64), 0, "reversed")]
+LAYOUTS += [((9, 30), 1, "columns"), ((70, 20), 0, "columns"), ((9, 30), 1, "rows"), ((3, 300), 1, "turned and apart")]
+LAYOUTS += [
+    ((2, 3, 10), 2, "a half"),
+    ((2, 5, 4, 3), 1, "a half"),
+    ((2, 3, 4, 9), 3, "a half"),
+    ((4, 3, 5), 2, "turned"),
+]
+LAYOUTS += [((2, 3, 10), 1, "every other"), ((2, 3, 4, 5), -1, "reversed"), ((4, 3, 5), 0, "F")]
+LAYOUTS += [((1, 10), 1, "every other"), ((10, 1), 1, "every other"), ((10, 1), 0, "columns")]
 TOO_MANY = 1 << 23  # numbers of float32
 
 
 def rows_of(shape, axis):
     """The shape of the rows of logits."""
     return tuple(np.delete(shape, axis))
+
+
+def in_order(array, order):
+    """A copy with these strides."""
+    if order in ("C", "F"):
+        return np.array(array, order=order)
+    if order == "turned":
+        copy = np.zeros(array.shape[::-1], array.dtype).T[:, ::-1]
+        copy[...] = array
+        return copy
+    if order == "a half":  # of the longest axis
+        axis = int(np.argmax(array.shape))
+        copy = np.split(np.repeat(array, 2, axis), 2, axis)[0]
+        copy[...] = array
+        return copy
+    steps = {
+        "every other": [slice(None, None, 2)] * array.ndim,
+        "reversed": [slice(None, None, -1)] * array.ndim,
+        "columns": [slice(None), slice(None, None, 3)],
+        "rows": [slice(None, None, -3), slice(None)],
+        "turned and apart": [slice(None, None, 2), slice(None, None, -2)],
+    }[order]
+    whole = np.zeros([3 * n for n in array.shape], array.dtype, order="F" if order == "turned and apart" else "C")
+    copy = whole[tuple(steps)][tuple(map(slice, array.shape))]
+    copy[...] = array
+    return copy
 
 
 def softmax_results(x, axis):
@@ -60,9 +99,9 @@ def loss_results(x, labels, q, axis):
 @pytest.mark.parametrize("shape, axis, order", LAYOUTS, ids=str)
 def test_same_results_as_the_general_way(shape, axis, order, dtype, close_the_short_way):
     rng = np.random.default_rng(0)
-    x = np.array(3 * rng.standard_normal(shape), dtype, order=order)
+    x = in_order((3 * rng.standard_normal(shape)).astype(dtype), order)
     labels = np.array(rng.integers(0, shape[axis], rows_of(shape, axis)))
-    q = np.array(rng.random(shape), dtype, order=order)
+    q = in_order(rng.random(shape).astype(dtype), order)
     short = dict([*softmax_results(x, axis), *loss_results(x, labels, q, axis)])
     close_the_short_way()
     for name, expected in [*softmax_results(x, axis), *loss_results(x, labels, q, axis)]:
@@ -70,6 +109,105 @@ def test_same_results_as_the_general_way(shape, axis, order, dtype, close_the_sh
         assert np.shape(short[name]) == np.shape(expected), name
         assert getattr(short[name], "strides", ()) == getattr(expected, "strides", ()), name
         assert_same_bits(short[name], expected, name)
+
+
+@pytest.mark.parametrize("of_others", ["C", "F", "every other", "reversed", "turned and apart"])
+@pytest.mark.parametrize("order", ["C", "F", "every other", "columns", "turned and apart"])
+@pytest.mark.parametrize("shape, axis", [((17, 10), 1), ((300, 3), 0), ((5, 300), 1)], ids=str)
+def test_arrays_of_several_orders(shape, axis, order, of_others, close_the_short_way):
+    rng = np.random.default_rng(0)
+    x = in_order(rng.standard_normal(shape).astype(np.float32), order)
+    q = in_order(rng.random(shape).astype(np.float32), of_others)
+    (rows,) = rows_of(shape, axis)
+    labels = np.repeat(rng.integers(0, shape[axis], rows), 2)[::-2]
+    mask = q > 0.2
+
+    def results():
+        out = in_order(np.zeros_like(x), of_others)
+        yield from cxent.cross_entropy_with_grad(x, labels, axis=axis, where=mask, out=out)
+        yield from cxent.cross_entropy_with_hess(x, q, axis=axis, where=mask)
+        yield from cxent.kl_divergence_with_grad(q, x, axis=axis, where=mask, out=out)
+        yield cxent.softmax(x, axis, where=mask, out=out)
+        yield cxent.softmax_backward(x, q, axis, where=mask, out=out)
+        yield cxent.sigmoid(x, out=out)
+        yield cxent.sigmoid(x)
+        yield from cxent.binary_cross_entropy_with_grad(x, q, out=out)
+        yield from cxent.token_logprobs(x, labels, axis=axis, where=mask)[:4]
+
+    short = [np.array(result) for result in results()]
+    close_the_short_way()
+    for given, expected in zip(short, results(), strict=True):
+        assert_same_bits(given, expected)
+
+
+X = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+LABELS_OF_X = np.array([4, 0, 2, 1])
+CONVERTED = {  # logits, labels, probabilities
+    "lists": (X.tolist(), LABELS_OF_X.tolist(), abs(X).tolist()),
+    "one row": (X[0].tolist(), 3, abs(X[0]).tolist()),
+    "tuples, and numbers of NumPy": (tuple(X[0]), np.int16(3), tuple(abs(X[0]))),
+    "integers": ((4 * X).astype(int), LABELS_OF_X.astype("u1"), abs(4 * X).astype(float)),
+    "float64 beside float32": (X, LABELS_OF_X, abs(X).astype(float)),
+    "float32 beside float64": (X.astype(float), LABELS_OF_X, abs(X)),
+    "half precision": (X.astype(np.float16), LABELS_OF_X.tolist(), abs(X)),
+    "another byte order": (X.astype(">f4"), LABELS_OF_X.astype(">i8"), abs(X).astype(">f8")),
+    "a subclass": (X.view(np.recarray), LABELS_OF_X, abs(X)),
+    "one-hot rows": (X, np.eye(5, dtype=int)[LABELS_OF_X], abs(X)),
+}
+CONVERTED_OPTIONS = {
+    "none": {},
+    "lists": {"weight": [1, 2, 3, 4, 5], "sample_weight": [1, 2, 0, 1], "where": [True, True, False, True, True]},
+    "numbers": {"sample_weight": 2, "ignore_index": 2, "reduction": "none"},
+}
+
+
+def converted_results(x, labels, q, options):
+    """What functions give, by name."""
+    rows = {name: value for name, value in options.items() if name in ("where", "ignore_index")}
+    where = {name: value for name, value in options.items() if name == "where"}
+    for target, of_target in ((labels, options), (q, {k: v for k, v in options.items() if k != "ignore_index"})):
+        of_probs = {name: value for name, value in of_target.items() if name != "where"}
+        yield from cxent.cross_entropy_with_grad(x, target, return_lse=True, **of_target)
+        yield cxent.cross_entropy(x, target, **of_target)
+        yield from cxent.cross_entropy_with_hess(x, target, **of_target)
+        yield from cxent.cross_entropy_from_probs_with_grad(np.exp(np.asarray(x)).tolist(), target, **of_probs)
+    if np.ndim(labels) < np.ndim(x):
+        yield from cxent.token_logprobs(x, labels, top_k=2, **rows)[:6]
+        yield from cxent.perplexity(x, labels, **rows)
+    of_rows = {name: value for name, value in options.items() if name in ("where", "sample_weight", "reduction")}
+    yield from cxent.kl_divergence_with_grad(q, x, **of_rows)
+    yield cxent.softmax(x, **where)
+    yield cxent.log_softmax(x, temperature=[0.5, 1, 2, 3][: len(x)] if np.ndim(x) == 2 else 0.5, **where)
+    yield cxent.logsumexp(x)
+    yield cxent.softmax_backward(q, x, **where)
+    yield cxent.log_softmax_backward(x, q, **where)
+
+
+@pytest.mark.parametrize("options", CONVERTED_OPTIONS.values(), ids=CONVERTED_OPTIONS)
+@pytest.mark.parametrize("x, labels, q", CONVERTED.values(), ids=CONVERTED)
+def test_what_is_converted_first(x, labels, q, options, close_the_short_way):
+    options = dict(options)
+    if np.ndim(x) == 1:
+        options["sample_weight"] = 2
+    if np.ndim(labels) == np.ndim(x):
+        options.pop("ignore_index", None)
+    short = list(converted_results(x, labels, q, options))
+    close_the_short_way()
+    for given, expected in zip(short, converted_results(x, labels, q, options), strict=True):
+        assert type(given) is type(expected)
+        assert getattr(given, "strides", ()) == getattr(expected, "strides", ())
+        assert_same_bits(given, expected)
+
+
+def test_small_lists_go_the_short_way(kernels, monkeypatch):
+    """Once they are arrays: then nothing is laid out."""
+    if kernels.name == "python":
+        pytest.skip("the pure kernels have no shorter way")
+    for module in (_softmax, _cross_entropy, _from_probs, _divergence, _scoring):
+        monkeypatch.delattr(module, "lay_out")
+    for name, options in itertools.product(("lists", "one row", "integers"), ("none", "lists")):
+        if (name, options) != ("one row", "lists"):
+            list(converted_results(*CONVERTED[name], CONVERTED_OPTIONS[options]))
 
 
 def test_results_in_the_memory_of_the_temperatures():
@@ -129,31 +267,32 @@ def option_results(x, target, axis, options):
 @pytest.mark.parametrize("target", ["int64", "int32", "uint64", "uint8", "probs"])
 @pytest.mark.parametrize("dtype", ["float16", *FLOATS])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("shape, axis, order", [((17, 5), 1, "C"), ((300, 7), 0, "C"), ((17, 5), 1, "F")], ids=str)
+@pytest.mark.parametrize(
+    "shape, axis, order",
+    [((17, 5), 1, "C"), ((300, 7), 0, "C"), ((17, 5), 1, "F"), ((17, 5), 1, "every other"), ((17, 5), 0, "reversed")],
+    ids=str,
+)
 def test_same_results_as_the_general_way_with_options(shape, axis, order, options, dtype, target, close_the_short_way):
-    x = np.array(3 * np.random.default_rng(0).standard_normal(shape), dtype, order=order)
+    x = in_order((3 * np.random.default_rng(0).standard_normal(shape)).astype(dtype), order)
     if target == "probs":
         options = {name: value for name, value in options.items() if name != "ignore_index"}
         labels = cxent.softmax(-x, axis)
     else:
         labels = np.arange(rows_of(shape, axis)[0]).astype(target) % 5
     short = dict(option_results(x, labels, axis, options))
-    twice = np.repeat(x, 2, axis=0)
-    strided = dict(option_results(np.asarray(twice, order=order)[::2], labels, axis, options))
     close_the_short_way()
     for name, general in option_results(x, labels, axis, options):
-        for given, of_strided, expected in zip(short[name], strided[name], general, strict=True):
+        for given, expected in zip(short[name], general, strict=True):
             assert type(given) is type(expected), name
             assert_same_bits(given, expected, name)
-            assert_same_bits(of_strided, expected, name)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("axis, order", [(1, "C"), (0, "C"), (1, "F")], ids=str)
+@pytest.mark.parametrize("axis, order", [(1, "C"), (0, "C"), (1, "F"), (1, "reversed"), (0, "columns")], ids=str)
 @pytest.mark.parametrize("function", [cxent.softmax_backward, cxent.log_softmax_backward])
 def test_same_gradients_through_the_softmax_as_the_general_way(function, axis, order, dtype, close_the_short_way):
-    g, p = (np.array(a, dtype, order=order) for a in np.random.default_rng(0).random((2, 17, 5)))
-    short = function(g, p, axis), function(g, p.copy(order), axis, out=g.copy(order))
+    g, p = (in_order(a.astype(dtype), order) for a in np.random.default_rng(0).random((2, 17, 5)))
+    short = function(g, p, axis), function(g, p.copy("K"), axis, out=in_order(g, order))
     close_the_short_way()
     for given in short:
         assert_same_bits(given, function(g, p, axis))
@@ -180,8 +319,8 @@ def divergence_results(q, p, axis, mask, weights):
 @pytest.mark.parametrize("shape, axis, order", LAYOUTS[1::3], ids=str)
 def test_same_divergences_as_the_general_way(shape, axis, order, dtype, close_the_short_way):
     rng = np.random.default_rng(0)
-    q, p = (np.array(rng.standard_normal(shape), dtype, order=order) for _ in "qp")
-    mask = np.array(rng.random(shape) < 0.7, order=order)
+    q, p = (in_order(rng.standard_normal(shape).astype(dtype), order) for _ in "qp")
+    mask = in_order(rng.random(shape) < 0.7, order)
     weights = rng.random(rows_of(shape, axis)).astype(np.float64 if q.itemsize == 8 else np.float32)
     short = dict(divergence_results(q, p, axis, mask, weights))
     close_the_short_way()
@@ -207,7 +346,6 @@ def test_plain_divergences_go_the_short_way(kernels):
     for others in (
         {"p": PLAIN.astype(np.float64)},
         {"p": PLAIN[1:]},
-        {"p": np.asfortranarray(PLAIN)},
         {"p": PLAIN.tolist()},
         {"p": MEMORY[4:44].reshape(4, 10), "out": MEMORY[:40].reshape(4, 10)},
         {"where": np.ones((4, 10), np.uint8)},
@@ -260,7 +398,7 @@ NOT_PLAIN = {
     "five axes": PLAIN[np.newaxis, np.newaxis, np.newaxis],
     "no rows": PLAIN[:0],
     "no classes": PLAIN[:, :0],
-    "strided": PLAIN[:, ::2],
+    "rows that are not evenly spaced": np.ones((2, 4, 10), np.float32)[:, :3],
     "three axes in F order": np.ones((2, 4, 10), np.float32, order="F"),
     "byte-swapped": PLAIN.astype(PLAIN.dtype.newbyteorder()),
     "misaligned": np.zeros(161, np.uint8)[1:].view(np.float32).reshape(4, 10),
@@ -300,7 +438,7 @@ TARGETS = {
     "integers in the shape of probabilities": np.ones((4, 10), int),
     "another dtype": np.ones((4, 10)),
     "another shape": np.ones((10, 4), np.float32),
-    "another order": np.asfortranarray(PLAIN),
+    "another shape, strided": np.ones((4, 20), np.float32)[:, :9],
     "a list": [0, 0, 0, 0],
 }
 
@@ -371,7 +509,9 @@ OTHER_OUTPUTS = {
     "the same memory in another shape": MEMORY[:40],
     "another dtype": np.ones((4, 10)),
     "another shape": np.ones((10, 4), np.float32),
-    "another order": np.asfortranarray(PLAIN),
+    "the same memory in another order": MEMORY[:40].reshape(10, 4).T,
+    "the same memory, reversed": MEMORY[:40].reshape(4, 10)[::-1],
+    "every other number, from the same on": MEMORY[:40].reshape(2, 20)[:, ::2],
 }
 
 
@@ -394,7 +534,7 @@ MASKS = {
     "integers": np.ones((4, 10), np.int64),
     "bytes": np.ones((4, 10), np.uint8),
     "numbers": PLAIN,
-    "transposed": np.ones((10, 4), bool).T,
+    "every other class": np.ones((4, 10), bool)[:, ::2],
 }
 
 
@@ -417,6 +557,9 @@ PLAIN_ARRAYS = {
     "some of the rows": PLAIN[1:3],
     "one row": PLAIN[0],
     "F order": np.asfortranarray(PLAIN),
+    "strided": np.ones((8, 30), np.float32)[::-2, ::3],
+    "some classes": np.ones((2, 3, 20), np.float32)[..., :10],
+    "broadcast": np.broadcast_to(PLAIN[:1], (4, 10)),
     "four axes": PLAIN.reshape(2, 1, 2, 10),
     "the largest": np.ones((1023, TOO_MANY // 1024), np.float32),
     "read-only": read_only(PLAIN),
@@ -435,9 +578,9 @@ def test_plain_arrays_go_the_short_way(kernels, x):
     out = np.empty_like(x)
     for where in (None, x > 0):
         assert all(result is out for result in short(kernels, x, out=out, where=where))
-    if x.ndim == 2:
+    if x.ndim == 2 and all(x.strides):
         (loss, grad), _ = short(kernels, x, np.zeros(x.shape[1], int), axis=0)
-        assert np.isfinite(loss) and grad.strides == x.strides
+        assert np.isfinite(loss) and grad.strides == out.strides
     in_place = x.copy("K")
     assert all(result is in_place for result in short(kernels, in_place, out=in_place))
 

@@ -79,8 +79,8 @@ def stored(array: Any) -> Any:
 
 def for_plain(x: Any) -> Any:
     """Those whose ``plain_`` functions may take x: they compute plain arrays, past all checks and views of Python,
-    and return None for what is none. (An array is plain if it is in C order, or of two axes in F order, and smaller
-    than the caches.)
+    and return None for what is none. (An array is plain if it is smaller than the caches, and its rows are evenly
+    spaced in memory: in C order, for example, or of two axes with any strides.)
     """
     return serving[2] if type(x) is _ndarray and x.dtype is _FLOAT64 else serving[1]
 

@@ -74,10 +74,10 @@ cdef class TwoClasses(AtLevel):
         """The sigmoid of a plain array, or its logarithm."""
         cdef Plain plain_x, plain_out
         cdef Binary of
-        if not is_plain(x, &plain_x):
+        if not is_plain(x, &plain_x) or not is_run(&plain_x):
             return None
         out = plain_output(out, x, &plain_x, &plain_out)
-        if out is None:
+        if out is None or not has_strides_of(&plain_out, &plain_x):
             return None
         begin_binary(LOG_SIGMOID if of_log else SIGMOID, &plain_x, &of)
         of.out = plain_out.start
@@ -89,7 +89,7 @@ cdef class TwoClasses(AtLevel):
         cdef Plain plain_x, plain_target, plain_out
         cdef Binary of
         cdef Labels labels
-        if options.ignore_index is not None or not is_plain(x, &plain_x) or plain_x.ndim == 0 or plain_x.in_f_order:
+        if options.ignore_index is not None or not is_plain(x, &plain_x) or plain_x.ndim == 0 or not plain_x.in_c_order:
             return None
         begin_binary(LOSSES, &plain_x, &of)
         of.smoothing, of.gamma = options.label_smoothing, options.focal_gamma
@@ -100,20 +100,20 @@ cdef class TwoClasses(AtLevel):
         dtype = target.dtype
         plain_target.storage = NATIVE
         if dtype is real_dtype and of.gamma == 0:
-            if not is_in_order(target, sizeof(real), &plain_target):
+            if not describe(target, sizeof(real), &plain_target):
                 return None
             of.q = <const real*> plain_target.start
         else:
             integer = INT64 if dtype is int64 else UINT8 if dtype is boolean else integer_dtypes.get(dtype)
-            if integer is None or not is_in_order(target, size_of_integer(integer), &plain_target):
+            if integer is None or not describe(target, size_of_integer(integer), &plain_target):
                 return None
             of.labels, of.labels_dtype, of.label_size = plain_target.start, integer, plain_target.itemsize
-        if not has_shape_of(&plain_target, &plain_x):
+        if not has_shape_of(&plain_target, &plain_x) or not plain_target.in_c_order:
             return None
         grad = hess = losses = None
         if with_grad:
             grad = plain_output(out, x, &plain_x, &plain_out)
-            if grad is None or not are_distant(&plain_out, &plain_target):
+            if grad is None or not plain_out.in_c_order or not are_distant(&plain_out, &plain_target):
                 return None
             of.out = plain_out.start
         if out is not None and of.labels != NULL:

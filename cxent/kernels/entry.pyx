@@ -12,6 +12,7 @@ an `EntryPoints` is given.
 import numpy
 
 from cpython.buffer cimport PyBUF_STRIDED_RO, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint64_t
 from libc.string cimport memset
@@ -31,6 +32,7 @@ from cxent.kernels.values cimport Values, values_at
 from cxent.kernels.weights cimport LARGEST_EXPONENT, Weights, can_divide
 
 include "arrays.pxi"
+include "plain_arrays.pxi"
 include "plain.pxi"
 
 

@@ -26,8 +26,8 @@ cdef class PlainCalls(AtLevel):
         cdef real* line
         cdef real one = 1
         cdef Py_ssize_t n, r, i, j
-        if (not are_plain_logits(p, axis, &plain_p) or p.dtype is not real_dtype
-                or plain_p.class_axis != plain_p.ndim - 1 or plain_p.in_f_order or plain_p.ndim == MOST_AXES):
+        if (not are_plain_logits(p, axis, &plain_p) or dtype_of(p) is not real_dtype
+                or plain_p.class_axis != plain_p.ndim - 1 or not plain_p.in_c_order or plain_p.ndim == MOST_AXES):
             return None
         n = plain_p.shape[plain_p.class_axis]
         if plain_p.size * n * plain_p.itemsize > PLAIN_BYTES:
@@ -60,12 +60,16 @@ cdef class PlainCalls(AtLevel):
         return loss_of_plain(self.level, self.level.cross_entropy, logits, target, where, weight, row_weight, options,
                              out, threads, with_lse, with_grad, with_hess)
 
+    def plain_nll(self, logits, ids, where, options, int threads, /):
+        """The sum of the losses of plain arrays with class indices, in float64."""
+        return nll_of_plain(self.level, logits, ids, where, options, threads)
+
     def plain_divergence(self, p, q, where, row_weight, options, out, bint with_grad, /):
         """The divergence of plain logits, and its gradient, or None."""
         cdef Plain plain_p, plain_q, plain_mask, plain_s, plain_grad
         cdef Call call
         of_loss = options.loss
-        if (not are_plain_logits(q, of_loss.axis, &plain_q) or type(p) is not ndarray or p.dtype is not q.dtype
+        if (not are_plain_logits(q, of_loss.axis, &plain_q) or type(p) is not ndarray or dtype_of(p) is not dtype_of(q)
                 or not is_plain(p, &plain_p) or not has_shape_of(&plain_p, &plain_q)):
             return None
         begin_plain(&call, &plain_q, of_loss.threads)
@@ -73,15 +77,15 @@ cdef class PlainCalls(AtLevel):
                 or not set_plain_row_weights(self.level, &call, row_weight, &plain_q, &plain_s)
                 or (of_loss.reduction == "mean" and not set_divisors(self.level, &call))):
             return None
-        call.x, call.y = plain_rows(&call, &plain_p), call.x
+        call.x, call.y = plain_rows(&call, &plain_q, &plain_p), call.x
         grad = losses = None
         if with_grad:
             grad = plain_output(out, q, &plain_q, &plain_grad)
-            if (grad is None or (plain_grad.start != plain_p.start and not are_distant(&plain_grad, &plain_p))
+            if (grad is None or not can_replace(&plain_grad, &plain_p)
                     or (where is not None and not are_distant(&plain_grad, &plain_mask))
                     or (row_weight is not None and not are_distant(&plain_grad, &plain_s))):
                 return None
-            call.out = plain_rows(&call, &plain_grad)
+            call.out = plain_rows(&call, &plain_q, &plain_grad)
         if of_loss.reduction == "none":
             losses = plain_row_results(&call, q, &plain_q, &call.loss.losses)
         set_divergence(&call, options.comparison, options.beta, of_loss.temperature)
@@ -90,7 +94,7 @@ cdef class PlainCalls(AtLevel):
 
     def plain_from_probs(self, probs, target, weight, row_weight, options, out, int threads, bint with_grad, /):
         """The same of predicted probabilities."""
-        if type(probs) is not ndarray or probs.dtype is not real_dtype:
+        if type(probs) is not ndarray or dtype_of(probs) is not real_dtype:
             return None
         return loss_of_plain(self.level, self.level.from_probs, probs, target, None, weight, row_weight, options, out,
                              threads, False, with_grad, False)

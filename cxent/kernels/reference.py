@@ -327,5 +327,6 @@ def _no_shorter_way(*_: object) -> None:
 
 plain_softmax = plain_log_softmax = plain_logsumexp = plain_softmax_jacobian = _no_shorter_way
 plain_softmax_backward = plain_log_softmax_backward = _no_shorter_way
-plain_cross_entropy = plain_from_probs = plain_divergence = plain_token_logprobs = _no_shorter_way
+plain_cross_entropy = plain_from_probs = plain_divergence = _no_shorter_way
+plain_token_logprobs = plain_nll = _no_shorter_way
 plain_sigmoid = plain_binary_cross_entropy = _no_shorter_way
