@@ -431,6 +431,7 @@ def every_result(x, y, mask, axis=-1, workers=1):
     yield from cxent.cross_entropy_with_grad(x, y, weight=by_class, label_smoothing=0.1, softcap=4.0, **given)
     for options in ({}, {"softcap": 4.0}, {"temperature": 0.7, "ignore_index": 0}):
         yield from cxent.cross_entropy_with_grad(x, y, label_smoothing=0.1, **options, **given)
+        yield cxent.cross_entropy(x, y, label_smoothing=0.1, **options, **given)
     yield from cxent.cross_entropy_with_hess(x, y, temperature=0.7, focal_gamma=1.5, **given)
     yield cxent.cross_entropy_hvp(x, y, x, label_smoothing=0.1, **given)
     yield from cxent.token_logprobs(x, y, top_k=min(3, x.shape[axis]), temperature=0.5, **given)[:6]
