@@ -502,10 +502,11 @@ def read_only(array):
     return array
 
 
-MEMORY = np.ones(60, np.float32)
+MEMORY = np.ones(80, np.float32)
 OTHER_OUTPUTS = {
     "read-only": read_only(PLAIN),
     "overlapping in part": MEMORY[4:44].reshape(4, 10),
+    "overlapping in one number": MEMORY[39:79].reshape(4, 10),
     "the same memory in another shape": MEMORY[:40],
     "another dtype": np.ones((4, 10)),
     "another shape": np.ones((10, 4), np.float32),
