@@ -1,8 +1,8 @@
 """Plain arrays: where their rows are, read from NumPy's own structure instead of views.
 
-An array is plain if its axes before the class axis are like one, and those after it too, and if it is no larger than
-the caches: in C order, for example, or of two axes with any strides.
-(Included, since a `.pxd` cannot hold what is kept of NumPy here.)
+An array is plain if it is no larger than the caches, and if its axes before the class axis are like one, and those
+after it too: in C order, for example, or of two axes with any strides. (Included, since a `.pxd` cannot hold what is
+kept of NumPy here.)
 """
 
 cdef extern from *:
@@ -107,7 +107,7 @@ cdef bint describe(array, Py_ssize_t itemsize, Plain* plain) noexcept:
 
 
 cdef object new_array(shape, dtype, Storage storage, Plain* plain):
-    """Such an array in C order, and what it is."""
+    """A new array in C order, and what it is."""
     return described(empty(shape, dtype), storage, plain)
 
 
